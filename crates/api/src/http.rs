@@ -1,0 +1,1 @@
+//! The HTTP types of the gateway.

@@ -1,0 +1,55 @@
+//! Label and annotation keys, Paddock's own and those of the agent-sandbox standard.
+
+/// On Sessions, Sandboxes and Pods: the Agent's name.
+pub const AGENT: &str = "paddock.dev/agent";
+/// On Sandboxes and Pods: the name of the Session they serve.
+pub const SESSION: &str = "paddock.dev/session";
+/// On Sandboxes and Pods: the UID of the Session they serve. This label is the durable assignment.
+pub const SESSION_UID: &str = "paddock.dev/session-uid";
+/// On Sandboxes: which incarnation of the Session they serve, a decimal number.
+pub const INCARNATION: &str = "paddock.dev/incarnation";
+/// On Sandboxes and Pods (label) and SandboxTemplates (annotation): the harness that runs in the pod.
+pub const HARNESS: &str = "paddock.dev/harness";
+/// Annotation on SandboxTemplates: the container that becomes the harness; the first one by default.
+pub const HARNESS_CONTAINER: &str = "paddock.dev/harness-container";
+/// Annotation on SandboxWarmPools: `"true"` makes a pool the one its harness uses by default.
+pub const DEFAULT_POOL: &str = "paddock.dev/default-pool";
+/// On a pool's Sandboxes: the ordinal the name is derived from, a decimal number.
+pub const POOL_ORDINAL: &str = "paddock.dev/pool-ordinal";
+
+/// Label on pool members that wait to be adopted: [`name_hash`] of the pool's name.
+pub const WARM_POOL_SANDBOX: &str = "agents.x-k8s.io/warm-pool-sandbox";
+/// Label: hash of the template's pod template the Sandbox was made from.
+pub const TEMPLATE_HASH: &str = "agents.x-k8s.io/sandbox-template-hash";
+/// Annotation: the name of the SandboxTemplate the Sandbox was made from.
+pub const TEMPLATE_REF: &str = "agents.x-k8s.io/sandbox-template-ref";
+/// Label: [`name_hash`] of the SandboxTemplate's name; NetworkPolicies select by it.
+pub const TEMPLATE_REF_HASH: &str = "agents.x-k8s.io/sandbox-template-ref-hash";
+/// Label on Pods: [`name_hash`] of the Sandbox's name; Services select by it.
+pub const SANDBOX_NAME_HASH: &str = "agents.x-k8s.io/sandbox-name-hash";
+/// Label: `warm` or `cold`, how the Sandbox came to its user.
+pub const LAUNCH_TYPE: &str = "agents.x-k8s.io/launch-type";
+/// Annotation on pool pods: the cluster autoscaler may evict them. Taken off at adoption.
+pub const SAFE_TO_EVICT: &str = "cluster-autoscaler.kubernetes.io/safe-to-evict";
+
+/// The standard's hash of a name: FNV-1a, 32 bits, eight hex digits.
+pub fn name_hash(name: &str) -> String {
+    format!("{:08x}", fnv1a(name.as_bytes()))
+}
+
+fn fnv1a(bytes: &[u8]) -> u32 {
+    bytes.iter().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn name_hash_is_fnv1a_32() {
+        // Reference values of the algorithm's authors.
+        assert_eq!(name_hash(""), "811c9dc5");
+        assert_eq!(name_hash("a"), "e40c292c");
+        assert_eq!(name_hash("foobar"), "bf9cf968");
+    }
+}

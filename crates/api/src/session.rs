@@ -1,0 +1,298 @@
+//! `Session`: one conversation with one agent, in one sandbox at a time.
+
+use jiff::Timestamp;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::agent::{AgentSpec, EnvVar, Lifecycle};
+use crate::condition::Condition;
+
+/// What a session shall be.
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "paddock.dev",
+    version = "v1alpha1",
+    kind = "Session",
+    shortname = "ses",
+    namespaced,
+    status = "SessionStatus",
+    derive = "PartialEq",
+    category = "paddock",
+    doc = "A Session is one conversation with one agent, in one sandbox at a time.",
+    printcolumn(name = "Agent", type_ = "string", json_path = ".status.agent.name"),
+    printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].status"
+    ),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.reason"),
+    printcolumn(name = "Node", type_ = "string", json_path = ".status.pod.node"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Sandbox", type_ = "string", json_path = ".status.sandbox.name", priority = 1),
+    printcolumn(name = "IP", type_ = "string", json_path = ".status.pod.ip", priority = 1),
+    printcolumn(name = "Start", type_ = "string", json_path = ".status.startup.path", priority = 1),
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.message", priority = 1),
+    validation = Rule::new("self.metadata.name.size() <= 63").message("metadata.name must be at most 63 characters, because it becomes a label value")
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.agentRef) != has(self.agent)").message("give exactly one of agentRef (a saved Agent) and agent (an inline one)"),
+    validation = Rule::new("has(self.agentRef) == has(oldSelf.agentRef) && (!has(self.agentRef) || self.agentRef == oldSelf.agentRef) && has(self.agent) == has(oldSelf.agent) && (!has(self.agent) || self.agent == oldSelf.agent)").message("agentRef and agent are immutable: what a session is made from does not change; make a new session"),
+    validation = Rule::new("has(self.prompt) == has(oldSelf.prompt) && (!has(self.prompt) || self.prompt == oldSelf.prompt)").message("prompt is immutable: it is the session's first turn; send a message instead"),
+    validation = Rule::new("oldSelf.state != 'Stopped' || self.state == 'Stopped'").message("a stopped session does not run again; make a new session")
+)]
+pub struct SessionSpec {
+    /// The saved Agent to use. Exactly one of agentRef and agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_ref: Option<AgentRef>,
+    /// An inline agent. Exactly one of agentRef and agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<AgentSpec>,
+    /// What the conversation is about, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 500))]
+    pub title: Option<String>,
+    /// The first turn, run exactly once, when the session first becomes Ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 262_144))]
+    pub prompt: Option<String>,
+    /// Plain environment that the agent's shells see, on top of the agent's. Never put a secret here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 50), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub env: Vec<EnvVar>,
+    /// Whether the session shall run. `Stopped` ends it: the pod is deleted, the record stays.
+    #[serde(default)]
+    pub state: DesiredState,
+    /// Rules of the session's life, in place of the agent's.
+    #[serde(default, skip_serializing_if = "Lifecycle::is_empty")]
+    pub lifecycle: Lifecycle,
+}
+
+/// Names an Agent in the same namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AgentRef {
+    /// The Agent's name.
+    #[schemars(length(min = 1, max = 63))]
+    pub name: String,
+}
+
+/// Whether a session shall run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum DesiredState {
+    /// It runs.
+    #[default]
+    Running,
+    /// It ends.
+    Stopped,
+}
+
+/// Where a session is in its life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Phase {
+    /// Not yet usable; `step` tells how far it is.
+    #[default]
+    Creating,
+    /// The runner has confirmed that it serves this session.
+    Ready,
+    /// It could not be made; `reason` and `message` say why.
+    Failed,
+    /// It has ended, or its pod was lost.
+    Dead,
+}
+
+impl Phase {
+    /// The lower-case word that HTTP clients see.
+    pub const fn http_status(self) -> &'static str {
+        match self {
+            Self::Creating => "creating",
+            Self::Ready => "ready",
+            Self::Failed => "failed",
+            Self::Dead => "dead",
+        }
+    }
+
+    /// True once nothing but deletion can happen to the session.
+    pub const fn is_final(self) -> bool {
+        matches!(self, Self::Failed | Self::Dead)
+    }
+}
+
+/// How far a Creating session is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Step {
+    /// The agent is looked up.
+    ResolvingAgent,
+    /// A warm sandbox is being adopted.
+    Claiming,
+    /// A cold sandbox's pod is starting.
+    StartingPod,
+    /// The pod's runner is given the session.
+    Activating,
+}
+
+/// Why a session is in its phase: the bounded set of `status.reason`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum Reason {
+    /// Creating: the agent is not there (yet). Failed: it did not appear.
+    AgentNotFound,
+    /// The agent names a pool that does not exist.
+    PoolNotFound,
+    /// No SandboxTemplate declares the agent's harness, or the pool's template is missing.
+    TemplateNotFound,
+    /// The API server refused the pod or the sandbox.
+    PodRejected,
+    /// The pod's image cannot be pulled.
+    ImagePullFailed,
+    /// A container of the pod keeps crashing.
+    CrashLoop,
+    /// A container cannot be started as specified.
+    ContainerConfigError,
+    /// The pod ended instead of running.
+    PodFailed,
+    /// The session was not Ready within its startup timeout.
+    StartupTimeout,
+    /// The runner refused the activation for good.
+    ActivationRejected,
+    /// Waiting for the pod to start.
+    PodStarting,
+    /// No node takes the pod.
+    Unschedulable,
+    /// Waiting for the runner's answer.
+    Activating,
+    /// The runner serves the session.
+    Activated,
+    /// The pod was deleted.
+    PodDeleted,
+    /// The gateway proved that nothing listens at the session's address.
+    Unreachable,
+    /// It was stopped on request.
+    Stopped,
+}
+
+/// What a session was made from, frozen when it was bound.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct FrozenAgent {
+    /// The Agent's name; empty for an inline agent.
+    #[serde(default)]
+    pub name: String,
+    /// The Agent's UID; empty for an inline agent.
+    #[serde(default)]
+    pub uid: String,
+    /// The Agent's generation; 0 for an inline agent.
+    #[serde(default)]
+    pub generation: i64,
+    /// Hash of the agent's spec.
+    #[serde(default)]
+    pub hash: String,
+}
+
+/// Names a Sandbox.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SandboxRef {
+    /// Name, in the session's namespace.
+    pub name: String,
+    /// UID.
+    pub uid: String,
+}
+
+/// Names the pod that serves a session.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PodRef {
+    /// Name, in the session's namespace.
+    pub name: String,
+    /// UID; part of every token, so that a reused address serves nobody else.
+    pub uid: String,
+    /// Address.
+    pub ip: String,
+    /// Node.
+    #[serde(default)]
+    pub node: String,
+}
+
+/// What the harness of a session can do, as its runner declared it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Capabilities {
+    /// It answers messages.
+    #[serde(default)]
+    pub messages: bool,
+    /// It has a terminal to attach to.
+    #[serde(default)]
+    pub terminal: bool,
+}
+
+/// Whether a session's pod was waiting in a pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum StartupPath {
+    /// A booted pool member was adopted.
+    Warm,
+    /// A pod was made for the session.
+    Cold,
+}
+
+/// How long the start took, in milliseconds since the controller first saw the session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Startup {
+    /// Warm or cold.
+    pub path: StartupPath,
+    /// Until the sandbox was durably assigned.
+    pub claimed_ms: u64,
+    /// Until the runner confirmed the session.
+    pub activated_ms: u64,
+    /// When the session became Ready, RFC 3339 with milliseconds.
+    #[schemars(with = "String", extend("format" = "date-time"))]
+    pub ready_at: Timestamp,
+}
+
+/// What a session is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SessionStatus {
+    /// The `metadata.generation` this was derived from.
+    #[serde(default)]
+    pub observed_generation: i64,
+    /// Where the session is in its life.
+    #[serde(default)]
+    pub phase: Phase,
+    /// How far a Creating session is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<Step>,
+    /// Why it is in this phase.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Reason>,
+    /// A sentence that says what happened and what to do.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    /// Which pod of the session this is, counted from 1.
+    #[serde(default)]
+    pub incarnation: u32,
+    /// What the session was made from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<FrozenAgent>,
+    /// The Sandbox that is the session's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sandbox: Option<SandboxRef>,
+    /// The pod that serves the session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<PodRef>,
+    /// Where the runner listens, `ip:port`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// The conversation's id inside the harness.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub harness_session_id: Option<String>,
+    /// What the harness can do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capabilities: Option<Capabilities>,
+    /// How long the start took.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub startup: Option<Startup>,
+    /// Conditions: `Ready`, `Bound`, `Activated`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+}

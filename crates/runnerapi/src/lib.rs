@@ -1,0 +1,54 @@
+//! What controller and gateway say to the runner in a pod: paths, messages, error codes and tokens.
+//!
+//! The runner is the only server of this protocol. It is HTTP/1.1 with JSON bodies on [`PORT`]; every
+//! request but the probes carries a [`token`] that is bound to one pod and one session.
+
+pub mod message;
+pub mod token;
+
+pub use message::{
+    ActivateRequest, ActivateResponse, AgentBinding, Capabilities, EnvVar, ErrorBody, ErrorCode, InitialTurn,
+    SessionRef, TurnRequest, TurnState, TurnStatus,
+};
+pub use token::{Scope, SigningKey, TokenError, VerifyingKeys};
+
+/// The port the runner listens on, in every harness pod.
+pub const PORT: u16 = 7070;
+
+/// Liveness probe (no token): the runner serves and its harness process has not been lost.
+pub const LIVEZ: &str = "/livez";
+/// Readiness probe (no token): the harness is booted and warm.
+pub const READYZ: &str = "/readyz";
+/// `POST` [`ActivateRequest`] → 200 [`ActivateResponse`]. Idempotent per session UID and incarnation.
+pub const ACTIVATE: &str = "/v1/activate";
+/// `POST` [`TurnRequest`] → 200 with the harness's reply as it came, after the turn has ended.
+/// `GET /v1/turns/{id}` → 200 [`TurnStatus`].
+pub const TURNS: &str = "/v1/turns";
+
+/// Response header on every answer about a turn: its id.
+pub const TURN_ID_HEADER: &str = "x-paddock-turn-id";
+
+/// Environment of the runner's container, set by the controller.
+pub mod env {
+    /// The pod's UID, from the downward API. Tokens for any other pod are refused.
+    pub const POD_UID: &str = "PADDOCK_POD_UID";
+    /// Public keys, each 32 raw bytes in base64url without padding, separated by commas.
+    pub const PUBLIC_KEYS: &str = "PADDOCK_PUBLIC_KEYS";
+    /// Name of the harness adapter, for example `opencode`.
+    pub const HARNESS: &str = "PADDOCK_HARNESS";
+    /// Base URL of the model gateway's OpenAI-compatible API, for example `http://litellm:4000/v1`.
+    pub const MODEL_BASE_URL: &str = "PADDOCK_MODEL_BASE_URL";
+    /// Key for the model gateway. Secret: taken from the runner's environment at start, never passed on.
+    pub const MODEL_API_KEY: &str = "PADDOCK_MODEL_API_KEY";
+    /// Folder for the journal; it survives a restart of the container. Default `/paddock/state`.
+    pub const STATE_DIR: &str = "PADDOCK_STATE_DIR";
+    /// The agent's working folder. Default `/workspace`.
+    pub const WORKSPACE: &str = "PADDOCK_WORKSPACE";
+}
+
+/// Where the init container puts the runner's binary.
+pub const INSTALL_DIR: &str = "/paddock/bin";
+/// Where the runner keeps its journal.
+pub const DEFAULT_STATE_DIR: &str = "/paddock/state";
+/// Where the agent works.
+pub const DEFAULT_WORKSPACE: &str = "/workspace";

@@ -1,0 +1,196 @@
+//! Bodies of requests and answers.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Names the session that a pod is given.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionRef {
+    /// Namespace of the Session object.
+    pub namespace: String,
+    /// Name of the Session object.
+    pub name: String,
+    /// UID of the Session object. The first UID that activates a pod owns it for ever.
+    pub uid: String,
+}
+
+/// Gives an anonymous pod its session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ActivateRequest {
+    /// The session.
+    pub session: SessionRef,
+    /// Which pod of the session this is, counted from 1.
+    pub incarnation: u32,
+    /// How the harness shall behave.
+    pub agent: AgentBinding,
+    /// Title of the conversation.
+    pub title: String,
+    /// A turn to run by itself, exactly once, after the first activation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub initial_turn: Option<InitialTurn>,
+}
+
+/// The part of an agent that the runner and its harness need.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentBinding {
+    /// Model name as the model gateway knows it.
+    pub model: String,
+    /// Instructions added to the harness's system prompt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt: Option<String>,
+    /// Environment of the agent's shells.
+    #[serde(default)]
+    pub env: Vec<EnvVar>,
+    /// How long one turn may take, in milliseconds.
+    pub turn_timeout_ms: u64,
+    /// How many turns may wait behind the running one.
+    pub max_queued_turns: u32,
+}
+
+/// A plain environment variable.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnvVar {
+    /// Name.
+    pub name: String,
+    /// Value.
+    pub value: String,
+}
+
+/// See [`ActivateRequest::initial_turn`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InitialTurn {
+    /// Turn id, derived from the session's UID.
+    pub id: String,
+    /// The user's text.
+    pub text: String,
+}
+
+/// The pod serves the session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ActivateResponse {
+    /// UID of the session the pod serves.
+    pub session_uid: String,
+    /// The incarnation it was activated for.
+    pub incarnation: u32,
+    /// The conversation's id inside the harness.
+    pub harness_session_id: String,
+    /// What the harness can do.
+    pub capabilities: Capabilities,
+    /// How long the activation took inside the pod, in milliseconds.
+    pub took_ms: u64,
+}
+
+/// What a harness can do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Capabilities {
+    /// It answers messages.
+    pub messages: bool,
+    /// It has a terminal to attach to.
+    pub terminal: bool,
+}
+
+/// One user message.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TurnRequest {
+    /// Names the turn; a retry with the same id and parts joins or replays it. 1 to 128 printable ASCII
+    /// characters.
+    pub id: String,
+    /// The message's parts as the client sent them, each an object with a string `type`.
+    pub parts: Vec<Value>,
+}
+
+/// Where a turn is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TurnState {
+    /// It waits behind others.
+    Queued,
+    /// The harness works on it.
+    Running,
+    /// The harness has replied.
+    Completed,
+    /// The harness failed, or the turn took too long.
+    Failed,
+    /// Runner or harness died while it ran; it is never run again by itself.
+    Interrupted,
+}
+
+/// A turn and, once it has ended, its outcome.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TurnStatus {
+    /// The turn's id.
+    pub id: String,
+    /// Where it is.
+    pub state: TurnState,
+    /// The harness's reply, of a completed turn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reply: Option<Value>,
+    /// Why it failed or was interrupted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<ErrorBody>,
+}
+
+/// Body of every answer that is not a success.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{code:?}: {error}")]
+pub struct ErrorBody {
+    /// Which kind of error it is.
+    pub code: ErrorCode,
+    /// A sentence that says what was attempted and what to do. Never holds a secret.
+    pub error: String,
+}
+
+/// The bounded set of the runner's errors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorCode {
+    /// 401: no token, or one that is expired, forged, or for another pod.
+    Unauthorized,
+    /// 400: the body or the request line cannot be understood.
+    BadRequest,
+    /// 404: no such path or turn.
+    NotFound,
+    /// 405: the path does not take this method.
+    MethodNotAllowed,
+    /// 409: the pod serves, or was promised to, another session.
+    BoundToOther,
+    /// 409: the pod serves no session yet.
+    NotActivated,
+    /// 413: the body is larger than the runner takes.
+    TooLarge,
+    /// 422: this turn id was used for another message.
+    TurnMismatch,
+    /// 429: too many turns wait already.
+    QueueFull,
+    /// 502: the harness failed; the message is what it said.
+    HarnessFailed,
+    /// 502: the turn took longer than the agent's turn timeout and was aborted.
+    TurnTimeout,
+    /// 502: runner or harness died while the turn ran.
+    Interrupted,
+    /// 503: the harness is still booting; try again shortly.
+    NotReady,
+    /// 503: the pod is shutting down.
+    ShuttingDown,
+    /// 500: the journal cannot be written, for example because the disk is full.
+    JournalFailed,
+}
+
+impl ErrorCode {
+    /// The HTTP status the runner answers with.
+    pub const fn status(self) -> u16 {
+        match self {
+            Self::Unauthorized => 401,
+            Self::BadRequest => 400,
+            Self::NotFound => 404,
+            Self::MethodNotAllowed => 405,
+            Self::BoundToOther | Self::NotActivated => 409,
+            Self::TooLarge => 413,
+            Self::TurnMismatch => 422,
+            Self::QueueFull => 429,
+            Self::JournalFailed => 500,
+            Self::HarnessFailed | Self::TurnTimeout | Self::Interrupted => 502,
+            Self::NotReady | Self::ShuttingDown => 503,
+        }
+    }
+}

@@ -1,0 +1,3 @@
+module paddock.dev/tests/cluster/devcluster
+
+go 1.24
