@@ -11,6 +11,7 @@ use crate::duration::Duration;
 
 /// How an agent behaves and what it runs on.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[allow(clippy::duplicated_attributes, reason = "print columns repeat their keys")]
 #[kube(
     group = "paddock.dev",
     version = "v1alpha1",

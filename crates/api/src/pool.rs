@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// How many sandboxes wait, and what they are made from.
 #[derive(CustomResource, Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[allow(clippy::duplicated_attributes, reason = "print columns repeat their keys")]
 #[kube(
     group = "extensions.agents.x-k8s.io",
     version = "v1beta1",

@@ -15,6 +15,7 @@ use crate::schema;
 
 /// What a Sandbox shall be.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[allow(clippy::duplicated_attributes, reason = "print columns repeat their keys")]
 #[kube(
     group = "agents.x-k8s.io",
     version = "v1beta1",

@@ -10,6 +10,7 @@ use crate::condition::Condition;
 
 /// What a session shall be.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[allow(clippy::duplicated_attributes, reason = "print columns repeat their keys")]
 #[kube(
     group = "paddock.dev",
     version = "v1alpha1",

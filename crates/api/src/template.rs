@@ -13,6 +13,7 @@ use crate::schema;
 
 /// What sandboxes made from this template look like.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[allow(clippy::duplicated_attributes, reason = "print columns repeat their keys")]
 #[kube(
     group = "extensions.agents.x-k8s.io",
     version = "v1beta1",

@@ -1,0 +1,144 @@
+//! Performs operations. Decides nothing: every outcome goes back to the engine.
+
+use k8s_openapi::api::core::v1::Pod;
+use paddock_api::{Agent, Sandbox, SandboxWarmPool, Session, labels};
+use paddock_core::op::{Op, Outcome, Patch, Refresh, Refreshed, Target, WriteFailure};
+use paddock_kubeio::slim::SlimPod;
+use paddock_kubeio::write::{self, Precondition, WriteError, Written};
+use paddock_runnerapi::SigningKey;
+
+use crate::activate;
+use crate::manifest::PodManifest;
+use crate::pods;
+
+/// What operations need.
+pub(crate) struct Performer {
+    pub(crate) client: kube::Client,
+    pub(crate) signing_key: SigningKey,
+}
+
+impl Performer {
+    /// Performs one operation.
+    pub(crate) async fn perform(&self, op: &Op) -> Outcome {
+        let client = &self.client;
+        match op {
+            Op::CreateSandbox(sandbox) => {
+                let namespace = sandbox.metadata.namespace.as_deref().unwrap_or_default();
+                written(write::create(client, namespace, &**sandbox).await)
+            }
+            Op::CreatePod(pod) => {
+                let manifest = PodManifest::new(pod.manifest.clone());
+                written(write::create(client, &pod.after.namespace, &manifest).await)
+            }
+            Op::PatchSandbox(patch) => self.patch::<Sandbox, _>(patch).await,
+            Op::PatchPod(patch) => self.patch::<Pod, _>(patch).await,
+            Op::PatchSandboxStatus(patch) => self.patch_status::<Sandbox, _>(patch).await,
+            Op::PatchSessionStatus(patch) => self.patch_status::<Session, _>(patch).await,
+            Op::PatchPoolStatus(patch) => self.patch_status::<SandboxWarmPool, _>(patch).await,
+            Op::PatchAgentStatus(patch) => self.patch_status::<Agent, _>(patch).await,
+            Op::DeleteSandbox(target) => self.delete::<Sandbox>(target).await,
+            Op::DeletePod(target) => self.delete::<Pod>(target).await,
+            Op::Activate(activation) => match activate::activate(&self.signing_key, activation).await {
+                Ok(response) => Outcome::Activated(response),
+                Err(failure) => Outcome::NotActivated(failure),
+            },
+            Op::Refresh(refresh) => match self.refresh(refresh).await {
+                Ok(found) => Outcome::Refreshed(found),
+                Err(error) => Outcome::Failed(failure(error)),
+            },
+        }
+    }
+
+    async fn patch<K, T>(&self, patch: &Patch<T>) -> Outcome
+    where
+        K: kube::Resource<DynamicType = ()>,
+    {
+        let Target { key, .. } = &patch.target;
+        let precondition = precondition(&patch.target);
+        let answer = write::merge_patch::<K>(
+            &self.client,
+            &key.namespace,
+            &key.name,
+            precondition,
+            patch.patch.clone(),
+        );
+        written(answer.await)
+    }
+
+    async fn patch_status<K, T>(&self, patch: &Patch<T>) -> Outcome
+    where
+        K: kube::Resource<DynamicType = ()>,
+    {
+        let Target { key, .. } = &patch.target;
+        let answer = write::merge_patch_status::<K>(
+            &self.client,
+            &key.namespace,
+            &key.name,
+            precondition(&patch.target),
+            patch.patch.clone(),
+        );
+        written(answer.await)
+    }
+
+    async fn delete<K>(&self, target: &Target) -> Outcome
+    where
+        K: kube::Resource<DynamicType = ()>,
+    {
+        let Target { key, .. } = target;
+        let answer = write::delete::<K>(&self.client, &key.namespace, &key.name, precondition(target), None);
+        match answer.await {
+            Ok(()) => Outcome::Deleted,
+            Err(error) => Outcome::Failed(failure(error)),
+        }
+    }
+
+    async fn refresh(&self, refresh: &Refresh) -> Result<Refreshed, WriteError> {
+        let client = &self.client;
+        Ok(match refresh {
+            Refresh::Session(key) => {
+                Refreshed::Session(write::get(client, &key.namespace, &key.name).await?.map(Box::new))
+            }
+            Refresh::Sandbox(key) => {
+                Refreshed::Sandbox(write::get(client, &key.namespace, &key.name).await?.map(Box::new))
+            }
+            Refresh::Pool(key) => {
+                Refreshed::Pool(write::get(client, &key.namespace, &key.name).await?.map(Box::new))
+            }
+            Refresh::Agent(key) => {
+                Refreshed::Agent(write::get(client, &key.namespace, &key.name).await?.map(Box::new))
+            }
+            Refresh::Pod(key) => {
+                let pod: Option<SlimPod> = write::get(client, &key.namespace, &key.name).await?;
+                Refreshed::Pod(pod.map(pods::to_core).map(Box::new))
+            }
+            Refresh::Claims { namespace, session_uid } => {
+                let selector = format!("{}={session_uid}", labels::SESSION_UID);
+                Refreshed::Claims(write::list(client, namespace, &selector).await?)
+            }
+        })
+    }
+}
+
+fn precondition(target: &Target) -> Precondition {
+    Precondition { uid: target.uid.clone(), resource_version: Some(target.resource_version.clone()) }
+}
+
+fn written(answer: Result<Written, WriteError>) -> Outcome {
+    match answer {
+        Ok(Written { uid, resource_version }) => Outcome::Written { uid, resource_version },
+        Err(error) => Outcome::Failed(failure(error)),
+    }
+}
+
+fn failure(error: WriteError) -> WriteFailure {
+    match error {
+        WriteError::NotFound => WriteFailure::NotFound,
+        WriteError::AlreadyExists => WriteFailure::AlreadyExists,
+        WriteError::Conflict => WriteFailure::Conflict,
+        WriteError::Rejected { status, message, .. } => WriteFailure::Rejected { status, message },
+        WriteError::Throttled { retry_after } => {
+            WriteFailure::Throttled(retry_after.and_then(|d| u64::try_from(d.as_millis()).ok()))
+        }
+        WriteError::Unavailable(message) => WriteFailure::Unavailable(message),
+    }
+}

@@ -1,0 +1,154 @@
+//! What people are told: a log line and a Kubernetes Event for each change of a session's phase or reason.
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use paddock_api::session::{Phase, Reason};
+use paddock_core::op::{ActivationFailure, Op, Outcome, WriteFailure};
+use paddock_kubeio::events::{Kind, Recorder};
+
+use crate::metrics::Metrics;
+
+/// Reports on an operation that has come back.
+pub(crate) fn outcome(op: &Op, outcome: &Outcome, metrics: &Metrics, events: &Recorder) {
+    match (op, outcome) {
+        (Op::PatchSessionStatus(patch), Outcome::Written { .. }) => {
+            let Some(status) = &patch.after.status else { return };
+            let changes = patch.patch.get("status");
+            let told = |field: &str| changes.is_some_and(|c| c.get(field).is_some());
+            if !told("phase") && !told("reason") {
+                return;
+            }
+            let reason = status.reason.map_or("Pending", reason_text);
+            let key = &patch.target.key;
+            tracing::info!(
+                session = %key,
+                uid = patch.target.uid,
+                phase = ?status.phase,
+                reason,
+                sandbox = status.sandbox.as_ref().map(|s| s.name.as_str()),
+                message = status.message,
+                "session"
+            );
+            metrics.session_phase(status);
+            let kind = if matches!(status.phase, Phase::Failed) { Kind::Warning } else { Kind::Normal };
+            let message = match &status.startup {
+                Some(startup) if status.phase == Phase::Ready => format!(
+                    "serving from a {:?} sandbox: claimed after {} ms, activated after {} ms",
+                    startup.path, startup.claimed_ms, startup.activated_ms
+                ),
+                _ => status.message.clone(),
+            };
+            let about = ObjectReference {
+                api_version: Some("paddock.dev/v1alpha1".into()),
+                kind: Some("Session".into()),
+                namespace: Some(key.namespace.clone()),
+                name: Some(key.name.clone()),
+                uid: Some(patch.target.uid.clone()),
+                ..ObjectReference::default()
+            };
+            events.publish(about, kind, reason, message);
+        }
+        (Op::CreateSandbox(sandbox), Outcome::Written { uid, .. }) => {
+            tracing::info!(
+                namespace = sandbox.metadata.namespace,
+                sandbox = sandbox.metadata.name,
+                uid,
+                "sandbox created"
+            );
+        }
+        (Op::DeleteSandbox(target), Outcome::Deleted) => {
+            tracing::info!(sandbox = %target.key, uid = target.uid, "sandbox deleted");
+        }
+        (_, Outcome::NotActivated(failure)) => {
+            let Op::Activate(activation) = op else { return };
+            let session = &activation.request.session;
+            match failure {
+                ActivationFailure::BoundToOther => {
+                    tracing::warn!(
+                        session = session.name,
+                        pod = activation.pod_uid,
+                        "pod serves another session"
+                    );
+                }
+                ActivationFailure::Unavailable(why) | ActivationFailure::Rejected(why) => {
+                    tracing::warn!(
+                        session = session.name,
+                        pod = activation.pod_uid,
+                        why,
+                        "activation failed"
+                    );
+                }
+            }
+        }
+        (_, Outcome::Failed(failure)) => match failure {
+            // What we knew was stale; the engine looks again. Nothing to worry about.
+            WriteFailure::NotFound | WriteFailure::AlreadyExists | WriteFailure::Conflict => {
+                tracing::debug!(op = name(op), ?failure, "write met a newer object");
+            }
+            WriteFailure::Rejected { .. } | WriteFailure::Throttled(_) | WriteFailure::Unavailable(_) => {
+                tracing::warn!(op = name(op), ?failure, "write failed; it is tried again");
+            }
+        },
+        _ => {}
+    }
+}
+
+/// An operation's name, for logs and metrics.
+pub(crate) fn name(op: &Op) -> &'static str {
+    match op {
+        Op::CreateSandbox(_) => "create_sandbox",
+        Op::PatchSandbox(_) => "adopt_sandbox",
+        Op::PatchSandboxStatus(_) => "patch_sandbox_status",
+        Op::DeleteSandbox(_) => "delete_sandbox",
+        Op::CreatePod(_) => "create_pod",
+        Op::PatchPod(_) => "patch_pod",
+        Op::DeletePod(_) => "delete_pod",
+        Op::PatchSessionStatus(_) => "patch_session_status",
+        Op::PatchPoolStatus(_) => "patch_pool_status",
+        Op::PatchAgentStatus(_) => "patch_agent_status",
+        Op::Activate(_) => "activate",
+        Op::Refresh(_) => "refresh",
+    }
+}
+
+/// How an operation ended, for metrics.
+pub(crate) fn result(outcome: &Outcome) -> &'static str {
+    match outcome {
+        Outcome::Written { .. } | Outcome::Deleted | Outcome::Activated(_) | Outcome::Refreshed(_) => "ok",
+        Outcome::Failed(failure) => match failure {
+            WriteFailure::NotFound => "not_found",
+            WriteFailure::AlreadyExists => "already_exists",
+            WriteFailure::Conflict => "conflict",
+            WriteFailure::Rejected { .. } => "rejected",
+            WriteFailure::Throttled(_) => "throttled",
+            WriteFailure::Unavailable(_) => "unavailable",
+        },
+        Outcome::NotActivated(failure) => match failure {
+            ActivationFailure::BoundToOther => "bound_to_other",
+            ActivationFailure::Unavailable(_) => "unavailable",
+            ActivationFailure::Rejected(_) => "rejected",
+        },
+    }
+}
+
+/// The reason as it stands in the status.
+pub(crate) fn reason_text(reason: Reason) -> &'static str {
+    match reason {
+        Reason::AgentNotFound => "AgentNotFound",
+        Reason::PoolNotFound => "PoolNotFound",
+        Reason::TemplateNotFound => "TemplateNotFound",
+        Reason::PodRejected => "PodRejected",
+        Reason::ImagePullFailed => "ImagePullFailed",
+        Reason::CrashLoop => "CrashLoop",
+        Reason::ContainerConfigError => "ContainerConfigError",
+        Reason::PodFailed => "PodFailed",
+        Reason::StartupTimeout => "StartupTimeout",
+        Reason::ActivationRejected => "ActivationRejected",
+        Reason::PodStarting => "PodStarting",
+        Reason::Unschedulable => "Unschedulable",
+        Reason::Activating => "Activating",
+        Reason::Activated => "Activated",
+        Reason::PodDeleted => "PodDeleted",
+        Reason::Unreachable => "Unreachable",
+        Reason::Stopped => "Stopped",
+    }
+}

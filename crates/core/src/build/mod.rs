@@ -1,0 +1,29 @@
+//! How Sandboxes and Pods are made. Pure: the same input gives the same manifest.
+
+mod harness;
+mod pod;
+mod sandbox;
+
+pub use harness::RunnerSettings;
+pub use pod::pod;
+pub(crate) use pod::relabel;
+pub use sandbox::{adopted, for_pool, for_session, template_hash};
+
+/// Why a template cannot be made into a pod.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BuildError {
+    /// The template has no containers.
+    #[error("the pod template has no containers")]
+    NoContainers,
+    /// The annotation names a container that is not there.
+    #[error(
+        "the annotation paddock.dev/harness-container names {0:?}, which is no container of the pod template"
+    )]
+    NoSuchContainer(String),
+    /// Part of the template has the wrong JSON type.
+    #[error("the pod template's {0} has the wrong type")]
+    Malformed(&'static str),
+    /// A feature that this version does not serve.
+    #[error("volumeClaimTemplates are not served by this version of Paddock")]
+    VolumeClaims,
+}

@@ -1,0 +1,121 @@
+//! A Sandbox's pod.
+
+use std::collections::BTreeMap;
+
+use paddock_api::Sandbox;
+use paddock_api::labels::{self, name_hash};
+use serde_json::{Value, json};
+
+use crate::build::{BuildError, RunnerSettings, harness};
+use crate::ids::{annotation, label, uid};
+use crate::op::NewPod;
+use crate::pod::Pod;
+
+/// Labels that a pod takes over from its Sandbox.
+const SHARED_LABELS: [&str; 8] = [
+    labels::HARNESS,
+    labels::SESSION,
+    labels::SESSION_UID,
+    labels::AGENT,
+    labels::WARM_POOL_SANDBOX,
+    labels::TEMPLATE_HASH,
+    labels::TEMPLATE_REF_HASH,
+    labels::LAUNCH_TYPE,
+];
+
+/// The pod of `sandbox`, named like it.
+///
+/// # Errors
+/// When the template cannot be made into a pod; the Sandbox's status tells it to people.
+pub fn pod(sandbox: &Sandbox, runner: &RunnerSettings) -> Result<NewPod, BuildError> {
+    if !sandbox.spec.volume_claim_templates.is_empty() {
+        return Err(BuildError::VolumeClaims);
+    }
+    let name = sandbox.metadata.name.clone().unwrap_or_default();
+    let namespace = sandbox.metadata.namespace.clone().unwrap_or_default();
+    let template = &sandbox.spec.pod_template;
+
+    let mut pod_labels = template.metadata.labels.clone();
+    pod_labels.extend(shared_labels(sandbox));
+    pod_labels.insert(labels::SANDBOX_NAME_HASH.to_owned(), name_hash(&name));
+    let mut annotations = template.metadata.annotations.clone();
+    if label(&sandbox.metadata, labels::WARM_POOL_SANDBOX).is_some() {
+        annotations.insert(labels::SAFE_TO_EVICT.to_owned(), "true".to_owned());
+    }
+
+    let mut spec = template.spec.clone();
+    let fields = spec.as_object_mut().ok_or(BuildError::Malformed("spec"))?;
+    if fields.get("containers").and_then(Value::as_array).is_none_or(Vec::is_empty) {
+        return Err(BuildError::NoContainers);
+    }
+    fields.entry("automountServiceAccountToken").or_insert(json!(false));
+    if let Some(harness) = label(&sandbox.metadata, labels::HARNESS) {
+        harness::inject(
+            &mut spec,
+            harness,
+            annotation(&sandbox.metadata, labels::HARNESS_CONTAINER),
+            runner,
+        )?;
+    }
+
+    let after = Pod {
+        namespace: namespace.clone(),
+        name: name.clone(),
+        labels: pod_labels.clone(),
+        owner_uid: Some(uid(&sandbox.metadata).to_owned()),
+        ..Pod::default()
+    };
+    let manifest = json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": name,
+            "namespace": namespace,
+            "labels": pod_labels,
+            "annotations": annotations,
+            "ownerReferences": [{
+                "apiVersion": "agents.x-k8s.io/v1beta1",
+                "kind": "Sandbox",
+                "name": sandbox.metadata.name,
+                "uid": sandbox.metadata.uid,
+                "controller": true,
+            }],
+        },
+        "spec": spec,
+    });
+    Ok(NewPod { manifest, after })
+}
+
+/// The labels of `sandbox` that its pod carries too.
+pub(crate) fn shared_labels(sandbox: &Sandbox) -> BTreeMap<String, String> {
+    SHARED_LABELS
+        .iter()
+        .filter_map(|key| Some(((*key).to_owned(), label(&sandbox.metadata, key)?.to_owned())))
+        .collect()
+}
+
+/// The metadata patch that gives an adopted pod its Sandbox's labels; nothing when it has them already.
+pub(crate) fn relabel(pod: &Pod, sandbox: &Sandbox) -> Option<(Value, Pod)> {
+    let wanted = shared_labels(sandbox);
+    let mut patch = serde_json::Map::new();
+    let mut after = pod.clone();
+    for key in SHARED_LABELS {
+        match (wanted.get(key), pod.labels.get(key)) {
+            (Some(value), old) if old != Some(value) => {
+                patch.insert(key.to_owned(), json!(value));
+                after.labels.insert(key.to_owned(), value.clone());
+            }
+            (None, Some(_)) => {
+                patch.insert(key.to_owned(), Value::Null);
+                after.labels.remove(key);
+            }
+            _ => {}
+        }
+    }
+    if patch.is_empty() {
+        return None;
+    }
+    // A pod that serves a session must not be evicted to save a node.
+    let patch = json!({"metadata": {"labels": patch, "annotations": {labels::SAFE_TO_EVICT: null}}});
+    Some((patch, after))
+}

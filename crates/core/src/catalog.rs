@@ -1,0 +1,150 @@
+//! Which agent, pool and template a session is made from.
+
+use paddock_api::agent::AgentSpec;
+use paddock_api::labels::{self, name_hash};
+use paddock_api::session::{FrozenAgent, Reason};
+use paddock_api::{SandboxTemplate, SandboxWarmPool, Session};
+
+use crate::ids::{Key, annotation, uid};
+use crate::store::Store;
+
+/// An agent as a session sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResolvedAgent {
+    /// How it behaves, the session's own life-cycle rules included.
+    pub spec: AgentSpec,
+    /// What is written to the session's status.
+    pub frozen: FrozenAgent,
+}
+
+/// Where a session's sandbox comes from.
+#[derive(Clone, Copy, Debug)]
+pub struct Source<'a> {
+    /// The pool, if any serves the agent.
+    pub pool: Option<&'a SandboxWarmPool>,
+    /// The template of the pool, or the harness's own.
+    pub template: &'a SandboxTemplate,
+}
+
+/// What is missing, in words a person can act on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Missing {
+    /// Bounded reason.
+    pub reason: Reason,
+    /// What to do.
+    pub message: String,
+}
+
+/// The agent of `session`.
+///
+/// # Errors
+/// When the Agent does not exist.
+pub fn agent(store: &Store, session: &Session) -> Result<ResolvedAgent, Missing> {
+    let (mut spec, mut frozen) = match (&session.spec.agent, &session.spec.agent_ref) {
+        (Some(inline), _) => (inline.clone(), FrozenAgent::default()),
+        (None, Some(reference)) => {
+            let namespace = session.metadata.namespace.clone().unwrap_or_default();
+            let agent = store.agents.get(&Key::new(namespace.clone(), &reference.name)).ok_or_else(|| Missing {
+                reason: Reason::AgentNotFound,
+                message: format!(
+                    "agent {:?} does not exist in namespace {namespace}; create it, or name another in agentRef",
+                    reference.name
+                ),
+            })?;
+            let frozen = FrozenAgent {
+                name: reference.name.clone(),
+                uid: uid(&agent.metadata).to_owned(),
+                generation: agent.metadata.generation.unwrap_or_default(),
+                hash: String::new(),
+            };
+            (agent.spec.clone(), frozen)
+        }
+        (None, None) => {
+            return Err(Missing {
+                reason: Reason::AgentNotFound,
+                message: "the session names no agent; set agentRef or agent".into(),
+            });
+        }
+    };
+    spec.lifecycle = spec.lifecycle.overridden_by(&session.spec.lifecycle);
+    spec.env = paddock_api::agent::merge_env(&spec.env, &session.spec.env);
+    frozen.hash = name_hash(&serde_json::to_string(&spec).unwrap_or_default());
+    Ok(ResolvedAgent { spec, frozen })
+}
+
+/// The pool and template that serve `agent` in `namespace`.
+///
+/// # Errors
+/// When the named pool, its template, or any template for the harness is missing.
+pub fn source<'a>(store: &'a Store, namespace: &str, agent: &AgentSpec) -> Result<Source<'a>, Missing> {
+    let pool = match &agent.pool_ref {
+        Some(reference) => {
+            let key = Key::new(namespace, &reference.name);
+            Some(store.pools.get(&key).ok_or_else(|| Missing {
+                reason: Reason::PoolNotFound,
+                message: format!(
+                    "pool {:?} does not exist in namespace {namespace}; create that SandboxWarmPool, or name another in poolRef",
+                    reference.name
+                ),
+            })?)
+        }
+        None => default_pool(store, namespace, &agent.harness),
+    };
+    let template = match pool {
+        Some(pool) => {
+            let name = &pool.spec.sandbox_template_ref.name;
+            let template = store.templates.get(&Key::new(namespace, name)).ok_or_else(|| Missing {
+                reason: Reason::TemplateNotFound,
+                message: format!(
+                    "pool {:?} names the SandboxTemplate {name:?}, which does not exist in namespace {namespace}",
+                    pool.metadata.name.as_deref().unwrap_or_default()
+                ),
+            })?;
+            let declared = annotation(&template.metadata, labels::HARNESS);
+            if declared != Some(agent.harness.as_str()) {
+                return Err(Missing {
+                    reason: Reason::TemplateNotFound,
+                    message: format!(
+                        "SandboxTemplate {name:?} declares harness {:?}, but the agent wants {:?}; name another pool in poolRef",
+                        declared.unwrap_or("none"),
+                        agent.harness
+                    ),
+                });
+            }
+            template
+        }
+        None => harness_template(store, namespace, &agent.harness).ok_or_else(|| Missing {
+            reason: Reason::TemplateNotFound,
+            message: format!(
+                "no SandboxTemplate in namespace {namespace} declares harness {:?} (annotation {}); install a pool for it there",
+                agent.harness,
+                labels::HARNESS
+            ),
+        })?,
+    };
+    Ok(Source { pool, template })
+}
+
+/// The pool marked as default for `harness`, or else the first by name.
+fn default_pool<'a>(store: &'a Store, namespace: &str, harness: &str) -> Option<&'a SandboxWarmPool> {
+    store
+        .pools_in(namespace)
+        .filter(|pool| {
+            let template = Key::new(namespace, &pool.spec.sandbox_template_ref.name);
+            store
+                .templates
+                .get(&template)
+                .is_some_and(|t| annotation(&t.metadata, labels::HARNESS) == Some(harness))
+        })
+        .max_by_key(|pool| {
+            let preferred = annotation(&pool.metadata, labels::DEFAULT_POOL) == Some("true");
+            (preferred, std::cmp::Reverse(pool.metadata.name.clone()))
+        })
+}
+
+fn harness_template<'a>(store: &'a Store, namespace: &str, harness: &str) -> Option<&'a SandboxTemplate> {
+    store
+        .templates_in(namespace)
+        .filter(|t| annotation(&t.metadata, labels::HARNESS) == Some(harness))
+        .min_by_key(|t| t.metadata.name.clone())
+}

@@ -1,0 +1,341 @@
+//! Which object is decided on when, and what follows from an operation's outcome.
+//!
+//! One rule keeps this simple: while operations of an object are in flight, that object is not decided on.
+//! When the last of them has come back, it is decided on again, on a store that holds their results.
+
+mod completion;
+mod routing;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use jiff::{SignedDuration, Timestamp};
+use paddock_api::{Agent, Sandbox, SandboxTemplate, SandboxWarmPool, Session};
+
+use crate::build::RunnerSettings;
+use crate::ids::Key;
+use crate::op::{Op, Outcome};
+use crate::pod::Pod;
+use crate::session::{Context, Decision, SandboxBusy};
+use crate::store::Store;
+use crate::{agent, pool, sandbox, session};
+
+/// First pause after a failed operation; doubled up to [`BACKOFF_MAX`].
+const BACKOFF: SignedDuration = SignedDuration::from_millis(100);
+/// Longest pause after failed operations.
+const BACKOFF_MAX: SignedDuration = SignedDuration::from_secs(5);
+
+/// The controller's settings, as far as decisions depend on them.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The runner that goes into harness pods.
+    pub runner: RunnerSettings,
+    /// Since when this process leads. Sessions older than that may have been bound by an earlier leader.
+    pub leading_since: Timestamp,
+}
+
+/// An object that decisions are made about. Sorted by urgency: waiting sessions come before refills.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Work {
+    /// A Session.
+    Session(Key),
+    /// A Sandbox.
+    Sandbox(Key),
+    /// A pool.
+    Pool(Key),
+    /// An Agent.
+    Agent(Key),
+}
+
+/// Something a watch has told.
+#[derive(Clone, Debug)]
+pub enum Change<K> {
+    /// All objects of the kind; others no longer exist.
+    Synced(Vec<K>),
+    /// One object as it is now.
+    Applied(K),
+    /// One object as it was before it went.
+    Deleted(K),
+}
+
+/// An operation to perform, and what to report its outcome with.
+#[derive(Clone, Debug)]
+pub struct Command {
+    /// Whose decision it is.
+    pub work: Work,
+    /// What to do.
+    pub op: Op,
+    /// The term of leadership it belongs to.
+    pub term: u64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Engine {
+    store: Store,
+    settings: Settings,
+    leading: bool,
+    term: u64,
+    dirty: BTreeSet<Work>,
+    in_flight: InFlight,
+    backoff: HashMap<Work, Backoff>,
+    wakes: BTreeSet<(Timestamp, Work)>,
+    wake_of: HashMap<Work, Timestamp>,
+    reserved: HashMap<Key, Key>,
+    sessions: BTreeMap<Key, session::Memory>,
+    sandboxes: BTreeMap<Key, sandbox::Memory>,
+    pools: BTreeMap<Key, pool::Memory>,
+}
+
+#[derive(Debug, Default)]
+struct InFlight(HashMap<Work, usize>);
+
+impl SandboxBusy for InFlight {
+    fn is_busy(&self, sandbox: &Key) -> bool {
+        self.0.contains_key(&Work::Sandbox(sandbox.clone()))
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Backoff {
+    failures: u32,
+    until: Timestamp,
+}
+
+impl Engine {
+    /// An engine that has seen nothing and does not lead.
+    pub fn new(runner: RunnerSettings) -> Self {
+        Self {
+            store: Store::default(),
+            settings: Settings { runner, leading_since: Timestamp::MAX },
+            leading: false,
+            term: 0,
+            dirty: BTreeSet::new(),
+            in_flight: InFlight::default(),
+            backoff: HashMap::new(),
+            wakes: BTreeSet::new(),
+            wake_of: HashMap::new(),
+            reserved: HashMap::new(),
+            sessions: BTreeMap::new(),
+            sandboxes: BTreeMap::new(),
+            pools: BTreeMap::new(),
+        }
+    }
+
+    /// The cluster as last seen.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Starts or ends a term of leadership. What was remembered of an earlier term is forgotten: others
+    /// may have led since. Outcomes of an earlier term's operations are ignored.
+    pub fn set_leading(&mut self, leading: bool, now: Timestamp) {
+        if leading == self.leading {
+            return;
+        }
+        self.leading = leading;
+        self.term += 1;
+        self.settings.leading_since = if leading { now } else { Timestamp::MAX };
+        self.in_flight.0.clear();
+        self.backoff.clear();
+        self.wakes.clear();
+        self.wake_of.clear();
+        self.reserved.clear();
+        self.sessions.clear();
+        self.sandboxes.clear();
+        self.pools.clear();
+        self.dirty.clear();
+        if leading {
+            self.dirty = self.all_work();
+        }
+    }
+
+    /// True while this engine decides.
+    pub fn is_leading(&self) -> bool {
+        self.leading
+    }
+
+    /// Number of operations in flight.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.0.values().sum()
+    }
+
+    /// When [`Engine::next`] has something to do even if nothing happens before.
+    pub fn next_wake(&self) -> Option<Timestamp> {
+        self.wakes.first().map(|(at, _)| *at)
+    }
+
+    /// Everything to be done now. Call it after every change and outcome, and at [`Engine::next_wake`].
+    pub fn next(&mut self, now: Timestamp) -> Vec<Command> {
+        while let Some((at, work)) = self.wakes.first().cloned() {
+            if at > now {
+                break;
+            }
+            self.wakes.pop_first();
+            self.wake_of.remove(&work);
+            self.dirty.insert(work);
+        }
+        let mut commands = Vec::new();
+        if !self.leading {
+            self.dirty.clear();
+            return commands;
+        }
+        while let Some(work) = self.dirty.pop_first() {
+            if self.in_flight.0.contains_key(&work) {
+                continue; // Decided on again when the last operation is back.
+            }
+            if let Some(backoff) = self.backoff.get(&work).filter(|b| b.until > now) {
+                let until = backoff.until;
+                self.wake_at(work, until);
+                continue;
+            }
+            let decision = self.decide(&work, now);
+            self.release_reservations(&work, decision.reserve.as_ref());
+            if let Some(sandbox) = decision.reserve {
+                let Work::Session(session) = &work else { continue };
+                self.reserved.insert(sandbox, session.clone());
+            }
+            if let Some(at) = decision.wake {
+                self.wake_at(work.clone(), at);
+            }
+            if decision.ops.is_empty() {
+                self.backoff.remove(&work);
+                continue;
+            }
+            self.in_flight.0.insert(work.clone(), decision.ops.len());
+            let term = self.term;
+            commands.extend(decision.ops.into_iter().map(|op| Command { work: work.clone(), op, term }));
+        }
+        commands
+    }
+
+    fn decide(&mut self, work: &Work, now: Timestamp) -> Decision {
+        let ctx = Context {
+            store: &self.store,
+            settings: &self.settings,
+            reserved: &self.reserved,
+            busy: &self.in_flight,
+            now,
+        };
+        match work {
+            Work::Session(key) => match self.store.sessions.get(key) {
+                Some(session) => session::decide(ctx, session, self.sessions.entry(key.clone()).or_default()),
+                None => {
+                    self.sessions.remove(key);
+                    Decision::default()
+                }
+            },
+            Work::Sandbox(key) => match self.store.sandboxes.get(key) {
+                Some(sandbox) => {
+                    sandbox::decide(ctx, sandbox, self.sandboxes.entry(key.clone()).or_default())
+                }
+                None => {
+                    self.sandboxes.remove(key);
+                    Decision::default()
+                }
+            },
+            Work::Pool(key) => match self.store.pools.get(key) {
+                Some(pool) => pool::decide(ctx, pool, self.pools.entry(key.clone()).or_default()),
+                None => {
+                    self.pools.remove(key);
+                    Decision::default()
+                }
+            },
+            Work::Agent(key) => match self.store.agents.get(key) {
+                Some(agent) => agent::decide(&self.store, agent, now),
+                None => Decision::default(),
+            },
+        }
+    }
+
+    /// Gives back what a session no longer wants, and lets its pool look again.
+    fn release_reservations(&mut self, work: &Work, wanted: Option<&Key>) {
+        let Work::Session(session) = work else { return };
+        let released: Vec<Key> = self
+            .reserved
+            .iter()
+            .filter(|(sandbox, by)| *by == session && Some(*sandbox) != wanted)
+            .map(|(sandbox, _)| sandbox.clone())
+            .collect();
+        for sandbox in released {
+            self.reserved.remove(&sandbox);
+            self.touch_sandbox(&sandbox);
+        }
+    }
+
+    fn wake_at(&mut self, work: Work, at: Timestamp) {
+        if let Some(old) = self.wake_of.insert(work.clone(), at) {
+            self.wakes.remove(&(old, work.clone()));
+        }
+        self.wakes.insert((at, work));
+    }
+
+    /// Notes that what we knew was stale. Once is normal and costs no pause; again and again would be a
+    /// tight loop against the API server.
+    fn stumble(&mut self, work: &Work, now: Timestamp) {
+        if self.backoff.contains_key(work) {
+            self.fail(work, now, None);
+        } else {
+            self.backoff.insert(work.clone(), Backoff { failures: 0, until: now });
+        }
+    }
+
+    fn fail(&mut self, work: &Work, now: Timestamp, retry_after: Option<SignedDuration>) {
+        let failures = self.backoff.get(work).map_or(0, |b| b.failures);
+        let doubled = BACKOFF.saturating_mul(1i32.checked_shl(failures.min(16)).unwrap_or(i32::MAX));
+        let pause = retry_after.unwrap_or(SignedDuration::ZERO).max(doubled.min(BACKOFF_MAX));
+        self.backoff.insert(work.clone(), Backoff { failures: failures + 1, until: now + pause });
+    }
+}
+
+/// Takes in what the watches tell.
+impl Engine {
+    /// Sessions.
+    pub fn sessions_changed(&mut self, change: Change<Session>, now: Timestamp) {
+        self.apply(change, now);
+    }
+
+    /// Agents.
+    pub fn agents_changed(&mut self, change: Change<Agent>, now: Timestamp) {
+        self.apply(change, now);
+    }
+
+    /// SandboxTemplates.
+    pub fn templates_changed(&mut self, change: Change<SandboxTemplate>, now: Timestamp) {
+        self.apply(change, now);
+    }
+
+    /// SandboxWarmPools.
+    pub fn pools_changed(&mut self, change: Change<SandboxWarmPool>, now: Timestamp) {
+        self.apply(change, now);
+    }
+
+    /// Sandboxes.
+    pub fn sandboxes_changed(&mut self, change: Change<Sandbox>, now: Timestamp) {
+        self.apply(change, now);
+    }
+
+    /// Pods.
+    pub fn pods_changed(&mut self, change: Change<Pod>, now: Timestamp) {
+        self.apply(change, now);
+    }
+
+    /// Reports what came of `command`.
+    pub fn complete(&mut self, command: Command, outcome: Outcome, now: Timestamp) -> Vec<Command> {
+        if command.term != self.term {
+            return Vec::new();
+        }
+        let follow_up = self.learn(&command, outcome, now);
+        let more = follow_up.len();
+        let count = self.in_flight.0.entry(command.work.clone()).or_insert(1);
+        *count = *count + more - 1;
+        if *count == 0 {
+            self.in_flight.0.remove(&command.work);
+            if let Work::Sandbox(key) = &command.work {
+                self.touch_sandbox(&key.clone());
+            }
+            self.dirty.insert(command.work.clone());
+        }
+        let term = self.term;
+        follow_up.into_iter().map(|op| Command { work: command.work.clone(), op, term }).collect()
+    }
+}

@@ -1,0 +1,153 @@
+//! Which decisions a change may alter.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use paddock_api::session::Phase;
+use paddock_api::{Agent, Sandbox, SandboxTemplate, SandboxWarmPool, Session, labels};
+
+use crate::engine::{Change, Engine, Work};
+use crate::ids::{Key, controller_uid, label, uid};
+use crate::pod::Pod;
+use crate::store::{Store, Stored};
+
+/// How one kind's changes reach the store and what they touch.
+pub(super) trait Watched: Stored + Sized {
+    fn observe(store: &mut Store, object: Self) -> bool;
+    fn remove(store: &mut Store, key: &Key, uid: &str) -> bool;
+    fn missing(store: &Store, listed: &BTreeSet<Key>, now: Timestamp) -> Vec<(Key, String)>;
+    /// Marks what depends on the object of this name. Called while the object is in the store: before it is
+    /// removed and after it was put in.
+    fn touch(engine: &mut Engine, key: &Key);
+}
+
+macro_rules! watched {
+    ($kind:ty, $observe:ident, $remove:ident, $missing:ident, $touch:expr) => {
+        impl Watched for $kind {
+            fn observe(store: &mut Store, object: Self) -> bool {
+                store.$observe(object)
+            }
+            fn remove(store: &mut Store, key: &Key, uid: &str) -> bool {
+                store.$remove(key, uid)
+            }
+            fn missing(store: &Store, listed: &BTreeSet<Key>, now: Timestamp) -> Vec<(Key, String)> {
+                store.$missing(listed, now)
+            }
+            fn touch(engine: &mut Engine, key: &Key) {
+                let touch: fn(&mut Engine, &Key) = $touch;
+                touch(engine, key);
+            }
+        }
+    };
+}
+watched!(Session, observe_session, remove_session, missing_sessions, Engine::touch_session);
+watched!(Agent, observe_agent, remove_agent, missing_agents, Engine::touch_agent);
+watched!(SandboxTemplate, observe_template, remove_template, missing_templates, Engine::touch_template);
+watched!(SandboxWarmPool, observe_pool, remove_pool, missing_pools, Engine::touch_pool);
+watched!(Sandbox, observe_sandbox, remove_sandbox, missing_sandboxes, Engine::touch_sandbox);
+watched!(Pod, observe_pod, remove_pod, missing_pods, Engine::touch_sandbox);
+
+impl Engine {
+    pub(super) fn apply<K: Watched>(&mut self, change: Change<K>, now: Timestamp) {
+        match change {
+            Change::Applied(object) => self.observe(object),
+            Change::Deleted(object) => self.forget::<K>(&object.key(), object.uid()),
+            Change::Synced(objects) => {
+                let listed = objects.iter().map(Stored::key).collect();
+                for (key, uid) in K::missing(&self.store, &listed, now) {
+                    self.forget::<K>(&key, &uid);
+                }
+                for object in objects {
+                    self.observe(object);
+                }
+            }
+        }
+    }
+
+    pub(super) fn observe<K: Watched>(&mut self, object: K) {
+        let key = object.key();
+        // What it was before may have concerned others than what it is now.
+        K::touch(self, &key);
+        K::observe(&mut self.store, object);
+        K::touch(self, &key);
+    }
+
+    pub(super) fn forget<K: Watched>(&mut self, key: &Key, uid: &str) {
+        K::touch(self, key);
+        K::remove(&mut self.store, key, uid);
+    }
+
+    pub(super) fn all_work(&self) -> BTreeSet<Work> {
+        let store = &self.store;
+        let mut all = BTreeSet::new();
+        all.extend(store.sessions.iter().map(|o| Work::Session(o.key())));
+        all.extend(store.sandboxes.iter().map(|o| Work::Sandbox(Stored::key(o))));
+        all.extend(store.pools.iter().map(|o| Work::Pool(o.key())));
+        all.extend(store.agents.iter().map(|o| Work::Agent(o.key())));
+        all
+    }
+
+    /// The session itself, and the sandboxes assigned to it.
+    pub(super) fn touch_session(&mut self, key: &Key) {
+        self.dirty.insert(Work::Session(key.clone()));
+        if let Some(session) = self.store.sessions.get(key) {
+            let sandboxes: Vec<Key> =
+                self.store.sandboxes_of_session(uid(&session.metadata)).map(Stored::key).collect();
+            self.dirty.extend(sandboxes.into_iter().map(Work::Sandbox));
+        }
+    }
+
+    /// A sandbox, or the pod of its name; with its session and its pool.
+    pub(super) fn touch_sandbox(&mut self, key: &Key) {
+        self.dirty.insert(Work::Sandbox(key.clone()));
+        let Some(sandbox) = self.store.sandboxes.get(key) else { return };
+        if let Some(session) = label(&sandbox.metadata, labels::SESSION) {
+            self.dirty.insert(Work::Session(Key::new(key.namespace.clone(), session)));
+            return;
+        }
+        let Some(owner) = controller_uid(&sandbox.metadata) else { return };
+        let pool = self.store.pools_in(&key.namespace).find(|p| uid(&p.metadata) == owner).map(Stored::key);
+        if let Some(pool) = pool {
+            self.dirty.insert(Work::Pool(pool));
+        }
+    }
+
+    fn touch_pool(&mut self, key: &Key) {
+        self.dirty.insert(Work::Pool(key.clone()));
+        self.touch_waiting(&key.namespace);
+    }
+
+    fn touch_template(&mut self, key: &Key) {
+        let pools: Vec<Key> = self
+            .store
+            .pools_in(&key.namespace)
+            .filter(|p| p.spec.sandbox_template_ref.name == key.name)
+            .map(Stored::key)
+            .collect();
+        self.dirty.extend(pools.into_iter().map(Work::Pool));
+        self.touch_waiting(&key.namespace);
+    }
+
+    fn touch_agent(&mut self, key: &Key) {
+        self.dirty.insert(Work::Agent(key.clone()));
+        self.touch_waiting_sessions(&key.namespace);
+    }
+
+    /// Everything in a namespace that may have waited for a pool or a template.
+    fn touch_waiting(&mut self, namespace: &str) {
+        let agents: Vec<Key> = self.store.agents.in_namespace(namespace).map(Stored::key).collect();
+        self.dirty.extend(agents.into_iter().map(Work::Agent));
+        self.touch_waiting_sessions(namespace);
+    }
+
+    fn touch_waiting_sessions(&mut self, namespace: &str) {
+        let waiting: Vec<Key> = self
+            .store
+            .sessions
+            .in_namespace(namespace)
+            .filter(|s| s.status.as_ref().is_none_or(|s| s.phase == Phase::Creating))
+            .map(Stored::key)
+            .collect();
+        self.dirty.extend(waiting.into_iter().map(Work::Session));
+    }
+}

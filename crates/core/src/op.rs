@@ -1,0 +1,237 @@
+//! What the engine wants done, and what can come of it.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use paddock_api::{Agent, Sandbox, SandboxWarmPool, Session};
+use paddock_runnerapi::{ActivateRequest, ActivateResponse};
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::ids::Key;
+use crate::pod::Pod;
+
+/// Names one version of one object: the precondition of a write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Namespace and name.
+    pub key: Key,
+    /// UID: the write is for this object, not for a later one of the same name.
+    pub uid: String,
+    /// Version the decision was made on.
+    pub resource_version: String,
+}
+
+impl Target {
+    /// The object with this metadata, in this version.
+    pub fn of(meta: &ObjectMeta) -> Self {
+        Self {
+            key: Key::of(meta),
+            uid: meta.uid.clone().unwrap_or_default(),
+            resource_version: meta.resource_version.clone().unwrap_or_default(),
+        }
+    }
+
+    /// This pod, in this version.
+    pub fn of_pod(pod: &Pod) -> Self {
+        Self { key: pod.key(), uid: pod.uid.clone(), resource_version: pod.resource_version.clone() }
+    }
+}
+
+/// A merge patch, and the object as it is once the patch has been applied.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Patch<K> {
+    /// What is patched, and in which version.
+    pub target: Target,
+    /// The merge patch.
+    pub patch: Value,
+    /// The object afterwards, but for its resourceVersion.
+    pub after: Box<K>,
+}
+
+/// A pod to create.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewPod {
+    /// The manifest to send.
+    pub manifest: Value,
+    /// The pod as it is right after creation, but for UID and resourceVersion.
+    pub after: Pod,
+}
+
+/// A pod to activate for a session.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Activation {
+    /// UID of the pod; the token is bound to it.
+    pub pod_uid: String,
+    /// Where its runner listens, `ip:port`.
+    pub endpoint: String,
+    /// What to say.
+    pub request: ActivateRequest,
+}
+
+/// One thing to do. Operations of one decision run side by side.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Op {
+    /// Create a Sandbox under a derived name.
+    CreateSandbox(Box<Sandbox>),
+    /// Patch a Sandbox's metadata: the durable assignment to a session.
+    PatchSandbox(Patch<Sandbox>),
+    /// Patch a Sandbox's status.
+    PatchSandboxStatus(Patch<Sandbox>),
+    /// Delete a Sandbox; its pod follows.
+    DeleteSandbox(Target),
+    /// Create a Sandbox's pod, named like the Sandbox.
+    CreatePod(Box<NewPod>),
+    /// Patch a pod's labels and annotations.
+    PatchPod(Patch<Pod>),
+    /// Delete a pod.
+    DeletePod(Target),
+    /// Patch a Session's status.
+    PatchSessionStatus(Patch<Session>),
+    /// Patch a pool's status.
+    PatchPoolStatus(Patch<SandboxWarmPool>),
+    /// Patch an Agent's status.
+    PatchAgentStatus(Patch<Agent>),
+    /// Give a pod its session.
+    Activate(Box<Activation>),
+    /// Ask the API server itself, past every cache.
+    Refresh(Refresh),
+}
+
+/// A consistent read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refresh {
+    /// Of one Session.
+    Session(Key),
+    /// Of one Sandbox.
+    Sandbox(Key),
+    /// Of one Pod.
+    Pod(Key),
+    /// Of one pool.
+    Pool(Key),
+    /// Of one Agent.
+    Agent(Key),
+    /// Of all Sandboxes assigned to a session.
+    Claims {
+        /// Namespace of the session.
+        namespace: String,
+        /// UID of the session.
+        session_uid: String,
+    },
+}
+
+/// What a [`Refresh`] found.
+#[derive(Clone, Debug)]
+pub enum Refreshed {
+    /// The Session, if it exists.
+    Session(Option<Box<Session>>),
+    /// The Sandbox, if it exists.
+    Sandbox(Option<Box<Sandbox>>),
+    /// The Pod, if it exists.
+    Pod(Option<Box<Pod>>),
+    /// The pool, if it exists.
+    Pool(Option<Box<SandboxWarmPool>>),
+    /// The Agent, if it exists.
+    Agent(Option<Box<Agent>>),
+    /// The Sandboxes that carry the session's label.
+    Claims(Vec<Sandbox>),
+}
+
+/// What came of an [`Op`].
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// The object was written.
+    Written {
+        /// Its UID.
+        uid: String,
+        /// Its version after the write.
+        resource_version: String,
+    },
+    /// The object is deleted, is on its way out, or was not there.
+    Deleted,
+    /// The write was not made, or nobody knows.
+    Failed(WriteFailure),
+    /// The runner serves the session.
+    Activated(ActivateResponse),
+    /// The runner does not.
+    NotActivated(ActivationFailure),
+    /// The API server has answered.
+    Refreshed(Refreshed),
+}
+
+/// Why a write failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WriteFailure {
+    /// The object is not there.
+    NotFound,
+    /// An object of that name is there already.
+    AlreadyExists,
+    /// The object has changed, or is another one of the same name.
+    Conflict,
+    /// The API server refuses it as it is.
+    Rejected {
+        /// HTTP status.
+        status: u16,
+        /// What the API server said.
+        message: String,
+    },
+    /// The API server asks for a pause, of this many milliseconds if it said.
+    Throttled(Option<u64>),
+    /// The API server did not answer, or with a server error. The write may have happened.
+    Unavailable(String),
+}
+
+/// Why an activation failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ActivationFailure {
+    /// The pod serves another session: it is spoilt for this one.
+    BoundToOther,
+    /// The runner cannot be reached or is not ready; trying again may help.
+    Unavailable(String),
+    /// The runner refuses for good.
+    Rejected(String),
+}
+
+/// The merge patch that turns the JSON of `before` into that of `after`.
+pub fn merge_diff<T: Serialize>(before: &T, after: &T) -> Value {
+    let json = |value: &T| serde_json::to_value(value).unwrap_or(Value::Null);
+    diff(&json(before), &json(after)).unwrap_or_else(|| Value::Object(Map::new()))
+}
+
+fn diff(before: &Value, after: &Value) -> Option<Value> {
+    match (before, after) {
+        (Value::Object(old), Value::Object(new)) => {
+            let mut patch = Map::new();
+            for (key, value) in new {
+                match old.get(key) {
+                    Some(previous) => {
+                        if let Some(change) = diff(previous, value) {
+                            patch.insert(key.clone(), change);
+                        }
+                    }
+                    None => {
+                        patch.insert(key.clone(), value.clone());
+                    }
+                }
+            }
+            for key in old.keys().filter(|key| !new.contains_key(*key)) {
+                patch.insert(key.clone(), Value::Null);
+            }
+            (!patch.is_empty()).then_some(Value::Object(patch))
+        }
+        _ if before == after => None,
+        _ => Some(after.clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn merge_diff_sets_changes_and_removes() {
+        let before = json!({"a": 1, "b": {"c": 1, "d": 2}, "e": [1]});
+        let after = json!({"a": 1, "b": {"c": 3}, "e": [1, 2], "f": true});
+        assert_eq!(merge_diff(&before, &after), json!({"b": {"c": 3, "d": null}, "e": [1, 2], "f": true}));
+        assert_eq!(merge_diff(&before, &before), json!({}));
+    }
+}

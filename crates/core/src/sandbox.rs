@@ -1,0 +1,172 @@
+//! A Sandbox and its pod.
+
+use paddock_api::condition::{ConditionStatus, NewCondition, set_condition};
+use paddock_api::labels::{self, name_hash};
+use paddock_api::sandbox::OperatingMode;
+use paddock_api::session::{Phase, Reason};
+use paddock_api::{Sandbox, SandboxStatus};
+
+use crate::build;
+use crate::health::{self, Health};
+use crate::ids::{Key, is_deleting, label, uid};
+use crate::op::{Op, Patch, Target, merge_diff};
+use crate::pod::Pod;
+use crate::session::{Context, Decision, pod_was_made};
+
+/// What is remembered about a Sandbox beside its object.
+#[derive(Clone, Debug, Default)]
+pub struct Memory {
+    /// The API server's words when it last refused the pod.
+    pub pod_rejected: Option<String>,
+}
+
+/// Decides on `sandbox`.
+pub fn decide(ctx: Context<'_>, sandbox: &Sandbox, memory: &Memory) -> Decision {
+    let key = Key::of(&sandbox.metadata);
+    if is_deleting(&sandbox.metadata) || ctx.reserved.contains_key(&key) {
+        // While a session adopts it, any other write would only make that one conflict.
+        return Decision::default();
+    }
+    let named = ctx.store.pods.get(&key);
+    let pod = ctx.store.pod_of(sandbox);
+    let session = session_phase(ctx, sandbox);
+    let suspended = sandbox.spec.operating_mode == OperatingMode::Suspended;
+
+    let mut ops = Vec::new();
+    match (pod, named) {
+        (Some(pod), _) if suspended && !pod.deleting => ops.push(Op::DeletePod(Target::of_pod(pod))),
+        (Some(pod), _) => {
+            // On the way to Ready every write would stand in the way of the one that counts.
+            if session != Some(Phase::Creating)
+                && !pod.deleting
+                && let Some((patch, after)) = build::relabel(pod, sandbox)
+            {
+                ops.push(Op::PatchPod(Patch { target: Target::of_pod(pod), patch, after: Box::new(after) }));
+            }
+        }
+        (None, Some(_)) => {}
+        (None, None) if !suspended && may_have_pod(session, sandbox) => {
+            if let Ok(pod) = build::pod(sandbox, &ctx.settings.runner) {
+                ops.push(Op::CreatePod(Box::new(pod)));
+            }
+        }
+        (None, None) => {}
+    }
+    // A pod that is about to be created is reported on together with what becomes of it.
+    let creating = ops.iter().any(|op| matches!(op, Op::CreatePod(_)));
+    let warm_on_its_way =
+        session == Some(Phase::Creating) && label(&sandbox.metadata, labels::LAUNCH_TYPE) == Some("warm");
+    if (!creating || memory.pod_rejected.is_some()) && !warm_on_its_way {
+        ops.extend(status(ctx, sandbox, pod, named, memory));
+    }
+    let wake = pod.and_then(|pod| match health::of(pod, ctx.now) {
+        Health::Doubtful(_, _, until) => Some(until),
+        _ => None,
+    });
+    Decision { ops, reserve: None, wake }
+}
+
+/// The phase of the session that the sandbox is assigned to.
+fn session_phase(ctx: Context<'_>, sandbox: &Sandbox) -> Option<Phase> {
+    let session_uid = label(&sandbox.metadata, labels::SESSION_UID)?;
+    let name = label(&sandbox.metadata, labels::SESSION)?;
+    let namespace = sandbox.metadata.namespace.as_deref().unwrap_or_default();
+    match ctx.store.sessions.get(&Key::new(namespace, name)) {
+        Some(session) if uid(&session.metadata) == session_uid => {
+            Some(session.status.as_ref().map(|s| s.phase).unwrap_or_default())
+        }
+        // Its session is gone: the garbage collector takes it, nothing is made for it any more.
+        _ => Some(Phase::Dead),
+    }
+}
+
+/// A pod serves at most one session, ever, and a session's pod is never made anew behind its back.
+fn may_have_pod(session: Option<Phase>, sandbox: &Sandbox) -> bool {
+    match session {
+        None => true,
+        Some(Phase::Creating) => !pod_was_made(sandbox),
+        Some(_) => false,
+    }
+}
+
+fn status(
+    ctx: Context<'_>,
+    sandbox: &Sandbox,
+    pod: Option<&Pod>,
+    named: Option<&Pod>,
+    memory: &Memory,
+) -> Option<Op> {
+    let generation = sandbox.metadata.generation;
+    let before = sandbox.status.clone().unwrap_or_default();
+    let mut status = SandboxStatus {
+        conditions: before.conditions.clone(),
+        node_name: pod.and_then(|p| p.node.clone()),
+        pod_ips: pod.and_then(|p| p.ip.clone()).into_iter().collect(),
+        // Once set it stays: it is the trace that a pod was made.
+        selector: before.selector.clone().or_else(|| pod.map(|_| selector(sandbox))),
+        service: None,
+        service_fqdn: None,
+    };
+    set_condition(&mut status.conditions, ready(ctx, sandbox, pod, named, memory), generation, ctx.now);
+    if sandbox.status.as_ref() == Some(&status) {
+        return None;
+    }
+    let mut after = sandbox.clone();
+    after.status = Some(status);
+    let patch = serde_json::json!({"status": merge_diff(&sandbox.status, &after.status)});
+    Some(Op::PatchSandboxStatus(Patch {
+        target: Target::of(&sandbox.metadata),
+        patch,
+        after: Box::new(after),
+    }))
+}
+
+fn selector(sandbox: &Sandbox) -> String {
+    let name = sandbox.metadata.name.as_deref().unwrap_or_default();
+    format!("{}={}", labels::SANDBOX_NAME_HASH, name_hash(name))
+}
+
+fn ready(
+    ctx: Context<'_>,
+    sandbox: &Sandbox,
+    pod: Option<&Pod>,
+    named: Option<&Pod>,
+    memory: &Memory,
+) -> NewCondition {
+    let condition = |status, reason: &str, message: String| NewCondition {
+        kind: "Ready",
+        status,
+        reason: reason.to_owned(),
+        message,
+    };
+    let not_ready = |reason: &str, message: String| condition(ConditionStatus::False, reason, message);
+    if sandbox.spec.operating_mode == OperatingMode::Suspended {
+        return not_ready("SandboxSuspended", "operatingMode is Suspended".into());
+    }
+    let Some(pod) = pod else {
+        if named.is_some() {
+            let message = "a pod of this name exists that the Sandbox does not own; it is not touched";
+            return not_ready("ReconcilerError", message.into());
+        }
+        if let Err(error) = build::pod(sandbox, &ctx.settings.runner) {
+            return not_ready("InvalidConfiguration", error.to_string());
+        }
+        if let Some(why) = &memory.pod_rejected {
+            return not_ready("ReconcilerError", format!("the API server refuses the pod: {why}"));
+        }
+        return not_ready("DependenciesNotReady", "the pod does not exist".into());
+    };
+    match health::of(pod, ctx.now) {
+        Health::Serving(_) => {
+            condition(ConditionStatus::True, "DependenciesReady", "Pod is Ready; Service Exists".into())
+        }
+        Health::Gone(Reason::PodFailed, message) => {
+            let succeeded = pod.phase == crate::pod::PodPhase::Succeeded;
+            not_ready(if succeeded { "PodSucceeded" } else { "PodFailed" }, message)
+        }
+        Health::Starting(_, message)
+        | Health::Doubtful(_, message, _)
+        | Health::Hopeless(_, message)
+        | Health::Gone(_, message) => not_ready("DependenciesNotReady", message),
+    }
+}

@@ -1,0 +1,373 @@
+//! A session on its way to Ready.
+
+use jiff::{SignedDuration, Timestamp};
+use paddock_api::session::{Capabilities, Phase, PodRef, Reason, SandboxRef, Startup, StartupPath, Step};
+use paddock_api::{Sandbox, Session, labels};
+use paddock_runnerapi::{ActivateRequest, AgentBinding, EnvVar, InitialTurn, PORT, SessionRef};
+
+use crate::build;
+use crate::catalog::{self, Missing, ResolvedAgent, Source};
+use crate::health::{self, Health};
+use crate::ids::{Key, controller_uid, is_deleting, label, uid};
+use crate::op::{Activation, Op, Patch, Refresh, Target, merge_diff};
+use crate::pod::Pod;
+use crate::session::{Confirmed, Context, Decision, Memory, bound_sandboxes, end, status};
+
+/// Agent, pool and template may be applied in one go with the session and be seen a little later.
+const MISSING_GRACE: SignedDuration = SignedDuration::from_secs(5);
+/// When to look again at a pool member that is being written to.
+const BUSY_PAUSE: SignedDuration = SignedDuration::from_millis(10);
+/// Turns that may wait behind the running one.
+const MAX_QUEUED_TURNS: u32 = 8;
+/// A session has one pod in its life; a restart would count on from here.
+const FIRST_INCARNATION: u32 = 1;
+
+pub(super) fn decide(ctx: Context<'_>, session: &Session, memory: &mut Memory) -> Decision {
+    let created = session.metadata.creation_timestamp.as_ref().map_or(ctx.now, |t| t.0);
+    let namespace = session.metadata.namespace.as_deref().unwrap_or_default();
+    let resolved = catalog::agent(ctx.store, session)
+        .and_then(|agent| catalog::source(ctx.store, namespace, &agent.spec).map(|source| (agent, source)));
+    let (agent, source) = match resolved {
+        Ok(found) => found,
+        Err(missing) => return wait_for_missing(ctx, session, missing, created + MISSING_GRACE),
+    };
+
+    let timeout = agent.spec.lifecycle.startup_timeout();
+    let deadline = created + SignedDuration::try_from(timeout.as_std()).unwrap_or(SignedDuration::MAX);
+    if ctx.now >= deadline {
+        return timed_out(ctx, session, &timeout.to_string());
+    }
+    if !memory.claims_asked && created < ctx.settings.leading_since {
+        // An earlier leader may have assigned a sandbox that no watch has shown yet.
+        let ask = Refresh::Claims {
+            namespace: namespace.to_owned(),
+            session_uid: uid(&session.metadata).to_owned(),
+        };
+        return Decision::op(Op::Refresh(ask));
+    }
+    let mut decision = match bound(ctx, session, memory) {
+        Some(sandbox) => with_sandbox(ctx, session, memory, &agent, sandbox),
+        None => without_sandbox(ctx, session, memory, &agent, source),
+    };
+    decision.wake = Some(decision.wake.map_or(deadline, |wake| wake.min(deadline)));
+    decision
+}
+
+fn wait_for_missing(ctx: Context<'_>, session: &Session, missing: Missing, until: Timestamp) -> Decision {
+    if ctx.now >= until {
+        return end(ctx, session, Phase::Failed, missing.reason, missing.message);
+    }
+    // No write yet: what is missing usually arrives within milliseconds.
+    Decision { wake: Some(until), ..Decision::default() }
+}
+
+fn timed_out(ctx: Context<'_>, session: &Session, timeout: &str) -> Decision {
+    let waited_for = session
+        .status
+        .as_ref()
+        .filter(|s| !s.message.is_empty())
+        .map_or_else(|| "a sandbox".to_owned(), |s| s.message.clone());
+    let message = format!(
+        "not Ready within the startup timeout of {timeout}; last: {waited_for}; raise lifecycle.startupTimeout if the start only needs longer"
+    );
+    end(ctx, session, Phase::Failed, Reason::StartupTimeout, message)
+}
+
+/// The sandbox that is assigned to the session; of several the activated one, else the first by name.
+fn bound<'a>(ctx: Context<'a>, session: &Session, memory: &Memory) -> Option<&'a Sandbox> {
+    let activated = memory.activation.as_ref().map(|a| a.pod_uid.as_str());
+    bound_sandboxes(ctx, session).into_iter().max_by_key(|sandbox| {
+        let pod = ctx.store.pod_of(sandbox).map(|pod| pod.uid.as_str());
+        (pod.is_some() && pod == activated, std::cmp::Reverse(sandbox.metadata.name.clone()))
+    })
+}
+
+fn without_sandbox(
+    ctx: Context<'_>,
+    session: &Session,
+    memory: &mut Memory,
+    agent: &ResolvedAgent,
+    source: Source<'_>,
+) -> Decision {
+    if let Some(key) = memory.reserved.take() {
+        match ctx.store.sandboxes.get(&key).and_then(|s| adoptable(ctx, s, session)) {
+            Some((sandbox, pod)) => return adopt(session, memory, agent, sandbox, pod),
+            // Somebody else has it, or it broke: take another.
+            None => memory.activation = None,
+        }
+    }
+    if let Some(pool) = source.pool {
+        let current = build::template_hash(source.template, &ctx.settings.runner);
+        let (busy, free): (Vec<_>, Vec<_>) = ctx
+            .store
+            .sandboxes_of_pool(uid(&pool.metadata))
+            .filter_map(|sandbox| adoptable(ctx, sandbox, session))
+            .filter(|(_, pod)| memory.refused.as_ref().is_none_or(|r| r.pod_uid != pod.uid))
+            .partition(|(sandbox, _)| ctx.busy.is_busy(&Key::of(&sandbox.metadata)));
+        let best = free.into_iter().min_by_key(|(sandbox, pod)| {
+            let stale = label(&sandbox.metadata, labels::TEMPLATE_HASH) != Some(current.as_str());
+            (stale, pod.created, &sandbox.metadata.name)
+        });
+        if let Some((sandbox, pod)) = best {
+            return adopt(session, memory, agent, sandbox, pod);
+        }
+        if !busy.is_empty() {
+            // A write to it is in flight; that takes milliseconds, a cold start takes seconds.
+            return Decision { wake: Some(ctx.now + BUSY_PAUSE), ..Decision::default() };
+        }
+    }
+    cold_start(ctx, session, memory, agent, source)
+}
+
+/// A pool member that `session` may take, with its pod.
+fn adoptable<'a>(
+    ctx: Context<'a>,
+    sandbox: &'a Sandbox,
+    session: &Session,
+) -> Option<(&'a Sandbox, &'a Pod)> {
+    let key = Key::of(&sandbox.metadata);
+    let held_by_other = ctx.reserved.get(&key).is_some_and(|by| *by != Key::of(&session.metadata));
+    let free = !is_deleting(&sandbox.metadata)
+        && label(&sandbox.metadata, labels::SESSION_UID).is_none()
+        && controller_uid(&sandbox.metadata).is_some()
+        && !held_by_other;
+    if !free {
+        return None;
+    }
+    let pod = ctx.store.pod_of(sandbox)?;
+    pod.serving_ip().map(|_| (sandbox, pod))
+}
+
+/// The durable assignment and the activation, side by side. Both must succeed.
+fn adopt(
+    session: &Session,
+    memory: &mut Memory,
+    agent: &ResolvedAgent,
+    sandbox: &Sandbox,
+    pod: &Pod,
+) -> Decision {
+    let key = Key::of(&sandbox.metadata);
+    memory.reserved = Some(key.clone());
+    let after = build::adopted(sandbox, session, &agent.frozen.name, FIRST_INCARNATION);
+    let patch = merge_diff(sandbox, &after);
+    let mut ops = vec![Op::PatchSandbox(Patch {
+        target: Target::of(&sandbox.metadata),
+        patch,
+        after: Box::new(after),
+    })];
+    if memory.activation.as_ref().is_none_or(|a| a.pod_uid != pod.uid)
+        && let Some(ip) = pod.serving_ip()
+    {
+        ops.push(activate(session, agent, pod, ip));
+    }
+    Decision { ops, reserve: Some(key), wake: None }
+}
+
+fn cold_start(
+    ctx: Context<'_>,
+    session: &Session,
+    memory: &Memory,
+    agent: &ResolvedAgent,
+    source: Source<'_>,
+) -> Decision {
+    if let Some(why) = &memory.sandbox_rejected {
+        let message = format!("the API server refuses the session's Sandbox: {why}");
+        return end(ctx, session, Phase::Failed, Reason::PodRejected, message);
+    }
+    let make = |attempt| {
+        build::for_session(
+            session,
+            &agent.frozen.name,
+            source.template,
+            &ctx.settings.runner,
+            FIRST_INCARNATION,
+            attempt,
+        )
+    };
+    // A name that is taken is an earlier attempt's, on its way out.
+    let sandbox =
+        (0..).map(make).find(|sandbox| ctx.store.sandboxes.get(&Key::of(&sandbox.metadata)).is_none());
+    sandbox.map(|s| Decision::op(Op::CreateSandbox(Box::new(s)))).unwrap_or_default()
+}
+
+fn with_sandbox(
+    ctx: Context<'_>,
+    session: &Session,
+    memory: &mut Memory,
+    agent: &ResolvedAgent,
+    sandbox: &Sandbox,
+) -> Decision {
+    memory.reserved = None;
+    memory.claimed_at.get_or_insert(ctx.now);
+    let discard = || Decision::op(Op::DeleteSandbox(Target::of(&sandbox.metadata)));
+    let Some(pod) = ctx.store.pod_of(sandbox) else {
+        if pod_was_made(sandbox) {
+            // Lost before it served: nothing is owed to it, take another sandbox.
+            return discard();
+        }
+        return pod_missing(ctx, session, agent, sandbox);
+    };
+    if let Some(confirmed) = memory.activation.clone().filter(|a| a.pod_uid == pod.uid)
+        && let Some(ip) = pod.ip.as_deref()
+        && !pod.deleting
+    {
+        return ready(ctx, session, memory, agent, sandbox, pod, ip, &confirmed);
+    }
+    if let Some(refused) = memory.refused.as_ref().filter(|r| r.pod_uid == pod.uid) {
+        return match &refused.rejected {
+            Some(why) => {
+                let message = format!("the runner in pod {} refused the session: {why}", pod.name);
+                end(ctx, session, Phase::Failed, Reason::ActivationRejected, message)
+            }
+            None => discard(),
+        };
+    }
+    let cold = label(&sandbox.metadata, labels::LAUNCH_TYPE) == Some("cold");
+    match health::of(pod, ctx.now) {
+        Health::Serving(ip) => Decision::op(activate(session, agent, pod, &ip)),
+        Health::Starting(reason, message) => progress(ctx, session, agent, sandbox, reason, &message),
+        Health::Doubtful(reason, message, until) => {
+            let mut decision = progress(ctx, session, agent, sandbox, reason, &message);
+            decision.wake = Some(until);
+            decision
+        }
+        Health::Hopeless(reason, message) if cold => end(ctx, session, Phase::Failed, reason, message),
+        Health::Gone(Reason::PodFailed, message) if cold => {
+            end(ctx, session, Phase::Failed, Reason::PodFailed, message)
+        }
+        Health::Hopeless(..) | Health::Gone(..) => discard(),
+    }
+}
+
+/// The sandbox is there and its pod is not: either it is about to be made, or it cannot be.
+fn pod_missing(ctx: Context<'_>, session: &Session, agent: &ResolvedAgent, sandbox: &Sandbox) -> Decision {
+    let ready = sandbox.status.as_ref().and_then(|s| s.conditions.iter().find(|c| c.kind == "Ready"));
+    match ready.map(|c| (c.reason.as_str(), c.message.as_str())) {
+        Some(("InvalidConfiguration", message)) => {
+            let message = format!("the SandboxTemplate cannot be made into a pod: {message}");
+            end(ctx, session, Phase::Failed, Reason::PodRejected, message)
+        }
+        Some(("ReconcilerError", message)) => {
+            progress(ctx, session, agent, sandbox, Reason::PodRejected, message)
+        }
+        _ => progress(ctx, session, agent, sandbox, Reason::PodStarting, "waiting for the pod to be created"),
+    }
+}
+
+/// Durable trace that the sandbox's pod existed: the sandbox came from a pool, or has reported on its pod.
+pub(crate) fn pod_was_made(sandbox: &Sandbox) -> bool {
+    label(&sandbox.metadata, labels::LAUNCH_TYPE) == Some("warm")
+        || sandbox.status.as_ref().is_some_and(|s| s.selector.is_some())
+}
+
+/// Tells how far a cold start is.
+fn progress(
+    ctx: Context<'_>,
+    session: &Session,
+    agent: &ResolvedAgent,
+    sandbox: &Sandbox,
+    reason: Reason,
+    message: &str,
+) -> Decision {
+    status::write(ctx, session, |status| {
+        status.phase = Phase::Creating;
+        status.step = Some(Step::StartingPod);
+        status.reason = Some(reason);
+        status.message = message.to_owned();
+        status.incarnation = FIRST_INCARNATION;
+        status.agent.get_or_insert_with(|| agent.frozen.clone());
+        status.sandbox = Some(sandbox_ref(sandbox));
+    })
+    .map(Decision::op)
+    .unwrap_or_default()
+}
+
+#[allow(clippy::too_many_arguments, reason = "everything a Ready status is made of, gathered in one place")]
+fn ready(
+    ctx: Context<'_>,
+    session: &Session,
+    memory: &Memory,
+    agent: &ResolvedAgent,
+    sandbox: &Sandbox,
+    pod: &Pod,
+    ip: &str,
+    confirmed: &Confirmed,
+) -> Decision {
+    let seen = memory.first_seen.unwrap_or(ctx.now);
+    let millis = |at: Timestamp| u64::try_from(at.duration_since(seen).as_millis()).unwrap_or(0);
+    let cold = label(&sandbox.metadata, labels::LAUNCH_TYPE) == Some("cold");
+    let startup = Startup {
+        path: if cold { StartupPath::Cold } else { StartupPath::Warm },
+        claimed_ms: millis(memory.claimed_at.unwrap_or(ctx.now)),
+        activated_ms: millis(confirmed.at),
+        ready_at: ctx.now,
+    };
+    let write = status::write(ctx, session, |status| {
+        status.phase = Phase::Ready;
+        status.step = None;
+        status.reason = Some(Reason::Activated);
+        status.message = String::new();
+        status.incarnation = confirmed.response.incarnation;
+        status.agent.get_or_insert_with(|| agent.frozen.clone());
+        status.sandbox = Some(sandbox_ref(sandbox));
+        status.pod = Some(PodRef {
+            name: pod.name.clone(),
+            uid: pod.uid.clone(),
+            ip: ip.to_owned(),
+            node: pod.node.clone().unwrap_or_default(),
+        });
+        status.endpoint = Some(endpoint(ip));
+        status.harness_session_id = Some(confirmed.response.harness_session_id.clone());
+        status.capabilities = Some(Capabilities {
+            messages: confirmed.response.capabilities.messages,
+            terminal: confirmed.response.capabilities.terminal,
+        });
+        status.startup = Some(startup);
+    });
+    write.map(Decision::op).unwrap_or_default()
+}
+
+fn sandbox_ref(sandbox: &Sandbox) -> SandboxRef {
+    SandboxRef {
+        name: sandbox.metadata.name.clone().unwrap_or_default(),
+        uid: uid(&sandbox.metadata).to_owned(),
+    }
+}
+
+/// `ip:port` of a pod's runner; IPv6 addresses in brackets.
+fn endpoint(ip: &str) -> String {
+    if ip.contains(':') { format!("[{ip}]:{PORT}") } else { format!("{ip}:{PORT}") }
+}
+
+fn activate(session: &Session, agent: &ResolvedAgent, pod: &Pod, ip: &str) -> Op {
+    let session_uid = uid(&session.metadata).to_owned();
+    let name = session.metadata.name.clone().unwrap_or_default();
+    let turn_timeout = agent.spec.lifecycle.turn_timeout().as_std();
+    let request = ActivateRequest {
+        session: SessionRef {
+            namespace: session.metadata.namespace.clone().unwrap_or_default(),
+            name: name.clone(),
+            uid: session_uid.clone(),
+        },
+        incarnation: FIRST_INCARNATION,
+        agent: AgentBinding {
+            model: agent.spec.model.clone(),
+            prompt: agent.spec.prompt.clone(),
+            env: agent
+                .spec
+                .env
+                .iter()
+                .map(|e| EnvVar { name: e.name.clone(), value: e.value.clone() })
+                .collect(),
+            turn_timeout_ms: u64::try_from(turn_timeout.as_millis()).unwrap_or(u64::MAX),
+            max_queued_turns: MAX_QUEUED_TURNS,
+        },
+        title: session.spec.title.clone().unwrap_or_else(|| format!("Session {name}")),
+        initial_turn: session
+            .spec
+            .prompt
+            .clone()
+            .map(|text| InitialTurn { id: format!("initial-{session_uid}"), text }),
+    };
+    Op::Activate(Box::new(Activation { pod_uid: pod.uid.clone(), endpoint: endpoint(ip), request }))
+}

@@ -1,0 +1,361 @@
+//! Objects as last seen.
+//!
+//! A watch tells about our own writes late. So that no decision is made twice on the same stale object,
+//! every successful write is put in here at once, and a watch event that is older than what is here is
+//! ignored. That takes the place of expectation counters.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use paddock_api::{Agent, Sandbox, SandboxTemplate, SandboxWarmPool, Session, labels};
+
+use crate::ids::{Key, controller_uid, label, uid};
+use crate::pod::Pod;
+
+/// How long a written object may be missing from a fresh list before it counts as gone. A list that was
+/// answered just before the write does not have it.
+const UNSEEN_GRACE: SignedDuration = SignedDuration::from_secs(10);
+
+/// What the store needs to know of an object.
+pub trait Stored {
+    /// Namespace and name.
+    fn key(&self) -> Key;
+    /// UID.
+    fn uid(&self) -> &str;
+    /// Version.
+    fn resource_version(&self) -> &str;
+    /// Puts UID and version of a write's answer in.
+    fn stamp(&mut self, uid: &str, resource_version: &str);
+    /// Notes that it is on its way out.
+    fn mark_deleting(&mut self);
+}
+
+macro_rules! stored {
+    ($($kind:ty),*) => {$(
+        impl Stored for $kind {
+            fn key(&self) -> Key {
+                Key::of(&self.metadata)
+            }
+            fn uid(&self) -> &str {
+                uid(&self.metadata)
+            }
+            fn resource_version(&self) -> &str {
+                self.metadata.resource_version.as_deref().unwrap_or_default()
+            }
+            fn stamp(&mut self, uid: &str, resource_version: &str) {
+                stamp_meta(&mut self.metadata, uid, resource_version);
+            }
+            fn mark_deleting(&mut self) {
+                use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+                self.metadata.deletion_timestamp.get_or_insert(Time(Timestamp::UNIX_EPOCH));
+            }
+        }
+    )*};
+}
+stored!(Agent, Session, Sandbox, SandboxTemplate, SandboxWarmPool);
+
+fn stamp_meta(meta: &mut ObjectMeta, uid: &str, resource_version: &str) {
+    meta.uid = Some(uid.to_owned());
+    meta.resource_version = Some(resource_version.to_owned());
+}
+
+impl Stored for Pod {
+    fn key(&self) -> Key {
+        Pod::key(self)
+    }
+    fn uid(&self) -> &str {
+        &self.uid
+    }
+    fn resource_version(&self) -> &str {
+        &self.resource_version
+    }
+    fn stamp(&mut self, uid: &str, resource_version: &str) {
+        self.uid = uid.to_owned();
+        self.resource_version = resource_version.to_owned();
+    }
+    fn mark_deleting(&mut self) {
+        self.deleting = true;
+    }
+}
+
+/// Objects of one kind.
+#[derive(Debug)]
+pub struct Table<K> {
+    rows: BTreeMap<Key, Row<K>>,
+}
+
+#[derive(Debug)]
+struct Row<K> {
+    object: K,
+    /// When we wrote it, while no watch has shown it.
+    unseen_since: Option<Timestamp>,
+}
+
+impl<K> Default for Table<K> {
+    fn default() -> Self {
+        Self { rows: BTreeMap::new() }
+    }
+}
+
+impl<K: Stored> Table<K> {
+    /// The object of this name.
+    pub fn get(&self, key: &Key) -> Option<&K> {
+        self.rows.get(key).map(|row| &row.object)
+    }
+
+    /// All objects.
+    pub fn iter(&self) -> impl Iterator<Item = &K> {
+        self.rows.values().map(|row| &row.object)
+    }
+
+    /// All objects of a namespace.
+    pub fn in_namespace<'a, 'n>(
+        &'a self,
+        namespace: &'n str,
+    ) -> impl Iterator<Item = &'a K> + use<'a, 'n, K> {
+        let from = Key::new(namespace, "");
+        self.rows
+            .range(from..)
+            .take_while(move |(key, _)| key.namespace == namespace)
+            .map(|(_, row)| &row.object)
+    }
+
+    /// Takes a watched object in. False when what is here is as new.
+    fn observe(&mut self, object: K) -> bool {
+        let key = object.key();
+        if let Some(row) = self.rows.get_mut(&key)
+            && row.object.uid() == object.uid()
+        {
+            row.unseen_since = None;
+            if !is_newer(object.resource_version(), row.object.resource_version()) {
+                return false;
+            }
+        }
+        self.rows.insert(key, Row { object, unseen_since: None });
+        true
+    }
+
+    /// Takes the result of an own write in.
+    fn written(&mut self, object: K, now: Timestamp) {
+        let key = object.key();
+        if let Some(row) = self.rows.get(&key) {
+            let same = row.object.uid() == object.uid();
+            if same && !is_newer(object.resource_version(), row.object.resource_version()) {
+                return;
+            }
+        }
+        self.rows.insert(key, Row { object, unseen_since: Some(now) });
+    }
+
+    /// Drops an object that is gone, unless the name is another object's by now.
+    fn remove(&mut self, key: &Key, uid: &str) -> bool {
+        match self.rows.get(key) {
+            Some(row) if row.object.uid() == uid => self.rows.remove(key).is_some(),
+            _ => false,
+        }
+    }
+
+    /// Notes that an object is on its way out.
+    fn mark_deleting(&mut self, key: &Key, uid: &str) {
+        if let Some(row) = self.rows.get_mut(key)
+            && row.object.uid() == uid
+        {
+            row.object.mark_deleting();
+        }
+    }
+
+    /// Keys of objects that a fresh list no longer has.
+    fn missing_from(&self, listed: &BTreeSet<Key>, now: Timestamp) -> Vec<Key> {
+        self.rows
+            .iter()
+            .filter(|(key, row)| {
+                !listed.contains(*key) && row.unseen_since.is_none_or(|since| now - UNSEEN_GRACE > since)
+            })
+            .map(|(key, _)| key.clone())
+            .collect()
+    }
+}
+
+/// True when version `new` of an object is later than `old`. Versions are numbers in every API server that
+/// stores in etcd; where they are not, the newcomer wins.
+fn is_newer(new: &str, old: &str) -> bool {
+    match (new.parse::<u64>(), old.parse::<u64>()) {
+        (Ok(new), Ok(old)) => new > old,
+        _ => new != old,
+    }
+}
+
+/// Everything seen of the cluster.
+#[derive(Debug, Default)]
+pub struct Store {
+    /// Agents.
+    pub agents: Table<Agent>,
+    /// Sessions.
+    pub sessions: Table<Session>,
+    /// SandboxTemplates.
+    pub templates: Table<SandboxTemplate>,
+    /// SandboxWarmPools.
+    pub pools: Table<SandboxWarmPool>,
+    /// Sandboxes.
+    pub sandboxes: Table<Sandbox>,
+    /// Pods that belong to Sandboxes.
+    pub pods: Table<Pod>,
+    by_session: HashMap<String, BTreeSet<Key>>,
+    by_pool: HashMap<String, BTreeSet<Key>>,
+}
+
+macro_rules! plain_kind {
+    ($observe:ident, $written:ident, $remove:ident, $missing:ident, $table:ident, $kind:ty) => {
+        /// Takes a watched object in. False when it brings nothing new.
+        pub fn $observe(&mut self, object: $kind) -> bool {
+            self.$table.observe(object)
+        }
+
+        /// Takes the result of an own write in.
+        pub fn $written(&mut self, object: $kind, now: Timestamp) {
+            self.$table.written(object, now);
+        }
+
+        /// Drops an object that is gone.
+        pub fn $remove(&mut self, key: &Key, uid: &str) -> bool {
+            self.$table.remove(key, uid)
+        }
+
+        /// Keys and UIDs of objects that a fresh list no longer has.
+        pub fn $missing(&self, listed: &BTreeSet<Key>, now: Timestamp) -> Vec<(Key, String)> {
+            let gone = self.$table.missing_from(listed, now);
+            gone.into_iter()
+                .filter_map(|key| {
+                    let uid = self.$table.get(&key)?.uid().to_owned();
+                    Some((key, uid))
+                })
+                .collect()
+        }
+    };
+}
+
+impl Store {
+    plain_kind!(observe_agent, agent_written, remove_agent, missing_agents, agents, Agent);
+    plain_kind!(observe_session, session_written, remove_session, missing_sessions, sessions, Session);
+    plain_kind!(
+        observe_template,
+        template_written,
+        remove_template,
+        missing_templates,
+        templates,
+        SandboxTemplate
+    );
+    plain_kind!(observe_pool, pool_written, remove_pool, missing_pools, pools, SandboxWarmPool);
+    plain_kind!(observe_pod, pod_written, remove_pod, missing_pods, pods, Pod);
+
+    /// Takes a watched Sandbox in. False when it brings nothing new.
+    pub fn observe_sandbox(&mut self, sandbox: Sandbox) -> bool {
+        let key = Stored::key(&sandbox);
+        self.unindex(&key);
+        let changed = self.sandboxes.observe(sandbox);
+        self.index(&key);
+        changed
+    }
+
+    /// Takes the result of an own write in.
+    pub fn sandbox_written(&mut self, sandbox: Sandbox, now: Timestamp) {
+        let key = Stored::key(&sandbox);
+        self.unindex(&key);
+        self.sandboxes.written(sandbox, now);
+        self.index(&key);
+    }
+
+    /// Drops a Sandbox that is gone.
+    pub fn remove_sandbox(&mut self, key: &Key, uid: &str) -> bool {
+        self.unindex(key);
+        let removed = self.sandboxes.remove(key, uid);
+        self.index(key);
+        removed
+    }
+
+    /// Keys and UIDs of Sandboxes that a fresh list no longer has.
+    pub fn missing_sandboxes(&self, listed: &BTreeSet<Key>, now: Timestamp) -> Vec<(Key, String)> {
+        let gone = self.sandboxes.missing_from(listed, now);
+        gone.into_iter()
+            .filter_map(|key| {
+                let uid = uid(&self.sandboxes.get(&key)?.metadata).to_owned();
+                Some((key, uid))
+            })
+            .collect()
+    }
+
+    /// Notes that a Sandbox is on its way out.
+    pub fn sandbox_deleting(&mut self, key: &Key, uid: &str) {
+        self.sandboxes.mark_deleting(key, uid);
+    }
+
+    /// Notes that a Pod is on its way out.
+    pub fn pod_deleting(&mut self, key: &Key, uid: &str) {
+        self.pods.mark_deleting(key, uid);
+    }
+
+    /// Sandboxes assigned to the session with this UID.
+    pub fn sandboxes_of_session(&self, session_uid: &str) -> impl Iterator<Item = &Sandbox> {
+        self.by_session.get(session_uid).into_iter().flatten().filter_map(|key| self.sandboxes.get(key))
+    }
+
+    /// Sandboxes owned by the pool with this UID.
+    pub fn sandboxes_of_pool(&self, pool_uid: &str) -> impl Iterator<Item = &Sandbox> {
+        self.by_pool.get(pool_uid).into_iter().flatten().filter_map(|key| self.sandboxes.get(key))
+    }
+
+    /// Pools of a namespace.
+    pub fn pools_in<'a, 'n>(
+        &'a self,
+        namespace: &'n str,
+    ) -> impl Iterator<Item = &'a SandboxWarmPool> + use<'a, 'n> {
+        self.pools.in_namespace(namespace)
+    }
+
+    /// Templates of a namespace.
+    pub fn templates_in<'a, 'n>(
+        &'a self,
+        namespace: &'n str,
+    ) -> impl Iterator<Item = &'a SandboxTemplate> + use<'a, 'n> {
+        self.templates.in_namespace(namespace)
+    }
+
+    /// The pod of a Sandbox: same name, owned by it.
+    pub fn pod_of(&self, sandbox: &Sandbox) -> Option<&Pod> {
+        let pod = self.pods.get(&Stored::key(sandbox))?;
+        (pod.owner_uid.as_deref() == Some(uid(&sandbox.metadata))).then_some(pod)
+    }
+
+    fn index(&mut self, key: &Key) {
+        let Some(sandbox) = self.sandboxes.get(key) else { return };
+        let session = label(&sandbox.metadata, labels::SESSION_UID).map(str::to_owned);
+        let owner = controller_uid(&sandbox.metadata).map(str::to_owned);
+        match (session, owner) {
+            (Some(session), _) => {
+                self.by_session.entry(session).or_default().insert(key.clone());
+            }
+            (None, Some(owner)) => {
+                self.by_pool.entry(owner).or_default().insert(key.clone());
+            }
+            (None, None) => {}
+        }
+    }
+
+    fn unindex(&mut self, key: &Key) {
+        let Some(sandbox) = self.sandboxes.get(key) else { return };
+        let session = label(&sandbox.metadata, labels::SESSION_UID);
+        let owner = controller_uid(&sandbox.metadata);
+        let (map, id) = match (session, owner) {
+            (Some(session), _) => (&mut self.by_session, session),
+            (None, Some(owner)) => (&mut self.by_pool, owner),
+            (None, None) => return,
+        };
+        if let Some(keys) = map.get_mut(id) {
+            keys.remove(key);
+            if keys.is_empty() {
+                map.remove(id);
+            }
+        }
+    }
+}
