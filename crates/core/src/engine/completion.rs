@@ -71,6 +71,8 @@ impl Engine {
                 let mut object = (*$object).clone();
                 object.stamp(uid, version);
                 let key = Stored::key(&object);
+                // What it was before may have concerned others: a pool whose member was adopted refills.
+                self.$touch(&key);
                 self.store.$written(object, now);
                 self.$touch(&key);
             }};

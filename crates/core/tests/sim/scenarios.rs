@@ -1,0 +1,259 @@
+//! One rule of a session's life per test.
+
+use paddock_api::labels;
+use paddock_api::session::{DesiredState, Phase, Reason, StartupPath};
+use paddock_core::ids::label;
+use paddock_core::op::Op;
+use paddock_core::pod::{ContainerState, PodPhase};
+
+use crate::story::{NS, Story, agent, key, pool, session, template};
+
+#[test]
+fn a_warm_session_is_ready_after_two_writes() {
+    let mut story = Story::with_pool(2);
+    story.cluster.add_session(session("s1"));
+    story.settle();
+    let status = story.status("s1");
+    assert_eq!(status.phase, Phase::Ready);
+    assert_eq!(status.startup.unwrap().path, StartupPath::Warm);
+    let until_ready: Vec<_> =
+        story.ops.iter().take_while(|op| !matches!(op, Op::PatchSessionStatus(_))).collect();
+    let writes = until_ready.iter().filter(|op| matches!(op, Op::PatchSandbox(_))).count();
+    assert_eq!(writes, 1, "besides the status write only the assignment comes before Ready");
+    assert!(until_ready.iter().any(|op| matches!(op, Op::Activate(_))));
+}
+
+#[test]
+fn the_pool_refills_and_the_adopted_pod_carries_its_session() {
+    let mut story = Story::with_pool(2);
+    story.cluster.add_session(session("s1"));
+    story.run_for(15);
+    assert_eq!(story.cluster.pods.len(), 3);
+    let pool = &story.cluster.pools[&key("opencode")];
+    assert_eq!(pool.status.as_ref().unwrap().ready_replicas, 2);
+    let pod = &story.cluster.pods[&key(&story.status("s1").pod.unwrap().name)];
+    assert_eq!(pod.labels.get(labels::SESSION).map(String::as_str), Some("s1"));
+    assert!(!pod.labels.contains_key(labels::WARM_POOL_SANDBOX));
+}
+
+#[test]
+fn an_empty_pool_means_a_cold_start_from_the_same_template() {
+    let mut story = Story::with_pool(0);
+    story.cluster.add_session(session("s1"));
+    story.settle();
+    assert_eq!(story.phase("s1"), Phase::Creating);
+    story.run_for(10);
+    assert_eq!(story.phase("s1"), Phase::Ready);
+    assert_eq!(story.status("s1").startup.unwrap().path, StartupPath::Cold);
+    assert_eq!(story.cluster.pods.len(), 1);
+}
+
+#[test]
+fn without_any_pool_the_harness_template_serves() {
+    let mut story = Story::empty();
+    story.cluster.put_template(template("opencode"));
+    story.cluster.add_agent(agent("coder"));
+    story.cluster.add_session(session("s1"));
+    story.run_for(10);
+    assert_eq!(story.phase("s1"), Phase::Ready);
+}
+
+#[test]
+fn what_is_missing_gets_a_grace_and_then_a_reason() {
+    let mut story = Story::empty();
+    story.cluster.add_session(session("s1"));
+    story.run_for(3);
+    assert_eq!(story.phase("s1"), Phase::Creating);
+    story.run_for(3);
+    assert_eq!(story.status("s1").reason, Some(Reason::AgentNotFound));
+    assert_eq!(story.phase("s1"), Phase::Failed);
+
+    story.cluster.add_agent(agent("coder"));
+    story.cluster.add_session(session("s2"));
+    story.run_for(6);
+    assert_eq!(story.status("s2").reason, Some(Reason::TemplateNotFound));
+}
+
+#[test]
+fn an_agent_that_arrives_with_its_session_is_waited_for() {
+    let mut story = Story::empty();
+    story.cluster.put_template(template("opencode"));
+    story.cluster.add_session(session("s1"));
+    story.run_for(2);
+    story.cluster.add_agent(agent("coder"));
+    story.run_for(10);
+    assert_eq!(story.phase("s1"), Phase::Ready);
+}
+
+#[test]
+fn a_start_that_takes_too_long_fails_and_keeps_no_pod() {
+    let mut story = Story::with_pool(0);
+    story.cluster.broken_templates.insert(labels::name_hash("opencode"));
+    story.cluster.add_session(session("s1"));
+    story.run_for(299);
+    assert_eq!(story.phase("s1"), Phase::Creating);
+    story.run_for(3);
+    assert_eq!(story.status("s1").reason, Some(Reason::StartupTimeout));
+    assert!(story.cluster.pods.is_empty());
+}
+
+#[test]
+fn a_crash_loop_fails_the_session_with_the_reason() {
+    let mut story = Story::with_pool(0);
+    story.cluster.broken_templates.insert(labels::name_hash("opencode"));
+    story.cluster.add_session(session("s1"));
+    story.run_for(1);
+    let pod = story.cluster.pods.keys().next().unwrap().clone();
+    let mut crashing = story.cluster.pods[&pod].clone();
+    crashing.containers = vec![ContainerState {
+        name: "harness".into(),
+        restarts: 3,
+        waiting_reason: Some("CrashLoopBackOff".into()),
+        last_exit: Some("Error (exit code 1)".into()),
+        ..ContainerState::default()
+    }];
+    story.cluster.replace_pod(crashing);
+    story.run_for(1);
+    let status = story.status("s1");
+    assert_eq!((status.phase, status.reason), (Phase::Failed, Some(Reason::CrashLoop)));
+    assert!(status.message.contains("exit code 1"), "{}", status.message);
+    assert!(story.cluster.pods.is_empty());
+}
+
+#[test]
+fn a_session_whose_pod_is_deleted_is_dead_and_gets_no_second_pod() {
+    let mut story = Story::with_pool(1);
+    story.cluster.add_session(session("s1"));
+    story.run_for(15);
+    let pod = key(&story.status("s1").pod.unwrap().name);
+    story.cluster.delete_pod(&pod);
+    story.run_for(15);
+    let status = story.status("s1");
+    assert_eq!((status.phase, status.reason), (Phase::Dead, Some(Reason::PodDeleted)));
+    assert_eq!(story.cluster.pods.len(), 1, "only the pool's member is left");
+    assert!(!story.cluster.sandboxes.values().any(|s| label(&s.metadata, labels::SESSION).is_some()));
+}
+
+#[test]
+fn a_stopped_session_gives_its_pod_back() {
+    let mut story = Story::with_pool(1);
+    story.cluster.add_session(session("s1"));
+    story.run_for(15);
+    story.cluster.change_session(&key("s1"), |s| s.spec.state = DesiredState::Stopped);
+    story.run_for(2);
+    assert_eq!(story.status("s1").reason, Some(Reason::Stopped));
+    assert_eq!(story.cluster.pods.len(), 1);
+}
+
+#[test]
+fn a_pool_member_that_fails_is_replaced_and_one_that_waits_is_kept() {
+    let mut story = Story::with_pool(1);
+    let mut member = story.cluster.pods.values().next().unwrap().clone();
+    let first = member.uid.clone();
+    member.ready = false;
+    member.phase = PodPhase::Pending;
+    member.unschedulable = Some("0/1 nodes are available".into());
+    story.cluster.replace_pod(member.clone());
+    story.cluster.broken_templates.insert(labels::name_hash("opencode"));
+    story.run_for(60);
+    assert_eq!(story.cluster.pods.values().next().unwrap().uid, first);
+
+    let mut member = story.cluster.pods.values().next().unwrap().clone();
+    member.phase = PodPhase::Failed;
+    member.unschedulable = None;
+    story.cluster.replace_pod(member);
+    story.cluster.broken_templates.clear();
+    story.run_for(20);
+    assert_eq!(story.cluster.pods.len(), 1);
+    assert_ne!(story.cluster.pods.values().next().unwrap().uid, first);
+}
+
+#[test]
+fn a_smaller_pool_gives_members_back_and_a_larger_one_makes_more() {
+    let mut story = Story::with_pool(3);
+    story.surge = 2;
+    story.cluster.change_pool(&key("opencode"), |p| p.spec.replicas = 1);
+    story.run_for(2);
+    assert_eq!(story.cluster.pods.len(), 1);
+    story.cluster.change_pool(&key("opencode"), |p| p.spec.replicas = 30);
+    story.run_for(20);
+    assert_eq!(story.cluster.pods.len(), 30);
+}
+
+#[test]
+fn a_system_at_rest_writes_nothing() {
+    let mut story = Story::with_pool(3);
+    story.cluster.add_session(session("s1"));
+    story.run_for(30);
+    let before = story.cluster.writes;
+    story.run_for(600);
+    assert_eq!(story.cluster.writes, before);
+}
+
+#[test]
+fn the_current_template_is_preferred() {
+    let mut story = Story::with_pool(1);
+    let mut newer = template("opencode");
+    newer.spec.pod_template.spec["containers"][0]["image"] = "opencode:2".into();
+    story.cluster.put_template(newer);
+    story.cluster.change_pool(&key("opencode"), |p| p.spec.replicas = 2);
+    story.run_for(15);
+    story.cluster.add_session(session("s1"));
+    story.run_for(1);
+    let name = story.status("s1").sandbox.unwrap().name;
+    let sandbox = &story.cluster.sandboxes[&key(&name)];
+    let image = &sandbox.spec.pod_template.spec["containers"][0]["image"];
+    assert_eq!(image, "opencode:2");
+}
+
+#[test]
+fn a_named_pool_is_used_and_a_missing_one_reported() {
+    let mut story = Story::with_pool(1);
+    story.cluster.put_template(template("other"));
+    story.cluster.add_pool(pool("other", 1));
+    let mut picky = agent("picky");
+    picky.spec.pool_ref = Some(paddock_api::agent::PoolRef { name: "other".into() });
+    story.cluster.add_agent(picky);
+    story.run_for(15);
+    let mut s1 = session("s1");
+    s1.spec.agent_ref.as_mut().unwrap().name = "picky".into();
+    story.cluster.add_session(s1);
+    story.run_for(1);
+    assert!(story.status("s1").sandbox.unwrap().name.starts_with("other-"));
+
+    let mut lost = agent("lost");
+    lost.spec.pool_ref = Some(paddock_api::agent::PoolRef { name: "nowhere".into() });
+    story.cluster.add_agent(lost);
+    let mut s2 = session("s2");
+    s2.spec.agent_ref.as_mut().unwrap().name = "lost".into();
+    story.cluster.add_session(s2);
+    story.run_for(6);
+    assert_eq!(story.status("s2").reason, Some(Reason::PoolNotFound));
+    assert!(story.status("s2").message.contains(NS));
+}
+
+#[test]
+fn the_harness_pod_has_the_runner_first_and_the_template_s_own_command_behind_it() {
+    let mut story = Story::empty();
+    let mut own = template("opencode");
+    own.spec.pod_template.spec["containers"][0]["command"] = serde_json::json!(["opencode", "serve"]);
+    own.spec.pod_template.spec["containers"][0]["args"] = serde_json::json!(["--port", "1"]);
+    story.cluster.put_template(own);
+    story.cluster.add_pool(pool("opencode", 1));
+    story.run_for(1);
+    let manifest = story
+        .ops
+        .iter()
+        .find_map(|op| match op {
+            Op::CreatePod(pod) => Some(pod.manifest.clone()),
+            _ => None,
+        })
+        .unwrap();
+    let harness = &manifest["spec"]["containers"][0];
+    assert_eq!(harness["command"][0], "/paddock/bin/paddock-runner");
+    assert_eq!(harness["args"], serde_json::json!(["opencode", "serve", "--port", "1"]));
+    assert_eq!(manifest["spec"]["initContainers"][0]["image"], "runner:1");
+    assert_eq!(manifest["spec"]["automountServiceAccountToken"], false);
+    let env = harness["env"].as_array().unwrap();
+    assert!(env.iter().any(|e| e["name"] == "PADDOCK_HARNESS" && e["value"] == "opencode"));
+}
