@@ -21,7 +21,7 @@ use crate::condition::Condition;
     derive = "PartialEq",
     category = "paddock",
     doc = "A Session is one conversation with one agent, in one sandbox at a time.",
-    printcolumn(name = "Agent", type_ = "string", json_path = ".status.agent.name"),
+    printcolumn(name = "Agent", type_ = "string", json_path = ".spec.agentRef.name"),
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
     printcolumn(
         name = "Ready",
