@@ -1,0 +1,58 @@
+//! The scripted model's log: what really reached the model.
+
+use k8s_openapi::api::core::v1::Service;
+use kube::{Api, Client};
+use serde::Deserialize;
+
+use crate::environment::Environment;
+
+/// The scripted model behind LiteLLM. Its log is only read, never emptied: scenarios share it and find
+/// their own calls by words of their own.
+#[derive(Clone, Debug)]
+pub struct ScriptedModel {
+    url: String,
+    client: reqwest::Client,
+}
+
+/// One call of the model, as its log tells it.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Call {
+    /// The model that was asked for.
+    pub model: String,
+    /// All system text.
+    pub system: String,
+    /// The text of the last message of a person.
+    pub last_user_text: String,
+}
+
+impl ScriptedModel {
+    /// Finds the scripted model's Service.
+    ///
+    /// # Panics
+    /// When it is not installed.
+    pub async fn find(env: &Environment, kube: Client) -> Self {
+        let services: Api<Service> = Api::namespaced(kube, &env.models_namespace);
+        let service = services.get("scripted-model").await.unwrap_or_else(|error| {
+            panic!("no Service scripted-model in namespace {}: {error}", env.models_namespace)
+        });
+        let spec = service.spec.expect("a Service has a spec");
+        let ip = spec.cluster_ip.expect("the scripted model's Service has a ClusterIP");
+        let client = reqwest::Client::builder().no_proxy().build().expect("an HTTP client");
+        Self { url: format!("http://{ip}:8080/log"), client }
+    }
+
+    /// Every call in which a person's last message or the system prompt holds `word`, oldest first.
+    pub async fn calls_with(&self, word: &str) -> Vec<Call> {
+        let all = self.calls().await;
+        all.into_iter()
+            .filter(|call| call.last_user_text.contains(word) || call.system.contains(word))
+            .collect()
+    }
+
+    async fn calls(&self) -> Vec<Call> {
+        let answer = self.client.get(&self.url).send().await;
+        let answer = answer.unwrap_or_else(|error| panic!("the scripted model does not answer: {error:?}"));
+        assert!(answer.status().is_success(), "GET {}: {}", self.url, answer.status());
+        answer.json().await.expect("the scripted model's log")
+    }
+}

@@ -1,0 +1,173 @@
+//! Pools of a scenario's own: copies of the chart's, so that nobody else takes their members.
+
+use k8s_openapi::api::core::v1::{ConfigMap, Secret, ServiceAccount};
+use kube::api::{Api, ObjectMeta, PostParams};
+use paddock_api::template::SandboxTemplate;
+use paddock_api::{SandboxWarmPool, labels};
+use serde_json::{Value, json};
+
+use crate::objects::Kind;
+use crate::scenario::Scenario;
+use crate::wait;
+
+/// Label on the pods of a scenario's own pools; its value is the scenario's nonce.
+pub const MARK: &str = "e2e.paddock.dev/scenario";
+
+type Edit<'a> = Box<dyn FnOnce(&mut Value) + Send + 'a>;
+
+/// A pool to be made, with a template of its own, copied from the default pool's.
+pub struct PrivatePool<'a> {
+    scenario: &'a Scenario,
+    what: &'a str,
+    namespace: String,
+    replicas: i32,
+    edit: Edit<'a>,
+}
+
+impl<'a> PrivatePool<'a> {
+    /// An empty pool.
+    pub fn new(scenario: &'a Scenario, what: &'a str) -> Self {
+        let namespace = scenario.env.namespace.clone();
+        Self { scenario, what, namespace, replicas: 0, edit: Box::new(|_| {}) }
+    }
+
+    /// How many members it keeps. With none every start is a cold one.
+    pub fn replicas(mut self, replicas: i32) -> Self {
+        self.replicas = replicas;
+        self
+    }
+
+    /// Another namespace; what the template refers to is copied there too.
+    pub fn in_namespace(mut self, namespace: &str) -> Self {
+        self.namespace = namespace.to_owned();
+        self
+    }
+
+    /// Changes the pod's spec.
+    pub fn edit(mut self, edit: impl FnOnce(&mut Value) + Send + 'a) -> Self {
+        self.edit = Box::new(edit);
+        self
+    }
+
+    /// Makes template and pool, both of the returned name.
+    pub async fn create(self) -> String {
+        let s = self.scenario;
+        let name = s.name(self.what);
+        let original = default_template(s).await;
+        let mut spec = original.spec;
+        let pod = &mut spec.pod_template;
+        pod.metadata.labels.insert(MARK.to_owned(), s.nonce().to_owned());
+        ask_for_little(&mut pod.spec);
+        (self.edit)(&mut pod.spec);
+        if self.namespace != s.env.namespace {
+            copy_references(s, &pod.spec, &self.namespace).await;
+        }
+        let ours = |(key, _): &(String, String)| key.starts_with("paddock.dev/");
+        let annotations =
+            original.metadata.annotations.unwrap_or_default().into_iter().filter(ours).collect();
+        let mut template = SandboxTemplate::new(&name, spec);
+        template.metadata.annotations = Some(annotations);
+        s.record(Kind::Template, &self.namespace, &name);
+        let templates: Api<SandboxTemplate> = Api::namespaced(s.kube.clone(), &self.namespace);
+        templates.create(&PostParams::default(), &template).await.expect("a copy of the chart's template");
+        let pool: SandboxWarmPool = serde_json::from_value(json!({
+            "metadata": { "name": name },
+            "spec": { "replicas": self.replicas, "sandboxTemplateRef": { "name": name } },
+        }))
+        .expect("a pool");
+        s.record(Kind::Pool, &self.namespace, &name);
+        let pools: Api<SandboxWarmPool> = Api::namespaced(s.kube.clone(), &self.namespace);
+        pools.create(&PostParams::default(), &pool).await.expect("a pool of the scenario's own");
+        name
+    }
+}
+
+/// The template of the pool that opencode agents use by default.
+pub async fn default_template(s: &Scenario) -> SandboxTemplate {
+    let pools: Api<SandboxWarmPool> = s.api();
+    let pool = pools.get(&s.env.default_pool).await.expect("the default pool");
+    let templates: Api<SandboxTemplate> = s.api();
+    templates.get(&pool.spec.sandbox_template_ref.name).await.expect("the default pool's template")
+}
+
+/// Waits until every member of a pool can be adopted.
+pub async fn full(s: &Scenario, namespace: &str, name: &str) -> SandboxWarmPool {
+    let pools: Api<SandboxWarmPool> = Api::namespaced(s.kube.clone(), namespace);
+    wait::watch(&pools, name, "every member of the pool is ready", crate::LIVENESS, |pool| {
+        let status = pool.status.as_ref()?;
+        let full = status.ready_replicas == pool.spec.replicas
+            && status.replicas == pool.spec.replicas
+            && status.observed_generation == pool.metadata.generation?;
+        full.then(|| pool.clone())
+    })
+    .await
+}
+
+/// The selector of a pool's waiting Sandboxes.
+pub fn members(pool: &str) -> String {
+    format!("{}={}", labels::WARM_POOL_SANDBOX, labels::name_hash(pool))
+}
+
+/// Lets many pods onto a small node. Only requests: limits stay what the chart says.
+fn ask_for_little(pod_spec: &mut Value) {
+    for container in pod_spec["containers"].as_array_mut().into_iter().flatten() {
+        container["resources"]["requests"] = json!({ "cpu": "10m", "memory": "64Mi" });
+    }
+}
+
+/// Copies Secrets, ConfigMaps and the ServiceAccount that a pod refers to.
+async fn copy_references(s: &Scenario, pod_spec: &Value, to: &str) {
+    let mut secrets = Vec::new();
+    let mut config_maps = Vec::new();
+    references(pod_spec, &mut secrets, &mut config_maps);
+    let clean = |meta: &ObjectMeta| ObjectMeta { name: meta.name.clone(), ..ObjectMeta::default() };
+    let from: Api<Secret> = s.api();
+    let into: Api<Secret> = Api::namespaced(s.kube.clone(), to);
+    for name in secrets {
+        let Some(secret) = from.get_opt(&name).await.expect("a Secret") else { continue };
+        let copy = Secret { metadata: clean(&secret.metadata), ..secret };
+        into.create(&PostParams::default(), &copy).await.expect("a copied Secret");
+    }
+    let from: Api<ConfigMap> = s.api();
+    let into: Api<ConfigMap> = Api::namespaced(s.kube.clone(), to);
+    for name in config_maps {
+        let Some(map) = from.get_opt(&name).await.expect("a ConfigMap") else { continue };
+        let copy = ConfigMap { metadata: clean(&map.metadata), ..map };
+        into.create(&PostParams::default(), &copy).await.expect("a copied ConfigMap");
+    }
+    if let Some(name) = pod_spec["serviceAccountName"].as_str().filter(|name| *name != "default") {
+        let account = ServiceAccount {
+            metadata: ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() },
+            ..ServiceAccount::default()
+        };
+        let accounts: Api<ServiceAccount> = Api::namespaced(s.kube.clone(), to);
+        accounts.create(&PostParams::default(), &account).await.expect("a copied ServiceAccount");
+    }
+}
+
+fn references(value: &Value, secrets: &mut Vec<String>, config_maps: &mut Vec<String>) {
+    let add = |list: &mut Vec<String>, name: Option<&str>| {
+        if let Some(name) = name.filter(|name| !list.iter().any(|known| known == name)) {
+            list.push(name.to_owned());
+        }
+    };
+    match value {
+        Value::Object(object) => {
+            for (key, inner) in object {
+                match key.as_str() {
+                    "secretKeyRef" | "secretRef" => add(secrets, inner["name"].as_str()),
+                    "secret" => {
+                        add(secrets, inner["secretName"].as_str());
+                        add(secrets, inner["name"].as_str());
+                    }
+                    "configMapKeyRef" | "configMapRef" | "configMap" => {
+                        add(config_maps, inner["name"].as_str())
+                    }
+                    _ => references(inner, secrets, config_maps),
+                }
+            }
+        }
+        Value::Array(values) => values.iter().for_each(|value| references(value, secrets, config_maps)),
+        _ => {}
+    }
+}

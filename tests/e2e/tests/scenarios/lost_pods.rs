@@ -1,0 +1,78 @@
+//! A pod that is lost takes its session with it, and everybody is told.
+
+use std::time::{Duration, Instant};
+
+use paddock_api::Phase;
+use paddock_e2e::scenario::{name_of, pod_of, uid};
+use paddock_e2e::{LIVENESS, Share, measure, scenario, wait};
+use serde_json::json;
+
+const LIMIT: Duration = Duration::from_secs(600);
+
+#[tokio::test]
+async fn in_the_middle_of_a_turn_is_a_502_and_then_dead() {
+    scenario("pod killed mid-turn", Share::Shared, LIMIT, async |s| {
+        let mark = s.word("lostprompt");
+        let agent = s.agent("lost", json!({ "prompt": mark })).await;
+        let session = s.ready_session("lost", &agent).await;
+        let (id, pod) = (name_of(&session), pod_of(&session).name);
+
+        let kill = async {
+            wait::until("the turn has reached the model", LIVENESS, async || {
+                match s.model.calls_with(&mark).await.len() {
+                    0 => Err("no call of the model".to_owned()),
+                    _ => Ok(()),
+                }
+            })
+            .await;
+            let args = ["delete", "pod", &pod, "--force", "--grace-period=0", "--wait=false"];
+            s.kubectl.run(&args).await.succeeded();
+            Instant::now()
+        };
+        let (answer, killed) = tokio::join!(s.http.say(&id, "!hang 240"), kill);
+        let told = killed.elapsed();
+        let error = answer.error(502, None);
+        assert!(!answer.header("x-paddock-turn-id").is_empty(), "a 502 names its turn: {:?}", answer.headers);
+        s.log(&format!("the client is told: {error}"));
+        assert!(answer.took < Duration::from_secs(200), "told only when the turn would have ended");
+        measure::times("pod killed mid-turn→502", &[told]);
+
+        let dead = s.ended(&id, Phase::Dead).await;
+        measure::times("pod killed mid-turn→Dead", &[killed.elapsed()]);
+        let status = dead.status.clone().expect("a status");
+        assert!(status.reason.is_some() && !status.message.is_empty(), "{status:?}");
+        let row = s.kubectl.row("sessions", &id).await;
+        assert_eq!(row.cell("PHASE"), "Dead");
+        assert_ne!(row.cell("READY"), "True");
+        assert!(!row.cell("REASON").is_empty(), "{row:?}");
+        wait::until("GET tells that the session is dead", LIVENESS, async || {
+            let told = s.http.get(&format!("/sessions/{id}")).await.with_status(200);
+            if told["status"] == "dead" { Ok(()) } else { Err(told.to_string()) }
+        })
+        .await;
+        s.http.say(&id, "hello").await.error(404, Some("dead"));
+        s.nothing_bound_to(&uid(&session)).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn between_turns_is_dead_too() {
+    scenario("pod deleted between turns", Share::Shared, LIMIT, async |s| {
+        let agent = s.agent("idle", json!({})).await;
+        let session = s.ready_session("idle", &agent).await;
+        let (id, pod) = (name_of(&session), pod_of(&session).name);
+        assert!(s.http.say(&id, "!say alive").await.reply().contains("alive"));
+        s.kubectl.run(&["delete", "pod", &pod, "--wait=false"]).await.succeeded();
+        let dead = s.ended(&id, Phase::Dead).await;
+        assert!(dead.status.is_some_and(|status| status.reason.is_some()));
+        wait::until("a message is refused", LIVENESS, async || {
+            let answer = s.http.say(&id, "hello").await;
+            let seen = format!("{}: {}", answer.status, answer.body_text());
+            if answer.status == 404 { Ok(answer.error(404, Some("dead"))) } else { Err(seen) }
+        })
+        .await;
+        s.nothing_bound_to(&uid(&session)).await;
+    })
+    .await;
+}

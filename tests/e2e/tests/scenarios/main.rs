@@ -1,0 +1,25 @@
+//! Paddock on a real cluster, seen from outside.
+//!
+//! Each module is a chapter, each test a story. Tests start in alphabetical order, so the longest one, which
+//! mostly waits, is first by its name and the others run beside it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a scenario's only way to fail is to panic, with a message that tells what was seen"
+)]
+
+mod a_silent_turn;
+mod agents;
+mod apply;
+mod bad_requests;
+mod bad_specs;
+mod broken_agents;
+mod endings;
+mod lists;
+mod lost_pods;
+mod messages;
+mod model_failures;
+mod pools;
+mod secrets;
+mod trust;
+mod twenty_sessions;
