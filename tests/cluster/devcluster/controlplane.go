@@ -139,7 +139,16 @@ func (c *cluster) startControlPlane(t *tools, s *steps) error {
 		return err
 	}
 	s.done("API server ready")
-	// Pods need it, and it tells that the controller manager works.
+	return nil
+}
+
+// waitForControllers waits for what pods need first, and by that for the
+// controller manager.
+func (c *cluster) waitForControllers(s *steps) error {
+	a, err := c.newAPI()
+	if err != nil {
+		return err
+	}
 	err = waitFor("the default ServiceAccount", apiDeadline, func() error {
 		if err := c.mustRun("kube-controller-manager"); err != nil {
 			return err

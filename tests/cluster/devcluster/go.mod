@@ -1,3 +1,3 @@
 module paddock.dev/tests/cluster/devcluster
 
-go 1.24
+go 1.25.0

@@ -21,7 +21,12 @@ func lock(name string) (unlock func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX); err != nil {
+	err = syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	if err == syscall.EWOULDBLOCK {
+		fmt.Fprintf(os.Stderr, "        waiting for another devcluster that works on %s\n", name)
+		err = syscall.Flock(int(file.Fd()), syscall.LOCK_EX)
+	}
+	if err != nil {
 		file.Close()
 		return nil, fmt.Errorf("lock %s: %w", file.Name(), err)
 	}

@@ -41,6 +41,7 @@ func hidden() []command {
 	return []command{
 		{[]string{holdCommand}, "", runHold},
 		{[]string{nodeInitCommand}, "", runNodeInit},
+		{[]string{noSyncCommand}, "", runNoSync},
 	}
 }
 

@@ -163,7 +163,7 @@ func runHold(args []string) error {
 	if err := awaitPermission(); err != nil {
 		return err
 	}
-	return fmt.Errorf("run %s: %w", args[0], syscall.Exec(args[0], args, os.Environ()))
+	return runNoSync(args)
 }
 
 // startHeld starts devcluster with these arguments as a process of its own

@@ -38,9 +38,22 @@ func logged(logFile, dir string, env []string, argv ...string) error {
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, log, log
 	cmd.Env = append(os.Environ(), env...)
 	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("%s: %w; the end of %s:\n%s", strings.Join(argv, " "), err, logFile, tail(logFile, 12))
+		return fmt.Errorf("%s: %w; the end of %s:\n%s", strings.Join(argv, " "), err, logFile, tail(logFile, 25))
 	}
 	return nil
+}
+
+// loggedWithoutSync is logged for programs that wait for the disk at every step.
+func loggedWithoutSync(logFile, dir string, env []string, argv ...string) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	program, err := exec.LookPath(argv[0])
+	if err != nil {
+		return err
+	}
+	return logged(logFile, dir, env, append([]string{self, noSyncCommand, program}, argv[1:]...)...)
 }
 
 func tail(file string, lines int) string {

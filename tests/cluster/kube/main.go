@@ -32,9 +32,11 @@ const etcd = "etcd"
 var components = map[string]func() *cobra.Command{
 	"kube-apiserver":          apiserver.NewAPIServerCommand,
 	"kube-controller-manager": controllermanager.NewControllerManagerCommand,
-	"kube-scheduler":          scheduler.NewSchedulerCommand,
 	"kube-proxy":              proxy.NewProxyCommand,
 	"kubectl":                 kubectl.NewDefaultKubectlCommand,
+	"kube-scheduler": func() *cobra.Command {
+		return scheduler.NewSchedulerCommand()
+	},
 	"kubelet": func() *cobra.Command {
 		return kubelet.NewKubeletCommand(context.Background())
 	},
