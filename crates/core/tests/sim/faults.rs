@@ -190,7 +190,7 @@ impl World {
             for _ in 0..200 {
                 self.cluster.live();
                 let process = &mut self.processes[0];
-                process.see(&self.cluster, usize::MAX.min(self.cluster.events.len()));
+                process.see(&self.cluster, self.cluster.events.len());
                 process.think(&self.cluster);
                 for (command, outcome) in std::mem::take(&mut process.answers) {
                     process.answer(command, outcome, &self.cluster);
