@@ -1,0 +1,82 @@
+//! The gateway's few requests to the API server, as a port: the server takes any implementation, so that its
+//! tests need no cluster. Every write carries a precondition or derives its object's name.
+
+use futures::future::BoxFuture;
+use paddock_api::{Agent, Session};
+use paddock_kubeio::write::{self, Precondition, WriteError, Written};
+use serde_json::Value;
+
+/// What the gateway asks of the API server, all in one namespace.
+pub trait Cluster: Send + Sync + 'static {
+    /// Creates a Session.
+    fn create_session<'a>(&'a self, session: &'a Session) -> BoxFuture<'a, Result<Written, WriteError>>;
+    /// Reads a Session, not from a cache.
+    fn read_session<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Session>, WriteError>>;
+    /// Reads an Agent, not from a cache.
+    fn read_agent<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Agent>, WriteError>>;
+    /// Changes a Session's spec.
+    fn patch_session<'a>(
+        &'a self,
+        name: &'a str,
+        precondition: Precondition,
+        patch: Value,
+    ) -> BoxFuture<'a, Result<Written, WriteError>>;
+    /// Changes a Session's status.
+    fn patch_session_status<'a>(
+        &'a self,
+        name: &'a str,
+        precondition: Precondition,
+        patch: Value,
+    ) -> BoxFuture<'a, Result<Written, WriteError>>;
+}
+
+/// The real one.
+pub struct KubeCluster {
+    client: kube::Client,
+    namespace: String,
+}
+
+impl KubeCluster {
+    /// Serves the objects of `namespace`.
+    pub fn new(client: kube::Client, namespace: String) -> Self {
+        Self { client, namespace }
+    }
+}
+
+impl Cluster for KubeCluster {
+    fn create_session<'a>(&'a self, session: &'a Session) -> BoxFuture<'a, Result<Written, WriteError>> {
+        Box::pin(write::create(&self.client, &self.namespace, session))
+    }
+
+    fn read_session<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Session>, WriteError>> {
+        Box::pin(write::get(&self.client, &self.namespace, name))
+    }
+
+    fn read_agent<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Agent>, WriteError>> {
+        Box::pin(write::get(&self.client, &self.namespace, name))
+    }
+
+    fn patch_session<'a>(
+        &'a self,
+        name: &'a str,
+        precondition: Precondition,
+        patch: Value,
+    ) -> BoxFuture<'a, Result<Written, WriteError>> {
+        Box::pin(write::merge_patch::<Session>(&self.client, &self.namespace, name, precondition, patch))
+    }
+
+    fn patch_session_status<'a>(
+        &'a self,
+        name: &'a str,
+        precondition: Precondition,
+        patch: Value,
+    ) -> BoxFuture<'a, Result<Written, WriteError>> {
+        Box::pin(write::merge_patch_status::<Session>(
+            &self.client,
+            &self.namespace,
+            name,
+            precondition,
+            patch,
+        ))
+    }
+}

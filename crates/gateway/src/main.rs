@@ -1,0 +1,20 @@
+//! `paddock-gateway`: the HTTP API in front of sessions.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use paddock_gateway::config::Cli;
+use paddock_gateway::run;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    cli.init_logging();
+    match run::run(cli).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(%error, "the gateway stops");
+            ExitCode::FAILURE
+        }
+    }
+}

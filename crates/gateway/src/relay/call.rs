@@ -1,0 +1,76 @@
+//! One request to a runner on a connection of its own.
+
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
+use http::{HeaderValue, Method, Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use jiff::Timestamp;
+use paddock_runnerapi::token::{Scope, TokenError};
+
+use super::dial::{self, DialError};
+use super::target::Target;
+use crate::gateway::Gateway;
+use crate::http::request_id::{REQUEST_ID_HEADER, RequestId};
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// There was no connection, so nothing was sent.
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    /// The connection was made and broke before an answer; the request may have been received.
+    #[error("the connection broke before an answer")]
+    Broken(#[source] hyper::Error),
+    /// The request could not be made.
+    #[error("the request could not be made: {0}")]
+    Request(#[from] http::Error),
+    /// The token could not be made.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+}
+
+/// What is asked of a runner. No header of a client is among it.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// GET or POST.
+    pub method: Method,
+    /// Path on the runner.
+    pub path: String,
+    /// Body; JSON, or empty.
+    pub body: Bytes,
+    /// The request this is done for.
+    pub request_id: RequestId,
+}
+
+/// Sends `call` to `target` and waits for the head of the answer, for as long as it takes.
+///
+/// # Errors
+/// See [`CallError`].
+pub async fn send(gateway: &Gateway, target: &Target, call: &Call) -> Result<Response<Incoming>, CallError> {
+    let token =
+        gateway.signing_key.sign(&target.pod_uid, &target.session_uid, Scope::Turn, Timestamp::now())?;
+    let mut bearer = HeaderValue::from_str(&format!("Bearer {token}")).map_err(http::Error::from)?;
+    bearer.set_sensitive(true);
+    let request = Request::builder()
+        .method(call.method.clone())
+        .uri(&call.path)
+        .header(HOST, target.address.to_string())
+        .header(AUTHORIZATION, bearer)
+        .header(CONTENT_TYPE, "application/json")
+        .header(REQUEST_ID_HEADER, call.request_id.header())
+        .body(Full::new(call.body.clone()))?;
+
+    let stream = dial::dial(target.address, gateway.relay.connect).await?;
+    let (mut sender, connection) =
+        http1::handshake::<_, Full<Bytes>>(TokioIo::new(stream)).await.map_err(CallError::Broken)?;
+    // Ends with the answer's body, or when nobody waits for the answer any more.
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "a connection to a runner ended early");
+        }
+    });
+    sender.send_request(request).await.map_err(CallError::Broken)
+}

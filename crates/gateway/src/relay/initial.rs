@@ -1,0 +1,55 @@
+//! The reply to a session's initial prompt, as its runner has it.
+
+use bytes::Bytes;
+use http::{Method, StatusCode};
+use http_body_util::{BodyExt, Limited};
+use paddock_api::Session;
+use paddock_runnerapi::{TURNS, TurnState, TurnStatus};
+use serde_json::{Value, json};
+
+use super::call::{self, Call};
+use super::target::Target;
+use crate::gateway::Gateway;
+use crate::http::request_id::RequestId;
+
+/// Largest reply that is shown with a session.
+const MAX_BYTES: usize = 32 * 1024 * 1024;
+
+/// `{"parts": [...]}`; nothing where the session has no initial prompt, it has not been answered, or the
+/// runner does not say so in time. A client that reads a session must not fail because of it.
+pub async fn reply(gateway: &Gateway, session: &Session, request_id: &RequestId) -> Option<Value> {
+    session.spec.prompt.as_ref()?;
+    let target = Target::of(session).ok()?;
+    tokio::time::timeout(gateway.relay.initial_reply, ask(gateway, &target, request_id)).await.ok()?
+}
+
+async fn ask(gateway: &Gateway, target: &Target, request_id: &RequestId) -> Option<Value> {
+    let call = Call {
+        method: Method::GET,
+        path: format!("{TURNS}/{}", turn_id(&target.session_uid)),
+        body: Bytes::new(),
+        request_id: request_id.clone(),
+    };
+    let answer = match call::send(gateway, target, &call).await {
+        Ok(answer) => answer,
+        Err(error) => {
+            tracing::debug!(%error, "cannot ask for the reply to an initial prompt");
+            return None;
+        }
+    };
+    if answer.status() != StatusCode::OK {
+        return None;
+    }
+    let body = Limited::new(answer.into_body(), MAX_BYTES).collect().await.ok()?.to_bytes();
+    let status: TurnStatus = serde_json::from_slice(&body).ok()?;
+    if status.state != TurnState::Completed {
+        return None;
+    }
+    let parts = status.reply?.get_mut("parts")?.take();
+    Some(json!({ "parts": parts }))
+}
+
+/// The id of the initial turn of the session with this UID, as the controller gives it to the runner.
+fn turn_id(session_uid: &str) -> String {
+    format!("initial-{session_uid}")
+}

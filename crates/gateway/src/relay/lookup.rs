@@ -1,0 +1,67 @@
+//! Finds a session: in the index, and where the index could be behind, at the API server.
+//!
+//! Another replica may have made the session a moment ago, so "not found" is never told from the index alone.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use paddock_api::Session;
+use paddock_api::http::ErrorCode;
+use paddock_kubeio::write::WriteError;
+
+use crate::error::ApiError;
+use crate::gateway::Gateway;
+
+/// When to try again after the API server did not answer.
+pub const CLUSTER_RETRY: Duration = Duration::from_secs(2);
+
+/// The newest known state of a session.
+///
+/// # Errors
+/// `not_found`, or `cluster_unavailable`.
+pub async fn find(gateway: &Gateway, name: &str) -> Result<Arc<Session>, ApiError> {
+    match gateway.index.session(name) {
+        Some(session) => Ok(session),
+        None => read(gateway, name).await,
+    }
+}
+
+/// A session's state as the API server has it now.
+///
+/// # Errors
+/// `not_found`, or `cluster_unavailable`.
+pub async fn read(gateway: &Gateway, name: &str) -> Result<Arc<Session>, ApiError> {
+    match gateway.cluster.read_session(name).await {
+        Ok(Some(session)) => {
+            gateway.index.record_session(session.clone());
+            Ok(Arc::new(session))
+        }
+        Ok(None) => {
+            gateway.index.forget_session(name);
+            Err(not_found(name))
+        }
+        Err(error) => Err(unavailable("reading the session", &error)),
+    }
+}
+
+/// There is no session of this name.
+pub fn not_found(name: &str) -> ApiError {
+    ApiError::new(ErrorCode::NotFound, format!("session {name} not found"))
+}
+
+/// The API server did not do what was asked of it.
+pub fn unavailable(what: &str, error: &WriteError) -> ApiError {
+    tracing::warn!(reason = error.reason(), what, "the API server did not do as asked");
+    let wait = match error {
+        WriteError::Throttled { retry_after: Some(wait) } => *wait,
+        _ => CLUSTER_RETRY,
+    };
+    ApiError::new(
+        ErrorCode::ClusterUnavailable,
+        format!(
+            "{what} failed, because the Kubernetes API server did not do it ({}); try again",
+            error.reason()
+        ),
+    )
+    .retry_after(wait)
+}

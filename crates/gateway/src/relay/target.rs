@@ -1,0 +1,147 @@
+//! Where a session's messages go, from one snapshot of its status.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use paddock_api::Session;
+use paddock_api::http::{ApiStatus, ErrorCode, tty_url};
+
+use crate::error::ApiError;
+
+/// Advice to a client that asks for a session that is coming up.
+const CREATING_RETRY: Duration = Duration::from_secs(1);
+
+/// The address of a pod, with the UIDs that a token for it names. All three are from the same snapshot: an
+/// address of one version with the UID of another could reach a pod that serves somebody else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Where the runner listens.
+    pub address: SocketAddr,
+    /// UID of the pod.
+    pub pod_uid: String,
+    /// UID of the session.
+    pub session_uid: String,
+}
+
+impl Target {
+    /// Where messages to `session` go.
+    ///
+    /// # Errors
+    /// It takes none now; the code says why.
+    pub fn of(session: &Session) -> Result<Self, ApiError> {
+        let name = session.metadata.name.as_deref().unwrap_or_default();
+        let status = session.status.as_ref();
+        not_ready(session, name)?;
+        if status.and_then(|s| s.capabilities).is_some_and(|can| !can.messages) {
+            let url = tty_url(name);
+            let mut error = ApiError::new(
+                ErrorCode::TerminalOnly,
+                format!(
+                    "session {name} takes no messages: its harness is a terminal program; attach to {url}"
+                ),
+            );
+            error.tty_url = Some(url);
+            return Err(error);
+        }
+        Self::agreed(session).ok_or_else(|| {
+            ApiError::new(
+                ErrorCode::NotReady,
+                format!(
+                    "session {name} is ready, but its status does not name one pod and its address; try again"
+                ),
+            )
+            .retry_after(CREATING_RETRY)
+        })
+    }
+
+    /// The target, if pod and endpoint are there and name the same address.
+    fn agreed(session: &Session) -> Option<Self> {
+        let status = session.status.as_ref()?;
+        let pod = status.pod.as_ref().filter(|pod| !pod.uid.is_empty())?;
+        let address: SocketAddr = status.endpoint.as_ref()?.parse().ok()?;
+        let session_uid = session.metadata.uid.clone().filter(|uid| !uid.is_empty())?;
+        let same = pod.ip.parse().is_ok_and(|ip: std::net::IpAddr| ip == address.ip());
+        same.then(|| Self { address, pod_uid: pod.uid.clone(), session_uid })
+    }
+}
+
+fn not_ready(session: &Session, name: &str) -> Result<(), ApiError> {
+    let detail =
+        session.status.as_ref().map(|status| status.message.as_str()).filter(|text| !text.is_empty());
+    let because = detail.map(|text| format!(": {text}")).unwrap_or_default();
+    match ApiStatus::of(session) {
+        ApiStatus::Ready => Ok(()),
+        ApiStatus::Creating => Err(ApiError::new(
+            ErrorCode::Creating,
+            format!(
+                "session {name} is not ready yet{because}; try again, or send the message with ?wait=60s"
+            ),
+        )
+        .retry_after(CREATING_RETRY)),
+        ApiStatus::Failed => Err(ApiError::new(
+            ErrorCode::Failed,
+            format!("session {name} could not be made{because}; make a new session"),
+        )),
+        ApiStatus::Dead => Err(ApiError::new(
+            ErrorCode::Dead,
+            format!("session {name} has ended{because}; make a new session"),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn session(status: Value) -> Session {
+        serde_json::from_value(json!({
+            "apiVersion": "paddock.dev/v1alpha1", "kind": "Session",
+            "metadata": {"name": "s", "uid": "ses-1"}, "spec": {"agentRef": {"name": "a"}}, "status": status,
+        }))
+        .unwrap()
+    }
+
+    fn ready() -> Value {
+        json!({"phase": "Ready", "endpoint": "10.0.0.1:7070",
+            "pod": {"name": "p", "uid": "pod-1", "ip": "10.0.0.1"}, "capabilities": {"messages": true}})
+    }
+
+    fn code(status: Value) -> ErrorCode {
+        Target::of(&session(status)).unwrap_err().code
+    }
+
+    #[test]
+    fn a_ready_session_has_a_target() {
+        let target = Target {
+            address: "10.0.0.1:7070".parse().unwrap(),
+            pod_uid: "pod-1".into(),
+            session_uid: "ses-1".into(),
+        };
+        assert_eq!(Target::of(&session(ready())), Ok(target));
+    }
+
+    #[test]
+    fn a_session_that_is_not_ready_says_why() {
+        assert_eq!(code(Value::Null), ErrorCode::Creating);
+        assert_eq!(code(json!({"phase": "Creating"})), ErrorCode::Creating);
+        assert_eq!(code(json!({"phase": "Failed"})), ErrorCode::Failed);
+        assert_eq!(code(json!({"phase": "Dead"})), ErrorCode::Dead);
+        let mut terminal = ready();
+        terminal["capabilities"] = json!({"messages": false, "terminal": true});
+        let error = Target::of(&session(terminal)).unwrap_err();
+        assert_eq!(error.code, ErrorCode::TerminalOnly);
+        assert_eq!(error.tty_url.as_deref(), Some("/api/v1/managed_agents/sessions/s/tty"));
+    }
+
+    #[test]
+    fn pod_and_address_that_do_not_agree_are_no_target() {
+        for (field, value) in
+            [("endpoint", json!("10.0.0.2:7070")), ("endpoint", Value::Null), ("pod", Value::Null)]
+        {
+            let mut status = ready();
+            status[field] = value;
+            assert_eq!(code(status), ErrorCode::NotReady, "{field}");
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! Relays one turn: the rules for when it may be tried again.
+//!
+//! | what happened | what follows |
+//! | --- | --- |
+//! | no connection (hard) | the session is read from the API server; its current address is tried |
+//! | no connection (hard), again, at an address that was read so | the session is set to Dead, 502 |
+//! | another pod answered that the token is not for it | the session is read; a new address is tried, else 502 |
+//! | connected, then broken off | 502 `turn_lost`: the harness may have the turn |
+//! | any other answer | it is passed on |
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::{Method, Response};
+use hyper::body::Incoming;
+use paddock_api::Session;
+use paddock_api::http::ErrorCode;
+use paddock_runnerapi::TURNS;
+
+use super::call::{self, Call, CallError};
+use super::dial::DialError;
+use super::lookup;
+use super::mark_dead::{self, Marked};
+use super::target::Target;
+use super::verdict::{self, Verdict};
+use crate::error::ApiError;
+use crate::gateway::Gateway;
+use crate::http::idempotency::Key;
+use crate::http::request_id::RequestId;
+
+/// How often a turn is tried at most, over all addresses a session may move through meanwhile.
+const MAX_ATTEMPTS: usize = 6;
+
+/// A message on its way.
+#[derive(Clone, Debug)]
+pub struct Turn {
+    /// Its id.
+    pub id: Key,
+    /// The `TurnRequest` as JSON.
+    pub body: Bytes,
+    /// The request this is done for.
+    pub request_id: RequestId,
+}
+
+/// Delivers `turn` to `session` and waits for the reply, for as long as the runner takes.
+///
+/// # Errors
+/// As the HTTP contract has it.
+pub async fn relay(
+    gateway: &Gateway,
+    session: Arc<Session>,
+    turn: &Turn,
+) -> Result<Response<Incoming>, ApiError> {
+    let _held = gateway.metrics.turn_begun();
+    let begun = Instant::now();
+    let outcome = attempts(gateway, session, turn).await;
+    gateway.metrics.turn_done(begun.elapsed());
+    outcome
+}
+
+async fn attempts(
+    gateway: &Gateway,
+    mut session: Arc<Session>,
+    turn: &Turn,
+) -> Result<Response<Incoming>, ApiError> {
+    let call = Call {
+        method: Method::POST,
+        path: TURNS.to_owned(),
+        body: turn.body.clone(),
+        request_id: turn.request_id.clone(),
+    };
+    let mut refused: Option<Target> = None;
+    for _ in 0..MAX_ATTEMPTS {
+        let target = Target::of(&session)?;
+        let answer = match call::send(gateway, &target, &call).await {
+            Ok(answer) => answer,
+            Err(CallError::Dial(cause)) => {
+                gateway.metrics.connect_failed(cause.reason());
+                if !cause.is_hard() {
+                    return Err(local(&cause));
+                }
+                session = if refused.as_ref() == Some(&target) {
+                    match mark_dead::mark(gateway, &session, &target, &cause).await? {
+                        Marked::Settled => return Err(unreachable(&target, &cause)),
+                        Marked::Moved(session) => session,
+                    }
+                } else {
+                    tokio::time::sleep(gateway.relay.retry_pause).await;
+                    reread(gateway, &session).await.map_err(|error| or_unreachable(error, &target, &cause))?
+                };
+                refused = Some(target);
+                continue;
+            }
+            Err(CallError::Broken(error)) => {
+                tracing::debug!(%error, "the connection to the runner broke");
+                return Err(lost(&turn.id));
+            }
+            Err(CallError::Request(error)) => return Err(internal(&error)),
+            Err(CallError::Token(error)) => return Err(internal(&error)),
+        };
+        match verdict::judge(answer, turn.id.as_str()).await {
+            Verdict::Reply(answer) => return Ok(answer),
+            Verdict::Error(error) => return Err(error),
+            Verdict::Stranger(error) => {
+                tracing::warn!(address = %target.address, %error, "another pod answered at a session's address");
+                session = reread(gateway, &session).await?;
+                if Target::of(&session)? == target {
+                    return Err(error);
+                }
+            }
+        }
+    }
+    Err(ApiError::new(
+        ErrorCode::Unreachable,
+        "the message was not delivered: the session's address changed again and again; send it again",
+    ))
+}
+
+/// The session as the API server has it; one of the same name and another UID is another session.
+async fn reread(gateway: &Gateway, session: &Session) -> Result<Arc<Session>, ApiError> {
+    let name = session.metadata.name.as_deref().unwrap_or_default();
+    let current = lookup::read(gateway, name).await?;
+    if current.metadata.uid == session.metadata.uid {
+        return Ok(current);
+    }
+    Err(ApiError::new(
+        ErrorCode::Dead,
+        format!("session {name} was deleted and made anew meanwhile; send the message again"),
+    ))
+}
+
+/// Where the API server cannot be asked, what is known is that nothing answered.
+fn or_unreachable(error: ApiError, target: &Target, cause: &DialError) -> ApiError {
+    if error.code == ErrorCode::ClusterUnavailable { unreachable(target, cause) } else { error }
+}
+
+fn unreachable(target: &Target, cause: &DialError) -> ApiError {
+    ApiError::new(
+        ErrorCode::Unreachable,
+        format!(
+            "the message was not delivered: nothing listens at the session's address {}: {cause}",
+            target.address
+        ),
+    )
+}
+
+fn local(cause: &DialError) -> ApiError {
+    ApiError::new(ErrorCode::NotReady, format!("the message was not delivered: {cause}; send it again"))
+        .retry_after(lookup::CLUSTER_RETRY)
+}
+
+fn lost(turn: &Key) -> ApiError {
+    ApiError::new(
+        ErrorCode::TurnLost,
+        format!(
+            "the connection to the session's pod broke before it replied; the turn may have run. Send the message \
+             again with Idempotency-Key: {turn} to join it instead of running it twice"
+        ),
+    )
+}
+
+fn internal(error: &dyn std::error::Error) -> ApiError {
+    tracing::error!(%error, "cannot make a request to a runner");
+    ApiError::new(ErrorCode::Internal, "the gateway could not make the request to the session's pod")
+}

@@ -1,0 +1,131 @@
+//! What a runner's answer to a turn means for the client.
+
+use std::time::Duration;
+
+use http::header::CONTENT_TYPE;
+use http::{Response, StatusCode};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use paddock_api::http::ErrorCode as Code;
+use paddock_runnerapi::{ErrorBody, ErrorCode as RunnerCode, TURN_ID_HEADER};
+
+use crate::error::ApiError;
+
+/// Longest error body that is read.
+const MAX_ERROR_BYTES: usize = 64 * 1024;
+/// Longest time for an error body to arrive.
+const ERROR_BODY_TIME: Duration = Duration::from_secs(10);
+/// When to send a message again that a runner would not take now.
+const BUSY_RETRY: Duration = Duration::from_secs(1);
+/// When to send a message again that found the queue full: some turn must end first.
+const QUEUE_RETRY: Duration = Duration::from_secs(5);
+
+/// See the module.
+#[derive(Debug)]
+pub enum Verdict {
+    /// The harness's reply.
+    Reply(Response<Incoming>),
+    /// The session's runner, or what answered in its place, failed; the turn must not be sent again.
+    Error(ApiError),
+    /// Another pod has the address, and has run nothing.
+    Stranger(ApiError),
+}
+
+/// Judges an answer to the turn `turn_id`.
+pub async fn judge(answer: Response<Incoming>, turn_id: &str) -> Verdict {
+    let status = answer.status();
+    if status == StatusCode::OK {
+        let named =
+            answer.headers().get(TURN_ID_HEADER).is_some_and(|id| id.as_bytes() == turn_id.as_bytes());
+        let json =
+            answer.headers().get(CONTENT_TYPE).is_some_and(|t| t.as_bytes().starts_with(b"application/json"));
+        return if named && json {
+            Verdict::Reply(answer)
+        } else {
+            Verdict::Error(misrouted("answered, but not for this turn"))
+        };
+    }
+    let body = Limited::new(answer.into_body(), MAX_ERROR_BYTES).collect();
+    let body = match tokio::time::timeout(ERROR_BODY_TIME, body).await {
+        Ok(Ok(body)) => serde_json::from_slice::<ErrorBody>(&body.to_bytes()).ok(),
+        _ => None,
+    };
+    match body {
+        Some(body) => of_runner(body),
+        // Whoever asks for a key did not look at the message.
+        None if status == StatusCode::UNAUTHORIZED => {
+            Verdict::Stranger(misrouted("does not accept this gateway's token"))
+        }
+        None => {
+            Verdict::Error(misrouted(&format!("answered HTTP {}, and not as a runner does", status.as_u16())))
+        }
+    }
+}
+
+fn of_runner(body: ErrorBody) -> Verdict {
+    let error = |code| ApiError::new(code, body.error.clone());
+    Verdict::Error(match body.code {
+        RunnerCode::Unauthorized => {
+            return Verdict::Stranger(misrouted(
+                "does not accept this gateway's token: another pod has the address, or the signing keys differ",
+            ));
+        }
+        RunnerCode::BoundToOther => {
+            return Verdict::Stranger(misrouted("serves another session"));
+        }
+        RunnerCode::NotActivated => misrouted("serves no session yet"),
+        RunnerCode::NotFound | RunnerCode::MethodNotAllowed => {
+            misrouted("does not know turns: its runner is of another version")
+        }
+        RunnerCode::BadRequest => error(Code::BadRequest),
+        RunnerCode::TooLarge => error(Code::TooLarge),
+        RunnerCode::TurnMismatch => error(Code::TurnMismatch),
+        RunnerCode::QueueFull => error(Code::QueueFull).retry_after(QUEUE_RETRY),
+        RunnerCode::HarnessFailed => error(Code::HarnessFailed),
+        RunnerCode::TurnTimeout => error(Code::TurnTimeout),
+        RunnerCode::Interrupted => error(Code::Interrupted),
+        RunnerCode::JournalFailed => error(Code::JournalFailed),
+        RunnerCode::NotReady | RunnerCode::ShuttingDown => error(Code::NotReady).retry_after(BUSY_RETRY),
+    })
+}
+
+fn misrouted(what: &str) -> ApiError {
+    ApiError::new(
+        Code::Misrouted,
+        format!("the message was not delivered: what listens at the session's address {what}"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn code(runner: RunnerCode) -> Code {
+        match of_runner(ErrorBody { code: runner, error: "why".into() }) {
+            Verdict::Error(error) | Verdict::Stranger(error) => error.code,
+            Verdict::Reply(_) => panic!("an error became a reply"),
+        }
+    }
+
+    #[test]
+    fn each_error_of_the_runner_has_its_place_in_the_contract() {
+        for (runner, http) in [
+            (RunnerCode::TurnMismatch, 422),
+            (RunnerCode::QueueFull, 429),
+            (RunnerCode::TooLarge, 413),
+            (RunnerCode::BadRequest, 400),
+            (RunnerCode::HarnessFailed, 502),
+            (RunnerCode::TurnTimeout, 502),
+            (RunnerCode::Interrupted, 502),
+            (RunnerCode::JournalFailed, 502),
+            (RunnerCode::NotActivated, 502),
+            (RunnerCode::Unauthorized, 502),
+            (RunnerCode::BoundToOther, 502),
+            (RunnerCode::NotFound, 502),
+            (RunnerCode::NotReady, 503),
+            (RunnerCode::ShuttingDown, 503),
+        ] {
+            assert_eq!(code(runner).status(), http, "{runner:?}");
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! Reading agents.
+
+use std::cmp::Ordering;
+use std::collections::HashMap;
+use std::str::FromStr;
+
+use http::Response;
+use paddock_api::Agent;
+use paddock_api::http::{ApiAgent, ApiAgentEntry, ApiAgentList, ApiStatus, ErrorCode, agent_name};
+
+use super::Ask;
+use super::answer::Answer;
+use super::router::ObjectName;
+use super::sessions::{DEFAULT_LIMIT, MAX_LIMIT};
+use crate::error::ApiError;
+use crate::gateway::Gateway;
+use crate::relay::lookup;
+
+/// By what a list is sorted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sort {
+    CreatedAt,
+    Name,
+    HarnessId,
+    Sessions,
+}
+
+impl FromStr for Sort {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match text {
+            "created_at" => Ok(Self::CreatedAt),
+            "name" => Ok(Self::Name),
+            "harness_id" => Ok(Self::HarnessId),
+            "sessions" => Ok(Self::Sessions),
+            _ => Err(()),
+        }
+    }
+}
+
+impl Sort {
+    fn compare(self, a: &ApiAgentEntry, b: &ApiAgentEntry) -> Ordering {
+        match self {
+            Self::CreatedAt => a.agent.created_at.cmp(&b.agent.created_at),
+            Self::Name => a.agent.name.cmp(&b.agent.name),
+            Self::HarnessId => a.agent.harness_id.cmp(&b.agent.harness_id),
+            Self::Sessions => a.session_count.cmp(&b.session_count),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    Ascending,
+    Descending,
+}
+
+impl FromStr for Order {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match text {
+            "asc" => Ok(Self::Ascending),
+            "desc" => Ok(Self::Descending),
+            _ => Err(()),
+        }
+    }
+}
+
+/// `GET /agents`
+pub fn list(gateway: &Gateway, ask: &Ask) -> Result<Response<Answer>, ApiError> {
+    let limit = ask.query.number("limit", 1..=MAX_LIMIT, DEFAULT_LIMIT)?;
+    let offset = ask.query.number("offset", 0..=usize::MAX, 0)?;
+    let sort =
+        ask.query.read("sort", "one of created_at, name, harness_id, sessions")?.unwrap_or(Sort::CreatedAt);
+    let order = ask.query.read("order", "asc or desc")?.unwrap_or(Order::Descending);
+    let search = ask.query.get("search")?.unwrap_or_default().trim().to_lowercase();
+
+    let mut counts: HashMap<String, (usize, usize)> = HashMap::new();
+    for session in gateway.index.sessions() {
+        if let Some(agent) = agent_name(&session) {
+            let (all, active) = counts.entry(agent.to_owned()).or_default();
+            *all += 1;
+            *active += usize::from(matches!(ApiStatus::of(&session), ApiStatus::Creating | ApiStatus::Ready));
+        }
+    }
+    let mut entries: Vec<ApiAgentEntry> = gateway
+        .index
+        .agents()
+        .iter()
+        .map(|agent| {
+            let agent = ApiAgent::new(agent);
+            let (session_count, active) = counts.get(&agent.id).copied().unwrap_or_default();
+            ApiAgentEntry { agent, session_count, has_active_session: active > 0 }
+        })
+        .filter(|entry| {
+            [&entry.agent.name, &entry.agent.id, &entry.agent.harness_id]
+                .iter()
+                .any(|text| text.to_lowercase().contains(&search))
+        })
+        .collect();
+    // The id decides between equals, so that pages neither overlap nor leave gaps.
+    entries.sort_by(|a, b| {
+        let ordering = sort.compare(a, b).then_with(|| a.agent.id.cmp(&b.agent.id));
+        if order == Order::Ascending { ordering } else { ordering.reverse() }
+    });
+    let total = entries.len();
+    let data = entries.into_iter().skip(offset).take(limit).collect();
+    Ok(Answer::json(&ApiAgentList { data, total, limit, offset }))
+}
+
+/// `GET /agents/{id}`
+pub async fn get(gateway: &Gateway, id: &ObjectName) -> Result<Response<Answer>, ApiError> {
+    Ok(Answer::json(&ApiAgent::new(&find(gateway, id).await?)))
+}
+
+/// An agent; one that the index does not have is asked for at the API server, as it may be new.
+pub async fn find(gateway: &Gateway, id: &ObjectName) -> Result<Agent, ApiError> {
+    if let Some(agent) = gateway.index.agent(id.as_str()) {
+        return Ok((*agent).clone());
+    }
+    match gateway.cluster.read_agent(id.as_str()).await {
+        Ok(Some(agent)) => Ok(agent),
+        Ok(None) => Err(ApiError::new(ErrorCode::NotFound, format!("agent {id} not found"))),
+        Err(error) => Err(lookup::unavailable("reading the agent", &error)),
+    }
+}

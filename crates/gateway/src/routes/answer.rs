@@ -1,0 +1,86 @@
+//! Bodies of answers.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Response};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use serde::Serialize;
+
+use crate::error::ApiError;
+use crate::http::request_id::RequestId;
+use crate::metrics::Held;
+use crate::server::io::ActivityGuard;
+
+/// What an answer is made of.
+#[derive(Debug)]
+pub enum Answer {
+    /// Bytes at hand.
+    Whole(Full<Bytes>),
+    /// A runner's reply, passed on as it arrives.
+    Relayed(Incoming),
+}
+
+impl Answer {
+    /// `value` as JSON, with status 200.
+    pub fn json<T: Serialize>(value: &T) -> Response<Self> {
+        // The types of `paddock_api::http` always serialise.
+        let bytes = serde_json::to_vec(value).unwrap_or_default();
+        let mut response = Response::new(Self::Whole(Full::new(Bytes::from(bytes))));
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        response
+    }
+
+    /// An error.
+    pub fn error(error: &ApiError, request_id: &RequestId) -> Response<Self> {
+        error.to_response(request_id).map(|bytes| Self::Whole(Full::new(bytes)))
+    }
+}
+
+/// A body that holds its request's marks until it is sent.
+#[derive(Debug)]
+pub struct Tracked {
+    body: Answer,
+    _in_flight: Held,
+    _activity: ActivityGuard,
+}
+
+impl Tracked {
+    /// Ties the marks to `body`.
+    pub fn new(body: Answer, in_flight: Held, activity: ActivityGuard) -> Self {
+        Self { body, _in_flight: in_flight, _activity: activity }
+    }
+}
+
+impl Body for Tracked {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match &mut self.get_mut().body {
+            Answer::Whole(full) => Pin::new(full).poll_frame(cx).map_err(|never| match never {}),
+            Answer::Relayed(incoming) => Pin::new(incoming).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.body {
+            Answer::Whole(full) => full.is_end_stream(),
+            Answer::Relayed(incoming) => incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.body {
+            Answer::Whole(full) => full.size_hint(),
+            Answer::Relayed(incoming) => incoming.size_hint(),
+        }
+    }
+}

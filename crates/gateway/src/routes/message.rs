@@ -1,0 +1,121 @@
+//! `POST /sessions/{id}/message`: the main route.
+//!
+//! The turn lives in the runner. Once a message is complete it is delivered by a task of its own, so a client
+//! that leaves, or whose deadline passes, neither cancels the turn nor cuts its delivery short.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Response;
+use http::header::CONTENT_TYPE;
+use hyper::body::Incoming;
+use paddock_api::Session;
+use paddock_api::http::{ApiStatus, ErrorCode};
+use tokio::time::Instant;
+
+use super::Ask;
+use super::answer::Answer;
+use super::message_body::Message;
+use super::record::Record;
+use super::router::ObjectName;
+use crate::error::ApiError;
+use crate::gateway::Gateway;
+use crate::http::body::{self, Presence};
+use crate::http::idempotency::Key;
+use crate::http::wait::Wait;
+use crate::relay::lookup;
+use crate::relay::turn::{self, Turn};
+
+/// When to ask again for a turn that outlasted the client's deadline.
+const EXPIRED_RETRY: Duration = Duration::from_secs(5);
+
+/// Serves the route.
+pub async fn send(
+    gateway: &Arc<Gateway>,
+    ask: &Ask,
+    incoming: Incoming,
+    id: &ObjectName,
+    record: &mut Record,
+) -> Result<Response<Answer>, ApiError> {
+    let begun = Instant::now();
+    record.session(id.as_str());
+    // Every answer names a turn, also one that refuses the message: a retry can use the name as its key.
+    let provisional = Key::fresh();
+    record.turn(provisional.clone());
+    let header = Key::of(&ask.head.headers)?;
+    if let Some(key) = &header {
+        record.turn(key.clone());
+    }
+    let wait = Wait::of(&ask.query, &ask.head.headers)?;
+    let bytes = body::read(&ask.head.headers, incoming, gateway.body_limits(), Presence::Required).await?;
+    let message = Message::read(&bytes)?;
+    let turn_id = match (header, &message.id) {
+        (Some(header), Some(field)) if header != *field => {
+            return Err(ApiError::bad_request(
+                "message_id: differs from the Idempotency-Key header; send one of the two",
+            ));
+        }
+        (Some(key), _) => key,
+        (None, Some(key)) => key.clone(),
+        (None, None) => provisional,
+    };
+    record.turn(turn_id.clone());
+    let turn =
+        Turn { body: message.turn_request(&turn_id)?, id: turn_id, request_id: ask.request_id.clone() };
+    drop(message);
+    drop(bytes);
+
+    let session = settled(gateway, id, begun + wait.ready.unwrap_or_default()).await?;
+    let task = tokio::spawn({
+        let gateway = gateway.clone();
+        async move { turn::relay(&gateway, session, &turn).await }
+    });
+    let joined = match wait.answer {
+        None => task.await,
+        Some(patience) => match tokio::time::timeout_at(begun + patience, task).await {
+            Ok(joined) => joined,
+            Err(_) => return Err(expired()),
+        },
+    };
+    let reply = joined.map_err(|error| {
+        tracing::error!(%error, "relaying a turn failed");
+        ApiError::new(ErrorCode::Internal, "the gateway failed while it relayed the message")
+    })??;
+    let (head, body) = reply.into_parts();
+    let mut response = Response::new(Answer::Relayed(body));
+    // Nothing else of the pod's headers gets out. The length is known from the body.
+    if let Some(kind) = head.headers.get(CONTENT_TYPE) {
+        response.headers_mut().insert(CONTENT_TYPE, kind.clone());
+    }
+    Ok(response)
+}
+
+/// The session once it is no longer creating, or as it is at `deadline`.
+async fn settled(gateway: &Gateway, id: &ObjectName, deadline: Instant) -> Result<Arc<Session>, ApiError> {
+    let session = lookup::find(gateway, id.as_str()).await?;
+    if ApiStatus::of(&session) != ApiStatus::Creating {
+        return Ok(session);
+    }
+    // The index may be a moment behind; nobody is turned away on its word alone.
+    let session = lookup::read(gateway, id.as_str()).await?;
+    if ApiStatus::of(&session) != ApiStatus::Creating || deadline <= Instant::now() {
+        return Ok(session);
+    }
+    let enough = |session: Option<&Session>| {
+        session.is_none_or(|session| ApiStatus::of(session) != ApiStatus::Creating)
+    };
+    gateway
+        .index
+        .session_when(id.as_str(), deadline, enough)
+        .await
+        .ok_or_else(|| lookup::not_found(id.as_str()))
+}
+
+fn expired() -> ApiError {
+    ApiError::new(
+        ErrorCode::WaitExpired,
+        "the turn has not ended within Prefer: wait; it goes on. Send the message again with the Idempotency-Key \
+         that x-paddock-turn-id names to get its reply",
+    )
+    .retry_after(EXPIRED_RETRY)
+}

@@ -1,0 +1,125 @@
+//! One request, from head to answer: hygiene, key, route, and what every answer carries.
+
+pub mod agents;
+pub mod answer;
+pub mod create;
+pub mod health;
+pub mod message;
+pub mod message_body;
+pub mod record;
+pub mod router;
+pub mod sessions;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::TRANSFER_ENCODING;
+use http::request::Parts;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use paddock_api::http::ErrorCode;
+
+use crate::error::{ApiError, close_after};
+use crate::gateway::Gateway;
+use crate::http::hygiene;
+use crate::http::query::Query;
+use crate::http::request_id::{REQUEST_ID_HEADER, RequestId};
+use crate::server::drain::Stage;
+use crate::server::io::ActivityGuard;
+use answer::{Answer, Tracked};
+use record::Record;
+use router::{Resolved, Route};
+
+/// When to try again after a gateway that is starting or stopping said no.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// What a route gets of a request, its body apart.
+pub struct Ask {
+    /// The head.
+    pub head: Parts,
+    /// The query parameters.
+    pub query: Query,
+    /// The request's id.
+    pub request_id: RequestId,
+}
+
+/// Serves one request. `activity` lives until the last byte of the answer is handed over.
+pub async fn serve(
+    gateway: Arc<Gateway>,
+    request: Request<Incoming>,
+    activity: ActivityGuard,
+) -> Result<Response<Tracked>, Infallible> {
+    let (head, body) = request.into_parts();
+    let request_id = RequestId::of(&head.headers);
+    // What follows a chunked body is not watched for its framing, so nothing may follow.
+    let chunked = head.headers.contains_key(TRANSFER_ENCODING);
+    let in_flight = gateway.metrics.request_begun();
+    let resolved = router::resolve(&head.method, head.uri.path());
+    let mut record =
+        Record::new(gateway.metrics.clone(), &head.method, resolved.template(), request_id.clone());
+    let ask = Ask { query: Query::parse(head.uri.query()), head, request_id: request_id.clone() };
+
+    let outcome = answer(&gateway, ask, body, resolved, &mut record).await;
+    let mut response = outcome.unwrap_or_else(|error| {
+        record.failed(&error);
+        Answer::error(&error, &request_id)
+    });
+    let headers = response.headers_mut();
+    headers.insert(REQUEST_ID_HEADER, request_id.header());
+    if chunked || gateway.drain.stage() >= Stage::Leaving {
+        close_after(headers);
+    }
+    record.turn_id_into(headers);
+    record.done(response.status());
+    Ok(response.map(|body| Tracked::new(body, in_flight, activity)))
+}
+
+async fn answer(
+    gateway: &Arc<Gateway>,
+    ask: Ask,
+    body: Incoming,
+    resolved: Resolved,
+    record: &mut Record,
+) -> Result<Response<Answer>, ApiError> {
+    hygiene::check(&ask.head)?;
+    if router::is_api(ask.head.uri.path()) {
+        gateway.master_key.check(&ask.head.headers)?;
+    }
+    let route = match resolved {
+        Resolved::Route(route) => route,
+        Resolved::WrongMethod { allow, .. } => {
+            let mut error = ApiError::new(ErrorCode::MethodNotAllowed, format!("this path takes {allow}"));
+            error.allow = Some(allow);
+            return Err(error);
+        }
+        Resolved::Unknown => return Err(ApiError::new(ErrorCode::NotFound, "no such path")),
+    };
+    if gateway.drain.stage() == Stage::Closing {
+        return Err(ApiError::new(
+            ErrorCode::Draining,
+            "this gateway is shutting down; send the request again on a new connection",
+        )
+        .retry_after(RETRY));
+    }
+    if let Route::ClusterHealth = route {
+        return Ok(health::cluster(gateway).await);
+    }
+    if !gateway.index.synced() {
+        return Err(ApiError::new(
+            ErrorCode::NotSynced,
+            "this gateway has not read the cluster's state yet; try again shortly",
+        )
+        .retry_after(RETRY));
+    }
+    match route {
+        Route::ClusterHealth => Ok(health::cluster(gateway).await),
+        Route::ListSessions => sessions::list(gateway, &ask),
+        Route::GetSession(id) => sessions::get(gateway, &ask, &id).await,
+        Route::DeleteSession(id) => sessions::delete(gateway, &id).await,
+        Route::SendMessage(id) => message::send(gateway, &ask, body, &id, record).await,
+        Route::CreateSession(agent) => create::create(gateway, &ask, body, &agent).await,
+        Route::ListAgents => agents::list(gateway, &ask),
+        Route::GetAgent(id) => agents::get(gateway, &id).await,
+    }
+}

@@ -1,0 +1,218 @@
+//! Which route a path and method mean.
+//!
+//! Names in paths are object names, checked here once: what is no object name can name no object, so it is an
+//! unknown path. Templates, never paths, get into metrics and logs.
+
+use std::fmt;
+
+use http::Method;
+use paddock_api::http::BASE_PATH;
+
+const API_PREFIX: &str = "/api";
+const CLUSTER_HEALTH: &str = "/api/v1/health/k8s";
+/// Longest name of a Session or an Agent: it becomes a label value.
+const MAX_NAME: usize = 63;
+
+/// The name of an object: a DNS-1123 subdomain of at most 63 characters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectName(String);
+
+impl ObjectName {
+    /// Reads a name.
+    pub fn parse(text: &str) -> Option<Self> {
+        let label = |label: &str| {
+            let bytes = label.as_bytes();
+            let alphanumeric = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+            bytes.first().is_some_and(alphanumeric)
+                && bytes.last().is_some_and(alphanumeric)
+                && bytes.iter().all(|b| alphanumeric(b) || *b == b'-')
+        };
+        (text.len() <= MAX_NAME && text.split('.').all(label)).then(|| Self(text.to_owned()))
+    }
+
+    /// The name's text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ObjectName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What can be asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// `GET /sessions`
+    ListSessions,
+    /// `GET /sessions/{id}`
+    GetSession(ObjectName),
+    /// `DELETE /sessions/{id}`
+    DeleteSession(ObjectName),
+    /// `POST /sessions/{id}/message`
+    SendMessage(ObjectName),
+    /// `POST /agents/{id}/session`
+    CreateSession(ObjectName),
+    /// `GET /agents`
+    ListAgents,
+    /// `GET /agents/{id}`
+    GetAgent(ObjectName),
+    /// `GET /api/v1/health/k8s`
+    ClusterHealth,
+}
+
+/// What a path and method mean.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Resolved {
+    /// A route.
+    Route(Route),
+    /// The path takes other methods.
+    WrongMethod {
+        /// Those.
+        allow: &'static str,
+        /// The path's template.
+        template: &'static str,
+    },
+    /// No such path.
+    Unknown,
+}
+
+impl Resolved {
+    /// The path's template, for metrics and logs.
+    pub fn template(&self) -> &'static str {
+        match self {
+            Self::Route(Route::ListSessions) => SESSIONS,
+            Self::Route(Route::GetSession(_) | Route::DeleteSession(_)) => SESSION,
+            Self::Route(Route::SendMessage(_)) => MESSAGE,
+            Self::Route(Route::CreateSession(_)) => AGENT_SESSION,
+            Self::Route(Route::ListAgents) => AGENTS,
+            Self::Route(Route::GetAgent(_)) => AGENT,
+            Self::Route(Route::ClusterHealth) => HEALTH,
+            Self::WrongMethod { template, .. } => template,
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+const SESSIONS: &str = "/sessions";
+const SESSION: &str = "/sessions/{id}";
+const MESSAGE: &str = "/sessions/{id}/message";
+const AGENTS: &str = "/agents";
+const AGENT: &str = "/agents/{id}";
+const AGENT_SESSION: &str = "/agents/{id}/session";
+const HEALTH: &str = "/health/k8s";
+
+/// Whether a path needs the key, known or not.
+pub fn is_api(path: &str) -> bool {
+    path.strip_prefix(API_PREFIX).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// See the module.
+pub fn resolve(method: &Method, path: &str) -> Resolved {
+    if path == CLUSTER_HEALTH {
+        return choose(method, HEALTH, "GET", [(Method::GET, Route::ClusterHealth)]);
+    }
+    let Some(rest) = path.strip_prefix(BASE_PATH).and_then(|rest| rest.strip_prefix('/')) else {
+        return Resolved::Unknown;
+    };
+    let mut segments = rest.split('/');
+    let parts = [segments.next(), segments.next(), segments.next(), segments.next()];
+    let [Some(kind), name, action, None] = parts else { return Resolved::Unknown };
+    let name = match name.map(ObjectName::parse) {
+        None => None,
+        Some(Some(name)) => Some(name),
+        Some(None) => return Resolved::Unknown,
+    };
+    match (kind, name, action) {
+        ("sessions", None, None) => choose(method, SESSIONS, "GET", [(Method::GET, Route::ListSessions)]),
+        ("sessions", Some(id), None) => choose(
+            method,
+            SESSION,
+            "GET, DELETE",
+            [(Method::GET, Route::GetSession(id.clone())), (Method::DELETE, Route::DeleteSession(id))],
+        ),
+        ("sessions", Some(id), Some("message")) => {
+            choose(method, MESSAGE, "POST", [(Method::POST, Route::SendMessage(id))])
+        }
+        ("agents", None, None) => choose(method, AGENTS, "GET", [(Method::GET, Route::ListAgents)]),
+        ("agents", Some(id), None) => choose(method, AGENT, "GET", [(Method::GET, Route::GetAgent(id))]),
+        ("agents", Some(id), Some("session")) => {
+            choose(method, AGENT_SESSION, "POST", [(Method::POST, Route::CreateSession(id))])
+        }
+        _ => Resolved::Unknown,
+    }
+}
+
+fn choose<const N: usize>(
+    method: &Method,
+    template: &'static str,
+    allow: &'static str,
+    routes: [(Method, Route); N],
+) -> Resolved {
+    routes
+        .into_iter()
+        .find(|(takes, _)| takes == method)
+        .map_or(Resolved::WrongMethod { allow, template }, |(_, route)| Resolved::Route(route))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(method: Method, path: &str) -> Resolved {
+        resolve(&method, &format!("{BASE_PATH}{path}"))
+    }
+
+    #[test]
+    fn every_route_is_found() {
+        let name = |text| ObjectName::parse(text).unwrap();
+        for (method, path, route) in [
+            (Method::GET, "/sessions", Route::ListSessions),
+            (Method::GET, "/sessions/a.b", Route::GetSession(name("a.b"))),
+            (Method::DELETE, "/sessions/a", Route::DeleteSession(name("a"))),
+            (Method::POST, "/sessions/a/message", Route::SendMessage(name("a"))),
+            (Method::POST, "/agents/x/session", Route::CreateSession(name("x"))),
+            (Method::GET, "/agents", Route::ListAgents),
+            (Method::GET, "/agents/x", Route::GetAgent(name("x"))),
+        ] {
+            assert_eq!(at(method, path), Resolved::Route(route));
+        }
+        assert_eq!(resolve(&Method::GET, CLUSTER_HEALTH), Resolved::Route(Route::ClusterHealth));
+    }
+
+    #[test]
+    fn other_methods_are_told_apart_from_other_paths() {
+        assert!(matches!(at(Method::PUT, "/sessions/a"), Resolved::WrongMethod { allow: "GET, DELETE", .. }));
+        assert!(matches!(at(Method::HEAD, "/agents"), Resolved::WrongMethod { allow: "GET", .. }));
+        for path in [
+            "",
+            "/",
+            "/sessions/",
+            "/sessions/a/",
+            "/sessions/a/message/",
+            "/sessions/a/b",
+            "/other",
+            "x/sessions",
+        ] {
+            assert_eq!(at(Method::GET, path), Resolved::Unknown, "{path:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_object_name_is_no_session() {
+        let long = "a".repeat(64);
+        for name in ["A", "-a", "a-", "a..b", ".a", "a_b", "%2e%2e", "a%20b", long.as_str()] {
+            assert_eq!(at(Method::GET, &format!("/sessions/{name}")), Resolved::Unknown, "{name}");
+        }
+        assert!(ObjectName::parse(&"a".repeat(63)).is_some());
+        assert!(ObjectName::parse("0197a1b2-0000-7000-8000-000000000000").is_some());
+    }
+
+    #[test]
+    fn the_key_is_needed_for_all_of_the_api() {
+        assert!(is_api("/api") && is_api("/api/v1/x") && is_api("/api/"));
+        assert!(!is_api("/apis") && !is_api("/") && !is_api("/metrics"));
+    }
+}

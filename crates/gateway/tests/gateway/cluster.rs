@@ -1,0 +1,239 @@
+//! An API server in memory, as far as the gateway needs one: versions, preconditions, and faults on demand.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use paddock_api::{Agent, Session};
+use paddock_gateway::cluster::Cluster;
+use paddock_gateway::index::Index;
+use paddock_kubeio::watch::Event;
+use paddock_kubeio::write::{Precondition, WriteError, Written};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+
+/// What the next request of a kind meets.
+pub type Fault = Box<dyn FnOnce(&FakeCluster) -> Option<WriteError> + Send>;
+
+/// Whether the index follows what happens here.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Watch {
+    /// At once.
+    Live,
+    /// Not at all, as if the watch were cut.
+    Cut,
+}
+
+pub struct FakeCluster {
+    index: Arc<Index>,
+    state: Mutex<State>,
+}
+
+struct State {
+    sessions: BTreeMap<String, Session>,
+    agents: BTreeMap<String, Agent>,
+    version: u64,
+    watch: Watch,
+    reads: usize,
+    next_read: Option<Fault>,
+    next_create: Option<Fault>,
+    next_patch: Option<Fault>,
+}
+
+impl FakeCluster {
+    pub fn new(index: Arc<Index>) -> Self {
+        let state = State {
+            sessions: BTreeMap::new(),
+            agents: BTreeMap::new(),
+            version: 100,
+            watch: Watch::Live,
+            reads: 0,
+            next_read: None,
+            next_create: None,
+            next_patch: None,
+        };
+        Self { index, state: Mutex::new(state) }
+    }
+
+    pub fn set_watch(&self, watch: Watch) {
+        self.state.lock().watch = watch;
+    }
+
+    pub fn fail_next_read(&self, fault: impl FnOnce(&Self) -> Option<WriteError> + Send + 'static) {
+        self.state.lock().next_read = Some(Box::new(fault));
+    }
+
+    pub fn fail_next_create(&self, fault: impl FnOnce(&Self) -> Option<WriteError> + Send + 'static) {
+        self.state.lock().next_create = Some(Box::new(fault));
+    }
+
+    pub fn fail_next_patch(&self, fault: impl FnOnce(&Self) -> Option<WriteError> + Send + 'static) {
+        self.state.lock().next_patch = Some(Box::new(fault));
+    }
+
+    /// How often a session was read.
+    pub fn reads(&self) -> usize {
+        self.state.lock().reads
+    }
+
+    /// The session as it is stored.
+    pub fn session(&self, name: &str) -> Session {
+        self.state.lock().sessions[name].clone()
+    }
+
+    /// Stores a session, whatever was there, and tells the watch.
+    pub fn put(&self, session: Value) {
+        let mut session: Session = serde_json::from_value(session).unwrap();
+        let mut state = self.state.lock();
+        session.metadata.resource_version = Some(state.next_version());
+        let name = session.metadata.name.clone().unwrap();
+        state.sessions.insert(name, session.clone());
+        state.tell(&self.index, session);
+    }
+
+    /// Replaces a session's status, as the controller would.
+    pub fn put_status(&self, name: &str, status: Value) {
+        let mut session = serde_json::to_value(self.session(name)).unwrap();
+        session["status"] = status;
+        self.put(session);
+    }
+
+    pub fn put_agent(&self, name: &str) {
+        let agent: Agent = serde_json::from_value(json!({
+            "apiVersion": "paddock.dev/v1alpha1", "kind": "Agent",
+            "metadata": {"name": name, "uid": format!("uid-{name}"), "resourceVersion": "1",
+                "creationTimestamp": "2026-01-01T00:00:00Z"},
+            "spec": {"model": "m", "displayName": format!("The {name}")},
+        }))
+        .unwrap();
+        let mut state = self.state.lock();
+        state.agents.insert(name.to_owned(), agent.clone());
+        if state.watch == Watch::Live {
+            self.index.apply_agent(Event::Applied(agent));
+        }
+    }
+
+    fn patch(
+        &self,
+        name: &str,
+        precondition: &Precondition,
+        patch: &Value,
+        part: &str,
+    ) -> Result<Written, WriteError> {
+        let fault = self.state.lock().next_patch.take();
+        if let Some(error) = fault.and_then(|fault| fault(self)) {
+            return Err(error);
+        }
+        let mut state = self.state.lock();
+        let session = state.sessions.get(name).ok_or(WriteError::NotFound)?;
+        let same = session.metadata.uid.as_deref() == Some(precondition.uid.as_str())
+            && precondition.resource_version == session.metadata.resource_version;
+        if !same {
+            return Err(WriteError::Conflict);
+        }
+        let mut value = serde_json::to_value(session).unwrap();
+        merge(&mut value[part], &patch[part]);
+        let mut session: Session = serde_json::from_value(value).unwrap();
+        let version = state.next_version();
+        session.metadata.resource_version = Some(version.clone());
+        let uid = session.metadata.uid.clone().unwrap();
+        state.sessions.insert(name.to_owned(), session.clone());
+        state.tell(&self.index, session);
+        Ok(Written { uid, resource_version: version })
+    }
+}
+
+impl State {
+    fn next_version(&mut self) -> String {
+        self.version += 1;
+        self.version.to_string()
+    }
+
+    fn tell(&self, index: &Index, session: Session) {
+        if self.watch == Watch::Live {
+            index.apply_session(Event::Applied(session));
+        }
+    }
+}
+
+/// RFC 7386.
+fn merge(target: &mut Value, patch: &Value) {
+    let Value::Object(patch) = patch else {
+        *target = patch.clone();
+        return;
+    };
+    if !target.is_object() {
+        *target = json!({});
+    }
+    for (key, value) in patch {
+        if value.is_null() {
+            target.as_object_mut().unwrap().remove(key);
+        } else {
+            merge(&mut target[key], value);
+        }
+    }
+}
+
+impl Cluster for FakeCluster {
+    fn create_session<'a>(&'a self, session: &'a Session) -> BoxFuture<'a, Result<Written, WriteError>> {
+        Box::pin(async move {
+            let fault = self.state.lock().next_create.take();
+            let outcome = fault.and_then(|fault| fault(self));
+            // A lost answer is one to a write that was done.
+            if let Some(error) = outcome.clone().filter(|error| !error.outcome_unknown()) {
+                return Err(error);
+            }
+            let mut state = self.state.lock();
+            let name = session.metadata.name.clone().unwrap();
+            if state.sessions.contains_key(&name) {
+                return Err(WriteError::AlreadyExists);
+            }
+            let mut session = session.clone();
+            let version = state.next_version();
+            let uid = format!("uid-{name}");
+            session.metadata.uid = Some(uid.clone());
+            session.metadata.resource_version = Some(version.clone());
+            session.metadata.creation_timestamp =
+                serde_json::from_value(json!("2026-02-02T00:00:00Z")).unwrap();
+            state.sessions.insert(name, session.clone());
+            state.tell(&self.index, session);
+            outcome.map_or(Ok(Written { uid, resource_version: version }), Err)
+        })
+    }
+
+    fn read_session<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Session>, WriteError>> {
+        Box::pin(async move {
+            let fault = {
+                let mut state = self.state.lock();
+                state.reads += 1;
+                state.next_read.take()
+            };
+            match fault.and_then(|fault| fault(self)) {
+                Some(error) => Err(error),
+                None => Ok(self.state.lock().sessions.get(name).cloned()),
+            }
+        })
+    }
+
+    fn read_agent<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Agent>, WriteError>> {
+        Box::pin(async move { Ok(self.state.lock().agents.get(name).cloned()) })
+    }
+
+    fn patch_session<'a>(
+        &'a self,
+        name: &'a str,
+        precondition: Precondition,
+        patch: Value,
+    ) -> BoxFuture<'a, Result<Written, WriteError>> {
+        Box::pin(async move { self.patch(name, &precondition, &patch, "spec") })
+    }
+
+    fn patch_session_status<'a>(
+        &'a self,
+        name: &'a str,
+        precondition: Precondition,
+        patch: Value,
+    ) -> BoxFuture<'a, Result<Written, WriteError>> {
+        Box::pin(async move { self.patch(name, &precondition, &patch, "status") })
+    }
+}

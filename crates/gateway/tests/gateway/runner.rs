@@ -1,0 +1,198 @@
+//! A scripted runner: it checks tokens as the real one does, and answers turns as it is told.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Response};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use paddock_runnerapi::{
+    ErrorBody, ErrorCode, Scope, SigningKey, TURN_ID_HEADER, TURNS, TurnRequest, TurnState, TurnStatus,
+    VerifyingKeys,
+};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, watch};
+
+/// A test key: the one of RFC 8037, appendix A.
+const PEM: &str = "-----BEGIN PRIVATE KEY-----
+MC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g
+-----END PRIVATE KEY-----
+";
+
+pub fn signing_key() -> SigningKey {
+    SigningKey::from_pem(PEM.as_bytes()).unwrap()
+}
+
+/// How turns are answered.
+#[derive(Clone)]
+pub enum Script {
+    /// With the text that came.
+    Echo,
+    /// The same, once the notification comes.
+    EchoAfter(Arc<Notify>),
+    /// With an error.
+    Fail(ErrorCode),
+    /// By closing the connection.
+    Break,
+    /// As a stranger that says 200 to everything.
+    Hello,
+}
+
+/// A turn that arrived.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    pub turn: TurnRequest,
+    pub headers: HeaderMap,
+    pub session_uid: String,
+}
+
+pub struct FakeRunner {
+    pub address: SocketAddr,
+    pub pod_uid: String,
+    state: Arc<State>,
+}
+
+struct State {
+    pod_uid: String,
+    keys: VerifyingKeys,
+    script: Mutex<Script>,
+    seen: watch::Sender<Vec<Seen>>,
+    finished: watch::Sender<usize>,
+}
+
+impl FakeRunner {
+    pub async fn start(pod_uid: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let state = Arc::new(State {
+            pod_uid: pod_uid.to_owned(),
+            keys: VerifyingKeys::parse(signing_key().public_key()).unwrap(),
+            script: Mutex::new(Script::Echo),
+            seen: watch::Sender::new(Vec::new()),
+            finished: watch::Sender::new(0),
+        });
+        tokio::spawn({
+            let state = state.clone();
+            async move {
+                while let Ok((stream, _)) = listener.accept().await {
+                    let state = state.clone();
+                    tokio::spawn(async move {
+                        let service = service_fn(|request| state.serve(request));
+                        let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+                    });
+                }
+            }
+        });
+        Self { address, pod_uid: pod_uid.to_owned(), state }
+    }
+
+    pub fn script(&self, script: Script) {
+        *self.state.script.lock() = script;
+    }
+
+    /// The turns that arrived, once there are `count`.
+    pub async fn seen(&self, count: usize) -> Vec<Seen> {
+        let mut seen = self.state.seen.subscribe();
+        super::support::soon(seen.wait_for(|seen| seen.len() >= count)).await.unwrap().clone()
+    }
+
+    /// How many turns arrived so far.
+    pub fn count(&self) -> usize {
+        self.state.seen.borrow().len()
+    }
+
+    /// Returns once `count` turns have run to their end.
+    pub async fn finished(&self, count: usize) {
+        let mut finished = self.state.finished.subscribe();
+        super::support::soon(finished.wait_for(|finished| *finished >= count)).await.unwrap();
+    }
+
+    /// The status of a session that this runner serves.
+    pub fn ready_status(&self) -> Value {
+        ready_status(self.address, &self.pod_uid)
+    }
+}
+
+pub fn ready_status(address: SocketAddr, pod_uid: &str) -> Value {
+    json!({
+        "phase": "Ready", "incarnation": 1, "endpoint": address.to_string(), "reason": "Activated",
+        "pod": {"name": "pod", "uid": pod_uid, "ip": address.ip().to_string(), "node": "n"},
+        "sandbox": {"name": "pool-1", "uid": "sandbox-1"}, "harnessSessionId": "ses_1",
+        "capabilities": {"messages": true, "terminal": false},
+        "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z",
+            "reason": "Activated", "message": ""}],
+    })
+}
+
+impl State {
+    async fn serve(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Broken> {
+        let (head, body) = request.into_parts();
+        let token =
+            head.headers["authorization"].to_str().unwrap().strip_prefix("Bearer ").unwrap().to_owned();
+        let script = self.script.lock().clone();
+        if let Script::Hello = script {
+            return Ok(answer(200, &json!({"hello": "world"}), None));
+        }
+        let Ok(session_uid) = self.keys.verify(&token, &self.pod_uid, Scope::Turn) else {
+            return Ok(failure(ErrorCode::Unauthorized, None));
+        };
+        if head.method == Method::GET {
+            let id = head.uri.path().strip_prefix(&format!("{TURNS}/")).unwrap().to_owned();
+            let parts = json!([{"type": "text", "text": format!("reply to {id}")}]);
+            let reply = Some(json!({"info": {}, "parts": parts}));
+            let status = TurnStatus { id, state: TurnState::Completed, reply, error: None };
+            return Ok(answer(200, &serde_json::to_value(status).unwrap(), None));
+        }
+        assert_eq!(head.uri.path(), TURNS);
+        let turn: TurnRequest = serde_json::from_slice(&body.collect().await.unwrap().to_bytes()).unwrap();
+        let reply = json!({"info": {"id": turn.id}, "parts": turn.parts});
+        let id = turn.id.clone();
+        self.seen.send_modify(|seen| seen.push(Seen { turn, headers: head.headers, session_uid }));
+        let response = match script {
+            Script::Fail(code) => failure(code, Some(&id)),
+            Script::Break => return Err(Broken),
+            Script::EchoAfter(go) => {
+                go.notified().await;
+                answer(200, &reply, Some(&id))
+            }
+            Script::Echo | Script::Hello => answer(200, &reply, Some(&id)),
+        };
+        self.finished.send_modify(|finished| *finished += 1);
+        Ok(response)
+    }
+}
+
+/// Makes hyper drop the connection.
+#[derive(Debug, thiserror::Error)]
+#[error("scripted")]
+struct Broken;
+
+impl From<Infallible> for Broken {
+    fn from(never: Infallible) -> Self {
+        match never {}
+    }
+}
+
+fn failure(code: ErrorCode, turn: Option<&str>) -> Response<Full<Bytes>> {
+    let body = ErrorBody { code, error: format!("the runner said {code:?}") };
+    answer(code.status(), &serde_json::to_value(body).unwrap(), turn)
+}
+
+fn answer(status: u16, body: &Value, turn: Option<&str>) -> Response<Full<Bytes>> {
+    let mut response = Response::builder()
+        .status(status)
+        .header("content-type", "application/json")
+        .header("set-cookie", "pod=1")
+        .header("x-pod-internal", "1");
+    if let Some(turn) = turn {
+        response = response.header(TURN_ID_HEADER, turn);
+    }
+    response.body(Full::new(Bytes::from(body.to_string()))).unwrap()
+}

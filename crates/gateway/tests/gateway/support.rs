@@ -1,0 +1,240 @@
+//! A running gateway, and clients for it.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use paddock_gateway::auth::MasterKey;
+use paddock_gateway::gateway::{Gateway, Limits, RelayTimes};
+use paddock_gateway::index::Index;
+use paddock_gateway::metrics::Metrics;
+use paddock_gateway::server::accept::{self, DrainTimes, Drained};
+use paddock_gateway::server::drain::Drain;
+use paddock_kubeio::watch::Event;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::cluster::FakeCluster;
+use super::runner::{FakeRunner, signing_key};
+
+pub const KEY: &str = "test-key";
+pub const BASE: &str = "/api/v1/managed_agents";
+
+/// Waits for what must happen soon.
+pub async fn soon<T>(what: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(20), what).await.expect("it did not happen in time")
+}
+
+/// What a test may choose.
+pub struct Setup {
+    pub limits: Limits,
+    pub drain: DrainTimes,
+    pub synced: bool,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
+            drain: DrainTimes { leaving: Duration::ZERO, closing: Duration::from_secs(20) },
+            synced: true,
+        }
+    }
+}
+
+pub struct TestGateway {
+    pub address: SocketAddr,
+    pub cluster: Arc<FakeCluster>,
+    pub gateway: Arc<Gateway>,
+    pub stop: CancellationToken,
+    pub served: JoinHandle<std::io::Result<Drained>>,
+}
+
+impl TestGateway {
+    pub async fn start() -> Self {
+        Self::with(Setup::default()).await
+    }
+
+    pub async fn with(setup: Setup) -> Self {
+        let key_file = std::env::temp_dir().join(format!("paddock-gateway-test-{}", uuid::Uuid::now_v7()));
+        std::fs::write(&key_file, KEY).unwrap();
+        let master_key = Arc::new(MasterKey::from_file(&key_file).unwrap());
+        std::fs::remove_file(&key_file).unwrap();
+
+        let index = Arc::new(Index::default());
+        if setup.synced {
+            index.apply_session(Event::Synced(Vec::new()));
+            index.apply_agent(Event::Synced(Vec::new()));
+        }
+        let cluster = Arc::new(FakeCluster::new(index.clone()));
+        let gateway = Arc::new(Gateway {
+            index,
+            cluster: cluster.clone(),
+            namespace: "test".to_owned(),
+            master_key,
+            signing_key: signing_key(),
+            limits: setup.limits,
+            relay: RelayTimes { retry_pause: Duration::ZERO, ..RelayTimes::default() },
+            metrics: Arc::new(Metrics::default()),
+            drain: Drain::default(),
+        });
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        let served = tokio::spawn(accept::run(listener, gateway.clone(), setup.drain, stop.clone()));
+        Self { address, cluster, gateway, stop, served }
+    }
+
+    /// A gateway with a session `s1` that `runner` serves.
+    pub async fn with_ready_session() -> (Self, FakeRunner) {
+        let gateway = Self::start().await;
+        let runner = FakeRunner::start("pod-1").await;
+        gateway.put_session("s1", runner.ready_status());
+        (gateway, runner)
+    }
+
+    /// Stores a session, as if made with kubectl.
+    pub fn put_session(&self, name: &str, status: Value) {
+        self.cluster.put(session(name, status));
+    }
+
+    /// Sends a request with the key.
+    pub async fn ask(&self, method: &str, path: &str, body: Option<Value>) -> Reply {
+        self.ask_with(method, path, &[], body).await
+    }
+
+    /// The same, with headers.
+    pub async fn ask_with(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<Value>,
+    ) -> Reply {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("{BASE}{path}"))
+            .header("host", "gateway")
+            .header("authorization", format!("Bearer {KEY}"));
+        if body.is_some() {
+            request = request.header("content-type", "application/json");
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let body = body.map(|body| Bytes::from(body.to_string())).unwrap_or_default();
+        self.send(request.body(Full::new(body)).unwrap()).await
+    }
+
+    pub async fn message(&self, session: &str, text: &str) -> Reply {
+        self.ask("POST", &format!("/sessions/{session}/message"), Some(json!({"text": text}))).await
+    }
+
+    /// Sends any request on a connection of its own.
+    pub async fn send(&self, request: Request<Full<Bytes>>) -> Reply {
+        let stream = TcpStream::connect(self.address).await.unwrap();
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        Reply::of(soon(sender.send_request(request)).await.unwrap()).await
+    }
+
+    /// A bare connection.
+    pub async fn raw(&self) -> Raw {
+        Raw(TcpStream::connect(self.address).await.unwrap())
+    }
+}
+
+/// A session object without a life of its own.
+pub fn session(name: &str, status: Value) -> Value {
+    json!({
+        "apiVersion": "paddock.dev/v1alpha1", "kind": "Session",
+        "metadata": {"name": name, "uid": format!("uid-{name}"), "generation": 1,
+            "creationTimestamp": "2026-01-01T00:00:00Z"},
+        "spec": {"agentRef": {"name": "helper"}}, "status": status,
+    })
+}
+
+/// An answer, read to its end.
+#[derive(Debug)]
+pub struct Reply {
+    pub status: u16,
+    pub headers: http::HeaderMap,
+    pub body: Value,
+}
+
+impl Reply {
+    async fn of(response: Response<hyper::body::Incoming>) -> Self {
+        let (head, body) = response.into_parts();
+        let bytes = soon(body.collect()).await.unwrap().to_bytes();
+        let body = serde_json::from_slice(&bytes).unwrap_or_else(|_| panic!("not JSON: {bytes:?}"));
+        Self { status: head.status.as_u16(), headers: head.headers, body }
+    }
+
+    /// The error's status and code; checks what every error has.
+    pub fn error(&self) -> (u16, &str) {
+        assert!(!self.body["error"].as_str().unwrap().is_empty());
+        assert_eq!(self.body["request_id"].as_str().unwrap(), self.header("x-request-id"));
+        assert_eq!(self.header("content-type"), "application/json");
+        (self.status, self.body["code"].as_str().unwrap())
+    }
+
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).unwrap_or_else(|| panic!("no {name} in {self:?}")).to_str().unwrap()
+    }
+}
+
+/// A connection that sends what the test writes.
+pub struct Raw(TcpStream);
+
+impl Raw {
+    pub async fn write(&mut self, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {
+        self.0.write_all(bytes.as_ref()).await
+    }
+
+    /// Everything until the gateway closes.
+    pub async fn read_to_end(&mut self) -> String {
+        let mut bytes = Vec::new();
+        soon(self.0.read_to_end(&mut bytes)).await.expect("the connection was reset");
+        String::from_utf8(bytes).unwrap()
+    }
+
+    /// The next answer, which says how long it is.
+    pub async fn read_answer(&mut self) -> String {
+        let mut bytes = Vec::new();
+        loop {
+            if let Some(length) = whole_answer(&bytes) {
+                assert_eq!(length, bytes.len(), "more than one answer");
+                return String::from_utf8(bytes).unwrap();
+            }
+            let read = soon(self.0.read_buf(&mut bytes)).await.unwrap();
+            assert!(read > 0, "closed after {:?}", String::from_utf8_lossy(&bytes));
+        }
+    }
+
+    /// Writes `request` and reads until the gateway closes.
+    pub async fn exchange(mut self, request: impl AsRef<[u8]>) -> String {
+        self.write(request).await.unwrap();
+        self.read_to_end().await
+    }
+}
+
+fn whole_answer(bytes: &[u8]) -> Option<usize> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    let (head, body) = text.split_once("\r\n\r\n")?;
+    let length: usize = head.lines().find_map(|line| line.strip_prefix("content-length: "))?.parse().ok()?;
+    (body.len() >= length).then(|| head.len() + 4 + length)
+}
+
+/// The head of a request with the key, without its blank line.
+pub fn head(method: &str, path: &str) -> String {
+    format!("{method} {BASE}{path} HTTP/1.1\r\nHost: gateway\r\nAuthorization: Bearer {KEY}\r\n")
+}

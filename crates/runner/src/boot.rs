@@ -1,0 +1,200 @@
+//! The life of the runner: harden, listen, boot the harness, serve, and end in order.
+
+use std::io;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::process::DumpableBehavior;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use crate::activation::{Activator, RestoreError};
+use crate::app::{App, Phase};
+use crate::config::Config;
+use crate::harness::opencode::{self, Booting, Opencode};
+use crate::harness::{Harness, HarnessError};
+use crate::model_proxy::{ModelProxy, ProxyError};
+use crate::process::{Exit, Process, Reaper};
+use crate::server::{self, Server};
+use crate::turns::{Journal, JournalError, Restored};
+
+/// opencode lets go of its file services after 60 idle minutes.
+const WARM_INTERVAL: Duration = Duration::from_secs(45 * 60);
+/// What the harness gets to end by itself.
+const TERMINATE_GRACE: Duration = Duration::from_secs(1);
+/// What answers get to reach their clients after that.
+const ANSWER_GRACE: Duration = Duration::from_millis(100);
+
+/// The runner cannot serve.
+#[derive(Debug, thiserror::Error)]
+pub enum BootError {
+    /// The kernel refused something every runner needs.
+    #[error("setting the runner up: {0}")]
+    Setup(#[from] io::Error),
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The model endpoint.
+    #[error(transparent)]
+    Proxy(#[from] ProxyError),
+    /// The harness.
+    #[error(transparent)]
+    Harness(#[from] HarnessError),
+    /// The session of an earlier run.
+    #[error("going on with the session of before the restart: {0}")]
+    Restore(#[from] RestoreError),
+}
+
+/// Why the runner ends.
+enum End {
+    Signal,
+    HarnessExited(Exit),
+    BootFailed(BootError),
+}
+
+/// Runs until a signal comes or the harness is lost.
+pub fn main(config: Config) -> ExitCode {
+    // The model key stays in our initial environment, which safe code cannot erase. Not dumpable means that
+    // others of our user can neither read it in /proc/1/environ nor attach to us.
+    if let Err(error) = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+        tracing::warn!(%error, "the runner's memory cannot be hidden from processes of the same user");
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(2)
+        .thread_stack_size(256 << 10)
+        .build();
+    let result = match runtime {
+        Ok(runtime) => {
+            let result = runtime.block_on(run(config));
+            // A disk that hangs must not hold up the exit.
+            runtime.shutdown_background();
+            result
+        }
+        Err(error) => Err(error.into()),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            tracing::error!(%error, "the runner cannot go on");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn install() -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn any(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+async fn run(config: Config) -> Result<ExitCode, BootError> {
+    let mut signals = Signals::install()?;
+    let reaper = Reaper::start()?;
+    let mut restored = Restored::default();
+    let journal = Journal::open(&config.state_dir, |record, span| restored.see(record, span))?;
+    let listener = server::listen(config.listen).await?;
+    let proxy = ModelProxy::start(&config.model, config.extra_certificates.as_deref()).await?;
+    let (mut harness, booting) = opencode::launch(&config, &reaper, &proxy).await?;
+    let app = App::new(config.pod_uid, config.keys, journal.clone());
+    let server = Server::start(listener, Arc::clone(&app))?;
+    tracing::info!(address = %server.address(), "listening; the harness boots");
+    let end = tokio::select! {
+        () = signals.any() => End::Signal,
+        exit = harness.ended() => End::HarnessExited(exit),
+        error = serve(&app, booting, proxy, journal, restored) => End::BootFailed(error),
+    };
+    Ok(stop(end, &app, server, &mut harness).await)
+}
+
+/// Boots and warms the harness, and keeps it warm for ever. Returns only with an error.
+async fn serve(
+    app: &App,
+    booting: Booting,
+    proxy: Arc<ModelProxy>,
+    journal: Journal,
+    restored: Restored,
+) -> BootError {
+    match ready(app, booting, proxy, journal, restored).await {
+        Ok(harness) => loop {
+            sleep(WARM_INTERVAL).await;
+            if let Err(error) = harness.keep_warm().await {
+                tracing::warn!(%error, "the harness could not be kept warm");
+            }
+        },
+        Err(error) => error,
+    }
+}
+
+async fn ready(
+    app: &App,
+    booting: Booting,
+    proxy: Arc<ModelProxy>,
+    journal: Journal,
+    restored: Restored,
+) -> Result<Arc<Opencode>, BootError> {
+    let begun = Instant::now();
+    let opencode = Arc::new(Opencode::booted(booting, proxy).await?);
+    let booted_ms = begun.elapsed().as_millis();
+    let harness: Arc<dyn Harness> = Arc::clone(&opencode) as Arc<dyn Harness>;
+    let activator = Arc::new(Activator::new(harness, journal));
+    if restored.activation.is_some() {
+        // Somebody waits for this session: its next turn is the warm-up.
+        activator.restore(restored).await?;
+    } else {
+        opencode.warm_up().await?;
+    }
+    app.ready(activator);
+    tracing::info!(booted_ms, ready_ms = begun.elapsed().as_millis(), "ready");
+    Ok(opencode)
+}
+
+async fn stop(end: End, app: &App, server: Server, harness: &mut Process) -> ExitCode {
+    let (phase, why, code) = match end {
+        End::Signal => (Phase::Stopping, "the pod is shutting down", ExitCode::SUCCESS),
+        End::HarnessExited(exit) => {
+            tracing::error!(%exit, "the harness ended by itself; the container has to restart");
+            (Phase::HarnessLost, "the harness ended by itself", ExitCode::FAILURE)
+        }
+        End::BootFailed(error) => {
+            tracing::error!(%error, "the harness cannot serve; the container has to restart");
+            (Phase::HarnessLost, "the harness cannot serve", ExitCode::FAILURE)
+        }
+    };
+    tracing::info!(why, "stopping");
+    let deadline = Instant::now() + TERMINATE_GRACE;
+    // A disk that hangs must not keep the harness running.
+    if timeout_at(deadline, app.stop(phase, why)).await.is_err() {
+        tracing::error!("the journal did not take the end of the turns in time");
+    }
+    harness.terminate_group();
+    let drained = server.drain();
+    let ended = async {
+        let ended = timeout_at(deadline, harness.ended()).await;
+        // Whatever of its group is left, tools included.
+        harness.kill_group();
+        match ended {
+            Ok(exit) => tracing::info!(%exit, "the harness has ended"),
+            Err(_) => tracing::warn!("the harness did not end in time and was killed"),
+        }
+    };
+    let everything = async { tokio::join!(ended, drained) };
+    if timeout_at(deadline + ANSWER_GRACE, everything).await.is_err() {
+        tracing::warn!("some answers may not have reached their clients");
+    }
+    tracing::info!("stopped");
+    code
+}

@@ -1,0 +1,136 @@
+//! A harness for unit tests: what a turn does is written in its text.
+//!
+//! `wait …` runs until released, `fail …` fails, `bad …` is refused, everything else is answered at once.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use paddock_runnerapi::{ActivateRequest, Capabilities};
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+
+use super::{BadParts, Harness, HarnessError, TurnNames};
+
+#[derive(Default)]
+pub(crate) struct FakeHarness {
+    /// Texts of the turns it got, in order.
+    pub(crate) runs: Mutex<Vec<String>>,
+    /// Replies that its history holds, by message.
+    pub(crate) history: Mutex<HashMap<String, Bytes>>,
+    pub(crate) opened: AtomicUsize,
+    pub(crate) reopened: AtomicUsize,
+    pub(crate) aborted: AtomicUsize,
+    named: AtomicUsize,
+    released: Mutex<Vec<String>>,
+    changed: Notify,
+    /// Opening fails so many times.
+    pub(crate) failures: AtomicUsize,
+}
+
+impl FakeHarness {
+    /// Lets a waiting turn end.
+    pub(crate) fn release(&self, text: &str) {
+        self.released.lock().unwrap().push(text.to_owned());
+        self.changed.notify_waiters();
+    }
+
+    pub(crate) fn runs(&self) -> Vec<String> {
+        self.runs.lock().unwrap().clone()
+    }
+
+    async fn wait(&self, text: &str) {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if self.released.lock().unwrap().iter().any(|released| released == text) {
+                return;
+            }
+            changed.await;
+        }
+    }
+}
+
+fn failure() -> HarnessError {
+    HarnessError::Refused { attempt: "run a turn", status: 500, said: "boom".to_owned() }
+}
+
+impl Harness for FakeHarness {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { messages: true, terminal: false }
+    }
+
+    fn open<'a>(&'a self, _: &'a ActivateRequest) -> BoxFuture<'a, Result<String, HarnessError>> {
+        Box::pin(async move {
+            tokio::task::yield_now().await;
+            let fails = |left: usize| left.checked_sub(1);
+            if self.failures.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fails).is_ok() {
+                return Err(failure());
+            }
+            Ok(format!("ses_{}", self.opened.fetch_add(1, Ordering::SeqCst) + 1))
+        })
+    }
+
+    fn reopen<'a>(
+        &'a self,
+        _: &'a ActivateRequest,
+        _: Option<&'a TurnNames>,
+    ) -> BoxFuture<'a, Result<(), HarnessError>> {
+        self.reopened.fetch_add(1, Ordering::SeqCst);
+        Box::pin(async { Ok(()) })
+    }
+
+    fn prepare(&self, parts: &[Value]) -> Result<Vec<Value>, BadParts> {
+        if parts.iter().any(|part| part["text"].as_str().is_some_and(|text| text.starts_with("bad"))) {
+            return Err(BadParts("parts[0] is bad".to_owned()));
+        }
+        Ok(parts.to_vec())
+    }
+
+    fn name_turn(&self, parts: usize) -> Result<TurnNames, HarnessError> {
+        let number = self.named.fetch_add(1, Ordering::SeqCst);
+        let parts = (0..parts).map(|part| format!("prt_{number}_{part}")).collect();
+        Ok(TurnNames { message: format!("msg_{number}"), parts })
+    }
+
+    fn run<'a>(
+        &'a self,
+        _: &'a str,
+        _: &'a TurnNames,
+        parts: Vec<Value>,
+    ) -> BoxFuture<'a, Result<Bytes, HarnessError>> {
+        Box::pin(async move {
+            let text = parts[0]["text"].as_str().unwrap().to_owned();
+            self.runs.lock().unwrap().push(text.clone());
+            if text.starts_with("wait") {
+                self.wait(&text).await;
+            }
+            if text.starts_with("fail") {
+                return Err(failure());
+            }
+            Ok(Bytes::from(json!({"info": {}, "parts": [{"type": "text", "text": text}]}).to_string()))
+        })
+    }
+
+    fn abort<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<(), HarnessError>> {
+        Box::pin(async move {
+            self.aborted.fetch_add(1, Ordering::SeqCst);
+            for text in self.runs() {
+                self.release(&text);
+            }
+            Ok(())
+        })
+    }
+
+    fn recover<'a>(
+        &'a self,
+        _: &'a str,
+        names: &'a TurnNames,
+    ) -> BoxFuture<'a, Result<Option<Bytes>, HarnessError>> {
+        let found = self.history.lock().unwrap().get(&names.message).cloned();
+        Box::pin(async { Ok(found) })
+    }
+}

@@ -1,0 +1,121 @@
+//! What the runner needs of a harness. One adapter per kind of harness; the turn engine knows only this.
+
+#[cfg(test)]
+pub(crate) mod fake;
+pub mod opencode;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use paddock_runnerapi::{ActivateRequest, Capabilities, ErrorBody, ErrorCode};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// The harness's own names of a turn's message, chosen by us before the harness sees the turn, so that its
+/// reply can be found again after a crash.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TurnNames {
+    /// The message.
+    pub message: String,
+    /// Its parts, in order.
+    pub parts: Vec<String>,
+}
+
+/// Why a harness did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum HarnessError {
+    /// It could not be reached, or broke off.
+    #[error("asking the harness to {attempt}: it cannot be reached or broke off ({source})")]
+    Unreachable {
+        /// What was attempted.
+        attempt: &'static str,
+        /// How it failed.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// It answered with an error.
+    #[error("asking the harness to {attempt}: it answered {status}: {said}")]
+    Refused {
+        /// What was attempted.
+        attempt: &'static str,
+        /// The HTTP status.
+        status: u16,
+        /// The beginning of what it said.
+        said: String,
+    },
+    /// Its answer is not what the request should give.
+    #[error("asking the harness to {attempt}: its answer cannot be used: {what}")]
+    Unusable {
+        /// What was attempted.
+        attempt: &'static str,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// Something it needs could not be prepared.
+    #[error("preparing the harness's {what}: {source}")]
+    Prepare {
+        /// Which thing.
+        what: &'static str,
+        /// How it failed.
+        source: std::io::Error,
+    },
+    /// No ids could be made.
+    #[error(transparent)]
+    Random(#[from] crate::random::RandomError),
+}
+
+impl From<HarnessError> for ErrorBody {
+    fn from(error: HarnessError) -> Self {
+        Self { code: ErrorCode::HarnessFailed, error: error.to_string() }
+    }
+}
+
+/// A message part that a harness must not get.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct BadParts(pub String);
+
+/// A conversation in a booted harness.
+pub trait Harness: Send + Sync {
+    /// What it can do.
+    fn capabilities(&self) -> Capabilities;
+
+    /// Gives the harness its session and returns the conversation's id.
+    fn open<'a>(&'a self, request: &'a ActivateRequest) -> BoxFuture<'a, Result<String, HarnessError>>;
+
+    /// Sets the harness up for the session it already has, after a restart of the container. Names of later
+    /// turns sort after `latest`.
+    fn reopen<'a>(
+        &'a self,
+        request: &'a ActivateRequest,
+        latest: Option<&'a TurnNames>,
+    ) -> BoxFuture<'a, Result<(), HarnessError>>;
+
+    /// Checks a client's parts and reduces them to what a client may say.
+    ///
+    /// # Errors
+    /// [`BadParts`], for the client.
+    fn prepare(&self, parts: &[Value]) -> Result<Vec<Value>, BadParts>;
+
+    /// New names for a turn of so many parts. They sort after all earlier ones.
+    ///
+    /// # Errors
+    /// Where no random bytes can be had.
+    fn name_turn(&self, parts: usize) -> Result<TurnNames, HarnessError>;
+
+    /// Hands over one turn and waits for the reply, a JSON document. Never sent twice.
+    fn run<'a>(
+        &'a self,
+        conversation: &'a str,
+        names: &'a TurnNames,
+        parts: Vec<Value>,
+    ) -> BoxFuture<'a, Result<Bytes, HarnessError>>;
+
+    /// Stops what the conversation is doing.
+    fn abort<'a>(&'a self, conversation: &'a str) -> BoxFuture<'a, Result<(), HarnessError>>;
+
+    /// Looks for the finished reply to a turn whose end was not seen.
+    fn recover<'a>(
+        &'a self,
+        conversation: &'a str,
+        names: &'a TurnNames,
+    ) -> BoxFuture<'a, Result<Option<Bytes>, HarnessError>>;
+}

@@ -1,0 +1,100 @@
+//! Requests to `opencode serve`.
+//!
+//! Every request has its own connection: on a kept one the harness may hang up just as a turn is written,
+//! and then nobody could tell whether it was seen. A connection on the loopback costs less than that doubt.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper_util::client::legacy::Client as HyperClient;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::config::Secret;
+use crate::harness::HarnessError;
+
+/// The longest answer taken; a history with many images is large.
+const LONGEST_ANSWER: usize = 64 << 20;
+/// How much of an error's text is passed on.
+const LONGEST_QUOTE: usize = 600;
+
+/// The user name opencode expects beside its password.
+const USER: &str = "opencode";
+
+pub(super) struct Client {
+    http: HyperClient<HttpConnector, Full<Bytes>>,
+    base: String,
+    authorization: HeaderValue,
+}
+
+impl Client {
+    /// `base` is what opencode printed when it began to listen, for example `http://127.0.0.1:4096`.
+    pub(super) fn new(base: &str, password: &Secret) -> Result<Self, HarnessError> {
+        let credentials = STANDARD.encode(format!("{USER}:{}", password.reveal()));
+        let unusable =
+            |_| HarnessError::Unusable { attempt: "log in", what: "the password is no header value" };
+        let mut authorization = HeaderValue::try_from(format!("Basic {credentials}")).map_err(unusable)?;
+        authorization.set_sensitive(true);
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        let http = HyperClient::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector);
+        Ok(Self { http, base: base.trim_end_matches('/').to_owned(), authorization })
+    }
+
+    /// Sends a request and returns its JSON answer as it came.
+    pub(super) async fn call(
+        &self,
+        attempt: &'static str,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Bytes, HarnessError> {
+        let payload = body.map(|body| Bytes::from(body.to_string())).unwrap_or_default();
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.base))
+            .header(AUTHORIZATION, self.authorization.clone())
+            .header(CONTENT_TYPE, "application/json")
+            .body(Full::new(payload))
+            .map_err(|error| HarnessError::Unreachable { attempt, source: error.into() })?;
+        let response = self.http.request(request).await;
+        let response =
+            response.map_err(|error| HarnessError::Unreachable { attempt, source: error.into() })?;
+        let status = response.status();
+        // Unknown paths are answered 200 with a web page.
+        let kind = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let is_json = kind.is_some_and(|kind| kind.starts_with("application/json"));
+        let body = Limited::new(response.into_body(), LONGEST_ANSWER).collect().await;
+        let bytes = body.map_err(|source| HarnessError::Unreachable { attempt, source })?.to_bytes();
+        if !status.is_success() {
+            return Err(HarnessError::Refused { attempt, status: status.as_u16(), said: quote(&bytes) });
+        }
+        if !is_json && status != StatusCode::NO_CONTENT {
+            return Err(HarnessError::Unusable { attempt, what: "it is not JSON" });
+        }
+        Ok(bytes)
+    }
+
+    /// As [`Self::call`], and reads the answer.
+    pub(super) async fn ask<T: DeserializeOwned>(
+        &self,
+        attempt: &'static str,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<T, HarnessError> {
+        let bytes = self.call(attempt, method, path, body).await?;
+        serde_json::from_slice(&bytes)
+            .map_err(|_| HarnessError::Unusable { attempt, what: "it lacks what was asked for" })
+    }
+}
+
+fn quote(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(&bytes[..bytes.len().min(LONGEST_QUOTE)]);
+    text.trim().to_owned()
+}

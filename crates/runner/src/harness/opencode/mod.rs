@@ -1,0 +1,229 @@
+//! Adapter for `opencode serve`.
+
+mod client;
+mod config;
+mod ids;
+mod launch;
+mod parts;
+mod reply;
+mod warm;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use http::Method;
+use jiff::Timestamp;
+use paddock_runnerapi::{ActivateRequest, Capabilities};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::sync::{Mutex, RwLock};
+use tokio::time::timeout;
+
+use super::{BadParts, Harness, HarnessError, TurnNames};
+use crate::model_proxy::ModelProxy;
+use client::Client;
+use config::{Files, MODEL, PROVIDER};
+use ids::IdMaker;
+
+pub use launch::{Booting, launch};
+
+/// How often a running turn is checked for a question that nobody will answer.
+const QUESTION_CHECK: Duration = Duration::from_secs(2);
+/// How long a warm-up of a waiting harness may take.
+const WARM_LIMIT: Duration = Duration::from_secs(20);
+/// How many messages of the history are read to find a reply.
+const HISTORY: usize = 100;
+
+/// A booted opencode.
+pub struct Opencode {
+    client: Client,
+    files: Files,
+    ids: IdMaker,
+    proxy: Arc<ModelProxy>,
+    /// Sent with every message: opencode forgets it after each.
+    prompt: RwLock<Option<String>>,
+    /// Held by warm-up turns and by activation, so that no warm-up reaches a paid model.
+    warming: Mutex<()>,
+}
+
+impl Opencode {
+    /// Waits until opencode serves.
+    ///
+    /// # Errors
+    /// Where it closes its output before.
+    pub async fn booted(booting: Booting, proxy: Arc<ModelProxy>) -> Result<Self, HarnessError> {
+        let (client, files) = booting.served().await?;
+        let (ids, prompt, warming) = (IdMaker::default(), RwLock::new(None), Mutex::new(()));
+        Ok(Self { client, files, ids, proxy, prompt, warming })
+    }
+
+    /// Brings a fresh process to its speed.
+    ///
+    /// # Errors
+    /// Where a warm-up turn fails.
+    pub async fn warm_up(&self) -> Result<(), HarnessError> {
+        let _warming = self.warming.lock().await;
+        warm::warm(&self.client, warm::FIRST).await
+    }
+
+    /// Keeps a waiting process at its speed; does nothing once it has a session.
+    ///
+    /// # Errors
+    /// Where a warm-up turn fails.
+    pub async fn keep_warm(&self) -> Result<(), HarnessError> {
+        let _warming = self.warming.lock().await;
+        if self.proxy.is_bound() {
+            return Ok(());
+        }
+        // A session may come at any moment and must not wait for long.
+        let late = |_| HarnessError::Unusable { attempt: "keep warm", what: "it did not come in time" };
+        timeout(WARM_LIMIT, warm::warm(&self.client, warm::AGAIN)).await.map_err(late)?
+    }
+
+    async fn bind(&self, request: &ActivateRequest) -> Result<(), HarnessError> {
+        let prepare = |source| HarnessError::Prepare { what: "shell environment", source };
+        self.files.write_shell_env(&request.agent.env).map_err(prepare)?;
+        self.prompt.write().await.clone_from(&request.agent.prompt);
+        self.proxy.bind(&request.agent.model);
+        Ok(())
+    }
+
+    async fn message(
+        &self,
+        conversation: &str,
+        names: &TurnNames,
+        parts: Vec<Value>,
+    ) -> Result<Bytes, HarnessError> {
+        let named = parts.into_iter().zip(&names.parts).map(|(mut part, id)| {
+            part["id"] = json!(id);
+            part
+        });
+        let mut body = json!({
+            "messageID": names.message,
+            "model": {"providerID": PROVIDER, "modelID": MODEL},
+            "parts": named.collect::<Vec<_>>(),
+        });
+        if let Some(prompt) = self.prompt.read().await.as_ref() {
+            body["system"] = json!(prompt);
+        }
+        let path = format!("/session/{conversation}/message");
+        let reply = self.client.call("run a turn", Method::POST, &path, Some(&body)).await?;
+        if reply::answers(&reply, &names.message) {
+            return Ok(reply);
+        }
+        // opencode answers with the conversation's last reply, whoever asked.
+        let found = self.find_reply(conversation, names).await?;
+        found.ok_or(HarnessError::Unusable { attempt: "run a turn", what: "it has no reply to this message" })
+    }
+
+    async fn find_reply(&self, conversation: &str, names: &TurnNames) -> Result<Option<Bytes>, HarnessError> {
+        let path = format!("/session/{conversation}/message?limit={HISTORY}");
+        let history = self.client.call("read the conversation", Method::GET, &path, None).await?;
+        Ok(reply::find_finished(&history, &names.message))
+    }
+
+    /// Everything is allowed by configuration, but a repository may bring its own: then nobody is there to
+    /// answer, and the turn would wait for ever. Never returns.
+    async fn refuse_questions(&self) {
+        loop {
+            tokio::time::sleep(QUESTION_CHECK).await;
+            for (list, verb, answer) in
+                [("permission", "reply", json!({"reply": "reject"})), ("question", "reject", json!({}))]
+            {
+                let asked =
+                    self.client.ask("list open questions", Method::GET, &format!("/{list}"), None).await;
+                let asked: Vec<Asked> = match asked {
+                    Ok(asked) => asked,
+                    Err(error) => {
+                        tracing::warn!(%error, "open questions cannot be read");
+                        continue;
+                    }
+                };
+                for Asked { id } in asked {
+                    let path = format!("/{list}/{id}/{verb}");
+                    let done =
+                        self.client.call("refuse a question", Method::POST, &path, Some(&answer)).await;
+                    tracing::warn!(list, id, refused = done.is_ok(), "opencode asked and nobody can answer");
+                }
+            }
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Asked {
+    id: String,
+}
+
+/// For [`IdMaker`], which has no clock of its own.
+fn now_ms() -> u64 {
+    u64::try_from(Timestamp::now().as_millisecond()).unwrap_or(0)
+}
+
+impl Harness for Opencode {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { messages: true, terminal: false }
+    }
+
+    fn open<'a>(&'a self, request: &'a ActivateRequest) -> BoxFuture<'a, Result<String, HarnessError>> {
+        Box::pin(async move {
+            let _warming = self.warming.lock().await;
+            self.bind(request).await?;
+            // With a title given, opencode does not ask the model for one.
+            let body = json!({"title": request.title});
+            let opened: warm::Created =
+                self.client.ask("open a conversation", Method::POST, "/session", Some(&body)).await?;
+            Ok(opened.id)
+        })
+    }
+
+    fn reopen<'a>(
+        &'a self,
+        request: &'a ActivateRequest,
+        latest: Option<&'a TurnNames>,
+    ) -> BoxFuture<'a, Result<(), HarnessError>> {
+        if let Some(latest) = latest {
+            self.ids.not_before(latest);
+        }
+        Box::pin(self.bind(request))
+    }
+
+    fn prepare(&self, parts: &[Value]) -> Result<Vec<Value>, BadParts> {
+        parts::prepare(parts)
+    }
+
+    fn name_turn(&self, parts: usize) -> Result<TurnNames, HarnessError> {
+        Ok(self.ids.turn(parts, now_ms())?)
+    }
+
+    fn run<'a>(
+        &'a self,
+        conversation: &'a str,
+        names: &'a TurnNames,
+        parts: Vec<Value>,
+    ) -> BoxFuture<'a, Result<Bytes, HarnessError>> {
+        Box::pin(async move {
+            tokio::select! {
+                reply = self.message(conversation, names, parts) => reply,
+                () = self.refuse_questions() => Err(HarnessError::Unusable { attempt: "run a turn", what: "nothing came" }),
+            }
+        })
+    }
+
+    fn abort<'a>(&'a self, conversation: &'a str) -> BoxFuture<'a, Result<(), HarnessError>> {
+        Box::pin(async move {
+            let path = format!("/session/{conversation}/abort");
+            self.client.call("abort the turn", Method::POST, &path, None).await.map(drop)
+        })
+    }
+
+    fn recover<'a>(
+        &'a self,
+        conversation: &'a str,
+        names: &'a TurnNames,
+    ) -> BoxFuture<'a, Result<Option<Bytes>, HarnessError>> {
+        Box::pin(self.find_reply(conversation, names))
+    }
+}

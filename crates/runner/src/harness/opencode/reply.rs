@@ -1,0 +1,96 @@
+//! Reading opencode's messages: which reply answers which message, and whether it is finished.
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+#[derive(Deserialize)]
+struct Message {
+    info: Info,
+}
+
+#[derive(Deserialize)]
+struct Info {
+    #[serde(default, rename = "parentID")]
+    parent: Option<String>,
+    #[serde(default)]
+    finish: Option<String>,
+    #[serde(default)]
+    error: Option<serde::de::IgnoredAny>,
+    #[serde(default)]
+    time: Time,
+}
+
+#[derive(Default, Deserialize)]
+struct Time {
+    #[serde(default)]
+    completed: Option<f64>,
+}
+
+impl Info {
+    fn answers(&self, message: &str) -> bool {
+        self.parent.as_deref() == Some(message)
+    }
+
+    /// A turn has one message per step; only the last of them ends it.
+    fn ends_the_turn(&self) -> bool {
+        let goes_on = matches!(self.finish.as_deref(), Some("tool-calls" | "unknown"));
+        self.time.completed.is_some() && (self.error.is_some() || (self.finish.is_some() && !goes_on))
+    }
+}
+
+/// Whether this answer of opencode belongs to our message.
+pub(super) fn answers(reply: &[u8], message: &str) -> bool {
+    serde_json::from_slice::<Message>(reply).is_ok_and(|reply| reply.info.answers(message))
+}
+
+/// The finished reply to our message in a conversation's history.
+pub(super) fn find_finished(history: &[u8], message: &str) -> Option<Bytes> {
+    let messages: Vec<&RawValue> = serde_json::from_slice(history).ok()?;
+    let is_ours = |raw: &&&RawValue| answers(raw.get().as_bytes(), message);
+    let last = messages.iter().rev().find(is_ours)?;
+    let parsed: Message = serde_json::from_str(last.get()).ok()?;
+    parsed.info.ends_the_turn().then(|| Bytes::copy_from_slice(last.get().as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn assistant(id: &str, parent: &str, finish: Option<&str>, completed: Option<u64>) -> Value {
+        json!({"info": {"id": id, "role": "assistant", "parentID": parent, "finish": finish,
+            "time": {"created": 1, "completed": completed}}, "parts": []})
+    }
+
+    fn find(history: &Value, message: &str) -> Option<Value> {
+        find_finished(history.to_string().as_bytes(), message).map(|b| serde_json::from_slice(&b).unwrap())
+    }
+
+    #[test]
+    fn the_last_finished_step_is_the_reply() {
+        let history = json!([
+            {"info": {"id": "msg_1", "role": "user", "time": {"created": 1}}, "parts": []},
+            assistant("a1", "msg_1", Some("tool-calls"), Some(2)),
+            assistant("a2", "msg_1", Some("stop"), Some(3)),
+            assistant("a3", "msg_2", Some("stop"), Some(4)),
+        ]);
+        assert_eq!(find(&history, "msg_1").unwrap()["info"]["id"], "a2");
+        assert_eq!(find(&history, "msg_9"), None);
+    }
+
+    #[test]
+    fn a_turn_that_broke_off_has_no_reply() {
+        let between = json!([assistant("a1", "msg_1", Some("tool-calls"), Some(2))]);
+        assert_eq!(find(&between, "msg_1"), None);
+        let cut = json!([assistant("a1", "msg_1", None, None)]);
+        assert_eq!(find(&cut, "msg_1"), None);
+    }
+
+    #[test]
+    fn a_models_error_is_a_reply() {
+        let mut failed = assistant("a1", "msg_1", None, Some(2));
+        failed["info"]["error"] = json!({"name": "APIError"});
+        assert!(find(&json!([failed]), "msg_1").is_some());
+    }
+}

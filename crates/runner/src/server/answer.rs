@@ -1,0 +1,51 @@
+//! Answers: always JSON, errors always an [`ErrorBody`].
+
+use bytes::Bytes;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::{Method, Response, StatusCode};
+use http_body_util::Full;
+use paddock_runnerapi::{ErrorBody, ErrorCode, TURN_ID_HEADER};
+use serde::Serialize;
+
+pub(super) type Answer = Response<Full<Bytes>>;
+
+/// A document that is JSON already.
+pub(super) fn raw(status: StatusCode, body: Bytes) -> Answer {
+    let mut response = Response::new(Full::new(body));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Answer {
+    // Types of ours always have a JSON form.
+    raw(status, Bytes::from(serde_json::to_vec(value).unwrap_or_default()))
+}
+
+pub(super) fn error(error: &ErrorBody) -> Answer {
+    let status = StatusCode::from_u16(error.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = json(status, error);
+    if matches!(error.code, ErrorCode::QueueFull | ErrorCode::NotReady) {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    response
+}
+
+pub(super) fn method_not_allowed(allowed: &Method) -> Answer {
+    let text = format!("reading the request: this path takes {allowed} only");
+    let mut response = error(&ErrorBody { code: ErrorCode::MethodNotAllowed, error: text });
+    if let Ok(allowed) = HeaderValue::from_str(allowed.as_str()) {
+        response.headers_mut().insert(ALLOW, allowed);
+    }
+    response
+}
+
+/// Names the turn the answer is about.
+pub(super) fn about_turn(mut response: Answer, id: &str) -> Answer {
+    if let Ok(id) = HeaderValue::from_str(id) {
+        response.headers_mut().insert(TURN_ID_HEADER, id);
+    }
+    response
+}

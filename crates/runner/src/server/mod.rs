@@ -1,0 +1,149 @@
+//! The runner's own HTTP server: connections, limits, and an orderly end.
+
+mod answer;
+mod request;
+mod routes;
+
+use std::convert::Infallible;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+
+use crate::app::App;
+
+/// How long a client may take for its headers.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// The largest headers; tokens are a few hundred bytes.
+const HEADER_BYTES: usize = 64 << 10;
+/// Connections at once: the gateway's replicas, the controller, probes. More wait.
+const CONNECTIONS: usize = 256;
+/// Pause after an accept that failed, for example for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// A server that listens.
+pub struct Server {
+    address: SocketAddr,
+    drain: watch::Sender<bool>,
+    drained: watch::Receiver<bool>,
+}
+
+/// Listens on `address`, or on all addresses, IPv6 included where the node has it.
+///
+/// # Errors
+/// Where the port is taken.
+pub async fn listen(address: Option<SocketAddr>) -> io::Result<TcpListener> {
+    let port = paddock_runnerapi::PORT;
+    match address {
+        Some(address) => TcpListener::bind(address).await,
+        None => match TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).await {
+            Ok(listener) => Ok(listener),
+            Err(_) => TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await,
+        },
+    }
+}
+
+impl Server {
+    /// Begins to serve.
+    ///
+    /// # Errors
+    /// Where the listener has no address.
+    pub fn start(listener: TcpListener, app: Arc<App>) -> io::Result<Self> {
+        let address = listener.local_addr()?;
+        let (drain, draining) = watch::channel(false);
+        let (done, drained) = watch::channel(false);
+        tokio::spawn(serve(listener, app, draining, done));
+        Ok(Self { address, drain, drained })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Answers what is being asked and closes the connections; ends when all are closed.
+    pub async fn drain(mut self) {
+        self.drain.send_replace(true);
+        // An error means that the serving task is gone, and its connections with it.
+        let _ = self.drained.wait_for(|drained| *drained).await;
+    }
+}
+
+async fn serve(
+    listener: TcpListener,
+    app: Arc<App>,
+    draining: watch::Receiver<bool>,
+    done: watch::Sender<bool>,
+) {
+    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut connections = JoinSet::new();
+    let mut stop = draining.clone();
+    let mut drains = false;
+    loop {
+        if drains && connections.is_empty() {
+            done.send_replace(true);
+        }
+        // While it drains the port stays open: a refused connection would look like a dead pod, but an
+        // answer tells that this one is shutting down.
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = stop.wait_for(|drain| *drain), if !drains => {
+                drains = true;
+                continue;
+            }
+            Some(_) = connections.join_next() => continue,
+        };
+        let Ok((stream, _)) = accepted else {
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            continue;
+        };
+        let (app, room, draining) = (Arc::clone(&app), Arc::clone(&room), draining.clone());
+        connections.spawn(async move {
+            // Never closed, so a permit always comes.
+            let _permit = room.acquire_owned().await;
+            connection(stream, app, draining).await;
+        });
+    }
+}
+
+async fn connection(stream: TcpStream, app: Arc<App>, mut draining: watch::Receiver<bool>) {
+    // Without it, the last piece of an answer may wait for an acknowledgement.
+    let _ = stream.set_nodelay(true);
+    let service = service_fn(move |request| {
+        let app = Arc::clone(&app);
+        async move { Ok::<_, Infallible>(routes::route(request, &app).await) }
+    });
+    let mut builder = hyper::server::conn::http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(HEADER_BYTES);
+    // One request a connection: on a kept one we could hang up just as a turn is written, and the gateway
+    // could not tell whether it was seen.
+    builder.keep_alive(false);
+    // A connection that comes while the server drains still gets its answer.
+    let mut told = *draining.borrow();
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    loop {
+        tokio::select! {
+            ended = connection.as_mut() => {
+                if let Err(error) = ended {
+                    tracing::debug!(%error, "a connection broke off");
+                }
+                return;
+            }
+            _ = draining.wait_for(|drain| *drain), if !told => {
+                told = true;
+                connection.as_mut().graceful_shutdown();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "server_tests.rs"]
+mod tests;

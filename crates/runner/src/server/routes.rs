@@ -1,0 +1,136 @@
+//! The routes of the runner protocol.
+
+use std::sync::Arc;
+
+use http::{Method, Request, StatusCode};
+use hyper::body::Incoming;
+use paddock_runnerapi::{
+    ACTIVATE, ActivateRequest, ErrorBody, ErrorCode, LIVEZ, READYZ, Scope, TURNS, TurnRequest, TurnState,
+};
+use serde::Serialize;
+use serde_json::json;
+use serde_json::value::RawValue;
+
+use super::answer::{self, Answer};
+use super::request::{bearer, check_head, percent_decoded, read};
+use crate::activation::Bound;
+use crate::app::{App, Phase};
+use crate::turns::Outcome;
+
+pub(super) async fn route(request: Request<Incoming>, app: &App) -> Answer {
+    if let Err(error) = check_head(&request) {
+        return answer::error(&error);
+    }
+    let path = request.uri().path().to_owned();
+    let turn = path.strip_prefix(TURNS).and_then(|rest| rest.strip_prefix('/')).map(str::to_owned);
+    let takes = |method: Method| (request.method() != method).then(|| answer::method_not_allowed(&method));
+    match (path.as_str(), turn) {
+        (LIVEZ, _) => takes(Method::GET).unwrap_or_else(|| probe(app.is_alive(), app)),
+        (READYZ, _) => {
+            takes(Method::GET).unwrap_or_else(|| probe(app.phase() == Phase::Ready && app.is_alive(), app))
+        }
+        (ACTIVATE, _) => match takes(Method::POST) {
+            Some(refused) => refused,
+            None => activate(request, app).await.unwrap_or_else(|error| answer::error(&error)),
+        },
+        (TURNS, _) => match takes(Method::POST) {
+            Some(refused) => refused,
+            None => run_turn(request, app).await,
+        },
+        (_, Some(id)) => match takes(Method::GET) {
+            Some(refused) => refused,
+            None => show_turn(&request, &id, app).await,
+        },
+        _ => answer::error(&error(ErrorCode::NotFound, "reading the request: there is no such path")),
+    }
+}
+
+fn error(code: ErrorCode, text: &str) -> ErrorBody {
+    ErrorBody { code, error: text.to_owned() }
+}
+
+fn probe(good: bool, app: &App) -> Answer {
+    let status = if good { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    answer::json(status, &json!({"phase": format!("{:?}", app.phase()).to_lowercase()}))
+}
+
+async fn activate(request: Request<Incoming>, app: &App) -> Result<Answer, ErrorBody> {
+    let subject = app.authenticate(bearer(&request), Scope::Activate)?;
+    let activator = app.activator()?;
+    let body: ActivateRequest = read(request).await?;
+    if body.session.uid != subject {
+        let text = "activating the pod: the token is for another session than the request";
+        return Err(error(ErrorCode::Unauthorized, text));
+    }
+    let response = activator.activate(body).await?;
+    Ok(answer::json(StatusCode::OK, &response))
+}
+
+/// The session of this pod, if the token is for it.
+fn session<'a>(request: &Request<Incoming>, app: &'a App) -> Result<&'a Arc<Bound>, ErrorBody> {
+    let subject = app.authenticate(bearer(request), Scope::Turn)?;
+    let bound = app.activator()?.bound();
+    let bound = bound
+        .ok_or_else(|| error(ErrorCode::NotActivated, "asking for a turn: the pod has no session yet"))?;
+    if bound.session_uid() != subject {
+        let text =
+            "asking for a turn: the pod serves another session than the token's; look its address up again";
+        return Err(error(ErrorCode::BoundToOther, text));
+    }
+    Ok(bound)
+}
+
+async fn run_turn(request: Request<Incoming>, app: &App) -> Answer {
+    let bound = match session(&request, app) {
+        Ok(bound) => bound,
+        Err(error) => return answer::error(&error),
+    };
+    let turn: TurnRequest = match read(request).await {
+        Ok(turn) => turn,
+        Err(error) => return answer::error(&error),
+    };
+    let id = turn.id.clone();
+    let response = match bound.engine.submit(turn).await {
+        Ok(reply) => answer::raw(StatusCode::OK, reply),
+        Err(error) => answer::error(&error),
+    };
+    answer::about_turn(response, &id)
+}
+
+/// [`paddock_runnerapi::TurnStatus`] with the reply as it came.
+#[derive(Serialize)]
+struct Status<'a> {
+    id: &'a str,
+    state: TurnState,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reply: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'a ErrorBody>,
+}
+
+async fn show_turn(request: &Request<Incoming>, encoded: &str, app: &App) -> Answer {
+    let bound = match session(request, app) {
+        Ok(bound) => bound,
+        Err(error) => return answer::error(&error),
+    };
+    let Some(id) = percent_decoded(encoded) else {
+        return answer::error(&error(
+            ErrorCode::BadRequest,
+            "reading the request: the turn's id is malformed",
+        ));
+    };
+    let response = match bound.engine.status(&id).await {
+        Ok((state, outcome)) => answer::json(StatusCode::OK, &status(&id, state, outcome.as_ref())),
+        Err(error) => answer::error(&error),
+    };
+    answer::about_turn(response, &id)
+}
+
+fn status<'a>(id: &'a str, state: TurnState, outcome: Option<&'a Outcome>) -> Status<'a> {
+    let (reply, error) = match outcome {
+        Some(Outcome::Completed(reply)) => (serde_json::from_slice(reply).ok(), None),
+        Some(Outcome::Failed(error) | Outcome::Interrupted(error)) => (None, Some(error)),
+        None => (None, None),
+    };
+    Status { id, state, reply, error }
+}

@@ -1,0 +1,201 @@
+use std::time::Duration;
+
+use paddock_runnerapi::{Scope, SigningKey, VerifyingKeys};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::*;
+use crate::activation::Activator;
+use crate::app::Phase;
+use crate::harness::Harness;
+use crate::harness::fake::FakeHarness;
+use crate::turns::testing::MemoryStorage;
+
+// Test key, made with `openssl genpkey -algorithm ed25519`.
+const PEM: &str = "-----BEGIN PRIVATE KEY-----
+MC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g
+-----END PRIVATE KEY-----
+";
+
+struct Fixture {
+    harness: Arc<FakeHarness>,
+    storage: MemoryStorage,
+    key: SigningKey,
+    app: Arc<App>,
+    server: Server,
+}
+
+struct Answer {
+    status: u16,
+    head: String,
+    body: Value,
+}
+
+impl Answer {
+    fn code(&self) -> (u16, &str) {
+        (self.status, self.body["code"].as_str().unwrap_or_default())
+    }
+}
+
+async fn start() -> Fixture {
+    let (harness, storage) = (Arc::new(FakeHarness::default()), MemoryStorage::default());
+    let key = SigningKey::from_pem(PEM.as_bytes()).unwrap();
+    let keys = VerifyingKeys::parse(key.public_key()).unwrap();
+    let app = App::new("pod".into(), keys, storage.journal());
+    let listener = listen(Some(([127, 0, 0, 1], 0).into())).await.unwrap();
+    let server = Server::start(listener, Arc::clone(&app)).unwrap();
+    Fixture { harness, storage, key, app, server }
+}
+
+impl Fixture {
+    fn boot(&self) {
+        let harness = Arc::clone(&self.harness) as Arc<dyn Harness>;
+        self.app.ready(Arc::new(Activator::new(harness, self.storage.journal())));
+    }
+
+    fn token(&self, pod: &str, session: &str, scope: Scope) -> String {
+        self.key.sign(pod, session, scope, jiff::Timestamp::now()).unwrap()
+    }
+
+    /// Sends exactly these bytes.
+    async fn raw(&self, request: &str) -> Answer {
+        let mut stream = TcpStream::connect(self.server.address()).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).await.unwrap();
+        let text = String::from_utf8(bytes).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {text:?}"));
+        let status = head[9..12].parse().unwrap();
+        assert!(head.contains("content-type: application/json"), "{head}");
+        Answer { status, head: head.to_lowercase(), body: serde_json::from_str(body).unwrap() }
+    }
+
+    async fn send(&self, method: &str, path: &str, token: &str, body: &str) -> Answer {
+        let head = format!("{method} {path} HTTP/1.1\r\nhost: pod\r\n");
+        let kind = "content-type: application/json; charset=utf-8\r\n";
+        let rest =
+            format!("authorization: Bearer {token}\r\n{kind}content-length: {}\r\n\r\n{body}", body.len());
+        self.raw(&(head + &rest)).await
+    }
+
+    async fn activate(&self, uid: &str, token: &str) -> Answer {
+        let agent = json!({"model": "m", "turn_timeout_ms": 10_000, "max_queued_turns": 2});
+        let session = json!({"namespace": "n", "name": "s", "uid": uid});
+        let body = json!({"session": session, "incarnation": 1, "title": "", "agent": agent});
+        self.send("POST", "/v1/activate", token, &body.to_string()).await
+    }
+
+    async fn turn(&self, token: &str, id: &str, text: &str) -> Answer {
+        let body = json!({"id": id, "parts": [{"type": "text", "text": text}]});
+        self.send("POST", "/v1/turns", token, &body.to_string()).await
+    }
+}
+
+#[tokio::test]
+async fn probes_tell_how_far_the_pod_is() {
+    let fixture = start().await;
+    let probe = async |path: &str| fixture.send("GET", path, "", "").await.status;
+    assert_eq!((probe("/livez").await, probe("/readyz").await), (200, 503));
+    let token = fixture.token("pod", "s1", Scope::Activate);
+    assert_eq!(fixture.activate("s1", &token).await.code(), (503, "not_ready"));
+    fixture.boot();
+    assert_eq!((probe("/livez").await, probe("/readyz").await), (200, 200));
+    fixture.app.stop(Phase::Stopping, "test").await;
+    assert_eq!((probe("/livez").await, probe("/readyz").await), (200, 503));
+    assert_eq!(fixture.activate("s1", &token).await.code(), (503, "shutting_down"));
+    fixture.app.enter(Phase::HarnessLost);
+    assert_eq!(probe("/livez").await, 503);
+}
+
+#[tokio::test]
+async fn only_the_right_token_opens_a_route() {
+    let fixture = start().await;
+    fixture.boot();
+    let activate = fixture.token("pod", "s1", Scope::Activate);
+    for token in [
+        "nonsense".to_owned(),
+        fixture.token("other-pod", "s1", Scope::Activate),
+        fixture.token("pod", "s1", Scope::Turn),
+        fixture.token("pod", "s2", Scope::Activate),
+    ] {
+        assert_eq!(fixture.activate("s1", &token).await.code(), (401, "unauthorized"));
+    }
+    let turn = fixture.token("pod", "s1", Scope::Turn);
+    assert_eq!(fixture.turn(&turn, "t", "x").await.code(), (409, "not_activated"));
+    assert_eq!(fixture.activate("s1", &activate).await.status, 200);
+    assert_eq!(fixture.turn(&activate, "t", "x").await.code(), (401, "unauthorized"));
+    let other = fixture.token("pod", "s2", Scope::Turn);
+    assert_eq!(fixture.turn(&other, "t", "x").await.code(), (409, "bound_to_other"));
+    let activate_other = fixture.token("pod", "s2", Scope::Activate);
+    assert_eq!(fixture.activate("s2", &activate_other).await.code(), (409, "bound_to_other"));
+    assert_eq!(fixture.turn(&turn, "t", "x").await.status, 200);
+    assert_eq!(fixture.harness.runs(), ["x"]);
+}
+
+#[tokio::test]
+async fn turns_are_named_on_every_answer_and_can_be_looked_up() {
+    let fixture = start().await;
+    fixture.boot();
+    fixture.activate("s1", &fixture.token("pod", "s1", Scope::Activate)).await;
+    let token = fixture.token("pod", "s1", Scope::Turn);
+    for (text, status) in [("hi", 200), ("fail", 502), ("bad", 400)] {
+        let answer = fixture.turn(&token, text, text).await;
+        assert_eq!(answer.status, status, "{}", answer.body);
+        assert!(answer.head.contains(&format!("x-paddock-turn-id: {text}")), "{}", answer.head);
+    }
+    let shown = fixture.send("GET", "/v1/turns/hi", &token, "").await;
+    assert_eq!((shown.status, &shown.body["state"]), (200, &json!("completed")));
+    assert_eq!(shown.body["reply"]["parts"][0]["text"], "hi");
+    let shown = fixture.send("GET", "/v1/turns/fail", &token, "").await;
+    assert_eq!(
+        (&shown.body["state"], &shown.body["error"]["code"]),
+        (&json!("failed"), &json!("harness_failed"))
+    );
+    assert_eq!(fixture.send("GET", "/v1/turns/none", &token, "").await.code(), (404, "not_found"));
+    fixture.turn(&token, "a/b c", "x").await;
+    assert_eq!(fixture.send("GET", "/v1/turns/a%2Fb%20c", &token, "").await.body["id"], "a/b c");
+}
+
+#[tokio::test]
+async fn malformed_requests_get_json_errors() {
+    let fixture = start().await;
+    fixture.boot();
+    let token = fixture.token("pod", "s1", Scope::Activate);
+    assert_eq!(fixture.send("GET", "/nothing", "", "").await.code(), (404, "not_found"));
+    let wrong = fixture.send("GET", "/v1/activate", "", "").await;
+    assert_eq!(wrong.code(), (405, "method_not_allowed"));
+    assert!(wrong.head.contains("allow: post"), "{}", wrong.head);
+    assert_eq!(fixture.send("POST", "/v1/activate", &token, "{").await.code(), (400, "bad_request"));
+    assert_eq!(fixture.send("POST", "/v1/activate", &token, "{}").await.code(), (400, "bad_request"));
+    let head = format!("POST /v1/activate HTTP/1.1\r\nauthorization: Bearer {token}\r\n");
+    let plain = format!("{head}host: pod\r\ncontent-type: text/plain\r\ncontent-length: 2\r\n\r\n{{}}");
+    assert_eq!(fixture.raw(&plain).await.code(), (400, "bad_request"));
+    let large =
+        format!("{head}host: pod\r\ncontent-type: application/json\r\ncontent-length: 99999999\r\n\r\n");
+    assert_eq!(fixture.raw(&large).await.code(), (413, "too_large"));
+    assert_eq!(fixture.raw("GET /livez HTTP/1.1\r\n\r\n").await.status, 400);
+    let doubled = "GET /livez HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n";
+    assert_eq!(fixture.raw(doubled).await.status, 400);
+}
+
+#[tokio::test]
+async fn draining_answers_who_waits_and_tells_others_why() {
+    let fixture = start().await;
+    fixture.boot();
+    fixture.activate("s1", &fixture.token("pod", "s1", Scope::Activate)).await;
+    let token = fixture.token("pod", "s1", Scope::Turn);
+    let stop = async {
+        while fixture.harness.runs().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        fixture.app.stop(Phase::Stopping, "the pod is shutting down").await;
+    };
+    let (running, ()) = tokio::join!(fixture.turn(&token, "t", "wait"), stop);
+    assert_eq!(running.code(), (502, "interrupted"));
+    // A client that connects and says nothing must not hold up the end; the probe shows that it is in.
+    let _idle = TcpStream::connect(fixture.server.address()).await.unwrap();
+    fixture.send("GET", "/livez", "", "").await;
+    fixture.server.drain.send_replace(true);
+    assert_eq!(fixture.turn(&token, "u", "x").await.code(), (503, "shutting_down"));
+    tokio::time::timeout(Duration::from_secs(5), fixture.server.drain()).await.unwrap();
+}

@@ -1,0 +1,243 @@
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use paddock_runnerapi::{ActivateRequest, AgentBinding, SessionRef};
+use serde_json::{Value, json};
+
+use super::super::testing::{Disk, MemoryStorage};
+use super::*;
+use crate::harness::fake::FakeHarness;
+
+struct Fixture {
+    harness: Arc<FakeHarness>,
+    storage: MemoryStorage,
+    engine: Engine,
+}
+
+fn activation(turn_timeout_ms: u64) -> Activation {
+    let agent =
+        AgentBinding { model: "m".into(), prompt: None, env: vec![], turn_timeout_ms, max_queued_turns: 2 };
+    let session = SessionRef { namespace: "n".into(), name: "s".into(), uid: "u".into() };
+    let request =
+        ActivateRequest { session, incarnation: 1, agent, title: String::new(), initial_turn: None };
+    Activation { request, harness_session_id: "ses_1".into(), took_ms: 1 }
+}
+
+async fn start(turn_timeout_ms: u64) -> Fixture {
+    let storage = MemoryStorage::default();
+    let harness = Arc::new(FakeHarness::default());
+    let engine = resume(&storage, &harness, turn_timeout_ms).await;
+    Fixture { harness, storage, engine }
+}
+
+/// An engine over what the storage holds, as after a restart.
+async fn resume(storage: &MemoryStorage, harness: &Arc<FakeHarness>, turn_timeout_ms: u64) -> Engine {
+    let (journal, restored) = storage.reopened();
+    let harness = Arc::clone(harness) as Arc<dyn Harness>;
+    Engine::new(harness, journal, &activation(turn_timeout_ms), restored.turns).await.unwrap()
+}
+
+fn turn(id: &str, text: &str) -> TurnRequest {
+    TurnRequest { id: id.into(), parts: vec![json!({"type": "text", "text": text})] }
+}
+
+impl Fixture {
+    fn submit(&self, id: &str, text: &str) -> tokio::task::JoinHandle<Result<Bytes, ErrorBody>> {
+        let (engine, request) = (self.engine.clone(), turn(id, text));
+        tokio::spawn(async move { engine.submit(request).await })
+    }
+
+    async fn until(&self, what: &str, mut holds: impl AsyncFnMut(&Self) -> bool) {
+        let begun = Instant::now();
+        while !holds(self).await {
+            assert!(begun.elapsed() < Duration::from_secs(10), "not in time: {what}");
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn reaches(&self, id: &str, state: TurnState) {
+        let reached =
+            async |fixture: &Self| fixture.engine.status(id).await.is_ok_and(|(now, _)| now == state);
+        self.until(id, reached).await;
+    }
+}
+
+fn text(reply: &Result<Bytes, ErrorBody>) -> String {
+    let reply: Value = serde_json::from_slice(reply.as_ref().unwrap()).unwrap();
+    reply["parts"][0]["text"].as_str().unwrap().to_owned()
+}
+
+fn code(reply: &Result<Bytes, ErrorBody>) -> ErrorCode {
+    reply.as_ref().unwrap_err().code
+}
+
+#[tokio::test]
+async fn a_turn_is_written_before_and_after_it_runs() {
+    let fixture = start(10_000).await;
+    assert_eq!(text(&fixture.submit("t", "hello").await.unwrap()), "hello");
+    assert_eq!(fixture.storage.story(), ["accepted t", "started t", "completed t"]);
+    let (state, outcome) = fixture.engine.status("t").await.unwrap();
+    assert_eq!((state, outcome.unwrap().state()), (TurnState::Completed, TurnState::Completed));
+    assert_eq!(fixture.engine.status("x").await.unwrap_err().code, ErrorCode::NotFound);
+}
+
+#[tokio::test]
+async fn turns_run_one_at_a_time_in_the_order_they_came() {
+    let fixture = start(10_000).await;
+    let first = fixture.submit("a", "wait a");
+    fixture.reaches("a", TurnState::Running).await;
+    let second = fixture.submit("b", "b");
+    fixture.reaches("b", TurnState::Queued).await;
+    let third = fixture.submit("c", "c");
+    fixture.reaches("c", TurnState::Queued).await;
+    let fourth = fixture.submit("d", "d").await.unwrap();
+    assert_eq!(code(&fourth), ErrorCode::QueueFull);
+    assert_eq!(fixture.harness.runs(), ["wait a"]);
+    fixture.harness.release("wait a");
+    for (task, expected) in [(first, "wait a"), (second, "b"), (third, "c")] {
+        assert_eq!(text(&task.await.unwrap()), expected);
+    }
+    assert_eq!(fixture.harness.runs(), ["wait a", "b", "c"]);
+    // The refused one left no trace: its id can be used.
+    assert_eq!(text(&fixture.submit("d", "d").await.unwrap()), "d");
+}
+
+#[tokio::test]
+async fn a_retry_joins_or_replays_and_another_message_is_refused() {
+    let fixture = start(10_000).await;
+    let first = fixture.submit("a", "wait a");
+    fixture.reaches("a", TurnState::Running).await;
+    let queued = fixture.submit("b", "b");
+    fixture.reaches("b", TurnState::Queued).await;
+    let joined = [fixture.submit("a", "wait a"), fixture.submit("b", "b")];
+    assert_eq!(code(&fixture.submit("a", "other").await.unwrap()), ErrorCode::TurnMismatch);
+    fixture.harness.release("wait a");
+    let replies = [first.await.unwrap(), queued.await.unwrap()];
+    for (joined, reply) in joined.into_iter().zip(&replies) {
+        assert_eq!(joined.await.unwrap().unwrap(), reply.as_ref().unwrap());
+    }
+    assert_eq!(fixture.submit("a", "wait a").await.unwrap().unwrap(), replies[0].as_ref().unwrap());
+    assert_eq!(fixture.harness.runs(), ["wait a", "b"]);
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_cancels_nothing() {
+    let fixture = start(10_000).await;
+    let client = fixture.submit("a", "wait a");
+    fixture.reaches("a", TurnState::Running).await;
+    client.abort();
+    fixture.harness.release("wait a");
+    fixture.reaches("a", TurnState::Completed).await;
+    assert_eq!(text(&fixture.submit("a", "wait a").await.unwrap()), "wait a");
+    assert_eq!(fixture.harness.runs().len(), 1);
+}
+
+#[tokio::test]
+async fn failures_are_kept_and_replayed() {
+    let fixture = start(10_000).await;
+    for _ in 0..2 {
+        let failed = fixture.submit("a", "fail a").await.unwrap().unwrap_err();
+        assert_eq!(failed.code, ErrorCode::HarnessFailed);
+        assert!(failed.error.contains("boom"), "{failed}");
+    }
+    assert_eq!(fixture.harness.runs().len(), 1);
+    assert_eq!(code(&fixture.submit("b", "bad parts").await.unwrap()), ErrorCode::BadRequest);
+    assert_eq!(code(&fixture.submit("", "x").await.unwrap()), ErrorCode::BadRequest);
+    assert_eq!(code(&fixture.submit("ä", "x").await.unwrap()), ErrorCode::BadRequest);
+}
+
+#[tokio::test]
+async fn a_turn_that_takes_too_long_is_aborted_and_the_next_runs() {
+    let fixture = start(20).await;
+    assert_eq!(code(&fixture.submit("a", "wait a").await.unwrap()), ErrorCode::TurnTimeout);
+    assert_eq!(fixture.harness.aborted.load(Ordering::SeqCst), 1);
+    assert_eq!(text(&fixture.submit("b", "b").await.unwrap()), "b");
+}
+
+#[tokio::test]
+async fn stopping_interrupts_what_runs_or_waits_and_takes_nothing_more() {
+    let fixture = start(10_000).await;
+    let running = fixture.submit("a", "wait a");
+    fixture.reaches("a", TurnState::Running).await;
+    let queued = fixture.submit("b", "b");
+    fixture.reaches("b", TurnState::Queued).await;
+    fixture.engine.stop("the pod is shutting down").await;
+    assert_eq!(code(&running.await.unwrap()), ErrorCode::Interrupted);
+    assert_eq!(code(&queued.await.unwrap()), ErrorCode::Interrupted);
+    assert_eq!(code(&fixture.submit("c", "c").await.unwrap()), ErrorCode::ShuttingDown);
+    // A reply that comes too late changes nothing that was told.
+    fixture.harness.release("wait a");
+    assert_eq!(code(&fixture.submit("a", "wait a").await.unwrap()), ErrorCode::Interrupted);
+    let story = fixture.storage.story();
+    assert_eq!(story[story.len() - 2..], ["interrupted a", "interrupted b"]);
+    assert_eq!(fixture.harness.runs(), ["wait a"]);
+}
+
+#[tokio::test]
+async fn after_a_restart_nothing_runs_again() {
+    let mut fixture = start(10_000).await;
+    fixture.submit("done", "done").await.unwrap().unwrap();
+    let _running = fixture.submit("run", "wait run");
+    fixture.reaches("run", TurnState::Running).await;
+    let _queued = fixture.submit("queue", "queue");
+    fixture.reaches("queue", TurnState::Queued).await;
+    // The second life sees the journal only.
+    fixture.engine = resume(&fixture.storage, &fixture.harness, 10_000).await;
+    assert_eq!(text(&fixture.submit("done", "done").await.unwrap()), "done");
+    assert_eq!(code(&fixture.submit("run", "wait run").await.unwrap()), ErrorCode::Interrupted);
+    assert_eq!(code(&fixture.submit("queue", "queue").await.unwrap()), ErrorCode::Interrupted);
+    assert_eq!(code(&fixture.submit("queue", "other").await.unwrap()), ErrorCode::TurnMismatch);
+    assert_eq!(fixture.harness.runs(), ["done", "wait run"]);
+}
+
+#[tokio::test]
+async fn a_reply_that_the_harness_still_has_is_recovered() {
+    let mut fixture = start(10_000).await;
+    let _running = fixture.submit("run", "wait run");
+    fixture.reaches("run", TurnState::Running).await;
+    let Record::Started { names, .. } = fixture.storage.records().remove(1) else { panic!("not started") };
+    let reply = Bytes::from_static(br#"{"info":{},"parts":[{"type":"text","text":"found"}]}"#);
+    fixture.harness.history.lock().unwrap().insert(names.message, reply);
+    fixture.engine = resume(&fixture.storage, &fixture.harness, 10_000).await;
+    assert_eq!(text(&fixture.submit("run", "wait run").await.unwrap()), "found");
+}
+
+#[tokio::test]
+async fn on_a_full_disk_no_turn_runs() {
+    let fixture = start(10_000).await;
+    fixture.storage.becomes(Disk::Full);
+    assert_eq!(code(&fixture.submit("a", "a").await.unwrap()), ErrorCode::JournalFailed);
+    assert!(fixture.harness.runs().is_empty());
+    fixture.storage.becomes(Disk::Good);
+    assert_eq!(text(&fixture.submit("a", "a").await.unwrap()), "a");
+}
+
+#[tokio::test]
+async fn a_reply_that_cannot_be_written_is_not_given_out_until_it_can() {
+    let fixture = start(10_000).await;
+    let running = fixture.submit("a", "wait a");
+    fixture.until("it runs", async |f| !f.harness.runs().is_empty()).await;
+    fixture.storage.becomes(Disk::Full);
+    fixture.harness.release("wait a");
+    assert_eq!(code(&running.await.unwrap()), ErrorCode::JournalFailed);
+    assert_eq!(code(&fixture.submit("a", "wait a").await.unwrap()), ErrorCode::JournalFailed);
+    fixture.storage.becomes(Disk::Good);
+    assert_eq!(text(&fixture.submit("a", "wait a").await.unwrap()), "wait a");
+    assert_eq!(fixture.harness.runs().len(), 1);
+    assert_eq!(fixture.storage.story().last().unwrap(), "completed a");
+}
+
+#[tokio::test]
+async fn old_replies_leave_memory_and_are_read_again() {
+    let fixture = start(10_000).await;
+    for number in 0..70 {
+        fixture.submit(&format!("t{number}"), &format!("x{number}")).await.unwrap().unwrap();
+    }
+    let in_memory = {
+        let table = fixture.engine.table();
+        let holds = |e: &&Entry| matches!(&e.stage, Stage::Ended(Ended { outcome: Some(_), .. }));
+        table.turns.values().filter(holds).count()
+    };
+    assert_eq!(in_memory, 64);
+    assert_eq!(text(&fixture.submit("t0", "x0").await.unwrap()), "x0");
+}

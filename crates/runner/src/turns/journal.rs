@@ -1,0 +1,245 @@
+//! The journal: one JSON object a line, appended and synced before anyone is told.
+//!
+//! A line is either whole or absent: a failed write is cut off again, and what a crash left half-written at
+//! the end is cut off at the next start. After a failed sync nothing is known about the file any more, so
+//! the journal refuses all further lines until the container restarts.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use paddock_runnerapi::{ErrorBody, ErrorCode};
+
+use super::record::Record;
+
+const FILE_NAME: &str = "journal.jsonl";
+
+/// Where a line is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    offset: u64,
+    length: usize,
+}
+
+#[cfg(test)]
+impl Span {
+    pub(crate) fn at(offset: u64, length: usize) -> Self {
+        Self { offset, length }
+    }
+}
+
+/// The journal cannot do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// It cannot be opened.
+    #[error("opening the journal {path}: {source}; is the volume mounted and writable for this user?")]
+    Open {
+        /// Its path.
+        path: PathBuf,
+        /// How it failed.
+        source: io::Error,
+    },
+    /// A line before the last is not ours.
+    #[error(
+        "reading the journal {path}: the line at byte {offset} is damaged; the session cannot go on in this pod"
+    )]
+    Damaged {
+        /// Its path.
+        path: PathBuf,
+        /// Where.
+        offset: u64,
+    },
+    /// A line could not be written; it is not there.
+    #[error("writing to the journal: {0}; is the disk full?")]
+    Write(io::Error),
+    /// A sync failed earlier.
+    #[error("writing to the journal: an earlier write may be lost; the container must restart")]
+    Broken,
+    /// A line could not be read again.
+    #[error("reading a reply from the journal: {0}")]
+    Read(io::Error),
+}
+
+impl From<JournalError> for ErrorBody {
+    fn from(error: JournalError) -> Self {
+        Self { code: ErrorCode::JournalFailed, error: error.to_string() }
+    }
+}
+
+/// The file below the journal, so that tests can make it fail.
+pub trait Storage: Send {
+    /// Writes at the end.
+    ///
+    /// # Errors
+    /// Where not all was written.
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
+    /// Makes what was written durable.
+    ///
+    /// # Errors
+    /// Where it may not be.
+    fn sync(&mut self) -> io::Result<()>;
+    /// Cuts off everything from here.
+    ///
+    /// # Errors
+    /// Where it is still there.
+    fn truncate(&mut self, length: u64) -> io::Result<()>;
+    /// Reads bytes that were written.
+    ///
+    /// # Errors
+    /// Where they cannot be read.
+    fn read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()>;
+}
+
+/// A real file.
+pub struct FileStorage(File);
+
+impl Storage for FileStorage {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.0.write_all(bytes)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+
+    fn truncate(&mut self, length: u64) -> io::Result<()> {
+        self.0.set_len(length)
+    }
+
+    fn read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.0.read_exact_at(buffer, offset)
+    }
+}
+
+struct Inner {
+    storage: Box<dyn Storage>,
+    length: u64,
+    broken: bool,
+}
+
+/// The journal of one pod.
+#[derive(Clone)]
+pub struct Journal {
+    inner: Arc<Mutex<Inner>>,
+}
+
+impl Journal {
+    /// Opens the journal in a folder and shows every whole line to `see`.
+    ///
+    /// # Errors
+    /// [`JournalError::Open`], [`JournalError::Damaged`].
+    pub fn open(dir: &Path, mut see: impl FnMut(Record, Span)) -> Result<Self, JournalError> {
+        let path = dir.join(FILE_NAME);
+        let failed = |source| JournalError::Open { path: path.clone(), source };
+        // Other users have no business with what was said.
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed)?;
+        let options = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(&path);
+        let file = options.map_err(failed)?;
+        let length = replay(&file, &path, &mut see)?;
+        file.set_len(length).and_then(|()| file.sync_all()).map_err(failed)?;
+        // The file's name must survive too.
+        File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed)?;
+        Ok(Self::on(Box::new(FileStorage(file)), length))
+    }
+
+    /// A journal on any storage that holds `length` bytes of whole lines.
+    pub fn on(storage: Box<dyn Storage>, length: u64) -> Self {
+        Self { inner: Arc::new(Mutex::new(Inner { storage, length, broken: false })) }
+    }
+
+    /// Appends lines, all or none, and returns where they are once they are durable.
+    ///
+    /// # Errors
+    /// [`JournalError::Write`], [`JournalError::Broken`]: none of the lines is there.
+    pub async fn append(&self, records: Vec<Record>) -> Result<Vec<Span>, JournalError> {
+        self.blocking(move |inner| inner.append(&records)).await
+    }
+
+    /// Reads one line again.
+    ///
+    /// # Errors
+    /// [`JournalError::Read`].
+    pub async fn read(&self, span: Span) -> Result<Record, JournalError> {
+        self.blocking(move |inner| {
+            let mut line = vec![0; span.length];
+            inner.storage.read(span.offset, &mut line).map_err(JournalError::Read)?;
+            serde_json::from_slice(&line).map_err(|error| JournalError::Read(error.into()))
+        })
+        .await
+    }
+
+    /// Whether lines can still be written.
+    pub fn is_usable(&self) -> bool {
+        !self.inner.lock().unwrap_or_else(PoisonError::into_inner).broken
+    }
+
+    /// A disk may take its time; requests and probes must not wait for it.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Inner) -> Result<T, JournalError> + Send + 'static,
+    ) -> Result<T, JournalError> {
+        let inner = Arc::clone(&self.inner);
+        let task = tokio::task::spawn_blocking(move || {
+            work(&mut inner.lock().unwrap_or_else(PoisonError::into_inner))
+        });
+        task.await.unwrap_or(Err(JournalError::Broken))
+    }
+}
+
+impl Inner {
+    fn append(&mut self, records: &[Record]) -> Result<Vec<Span>, JournalError> {
+        if self.broken {
+            return Err(JournalError::Broken);
+        }
+        let mut bytes = Vec::new();
+        let mut spans = Vec::with_capacity(records.len());
+        for record in records {
+            let start = bytes.len();
+            serde_json::to_writer(&mut bytes, record).map_err(|error| JournalError::Write(error.into()))?;
+            spans.push(Span { offset: self.length + start as u64, length: bytes.len() - start });
+            bytes.push(b'\n');
+        }
+        if let Err(error) = self.storage.append(&bytes) {
+            // Half a line in the middle would make all after it unreadable.
+            self.broken = self.storage.truncate(self.length).is_err();
+            return Err(JournalError::Write(error));
+        }
+        if let Err(error) = self.storage.sync() {
+            self.broken = true;
+            return Err(JournalError::Write(error));
+        }
+        self.length += bytes.len() as u64;
+        Ok(spans)
+    }
+}
+
+/// Reads all lines and returns how many bytes are whole lines.
+fn replay(file: &File, path: &Path, see: &mut impl FnMut(Record, Span)) -> Result<u64, JournalError> {
+    let mut reader = BufReader::new(file);
+    let mut line = Vec::new();
+    let mut offset = 0;
+    loop {
+        line.clear();
+        let read = reader.read_until(b'\n', &mut line);
+        let read = read.map_err(|source| JournalError::Open { path: path.to_owned(), source })?;
+        let whole = line.strip_suffix(b"\n");
+        let record = whole.and_then(|line| serde_json::from_slice::<Record>(line).ok());
+        match (record, whole) {
+            (Some(record), Some(whole)) => see(record, Span { offset, length: whole.len() }),
+            // The end, or what a crash left of the last line.
+            _ if is_last(&mut reader) => return Ok(offset),
+            _ => return Err(JournalError::Damaged { path: path.to_owned(), offset }),
+        }
+        offset += read as u64;
+    }
+}
+
+fn is_last(reader: &mut impl BufRead) -> bool {
+    reader.fill_buf().is_ok_and(<[u8]>::is_empty)
+}
+
+#[cfg(test)]
+#[path = "journal_tests.rs"]
+mod tests;

@@ -1,0 +1,105 @@
+use std::path::PathBuf;
+
+use super::super::outcome::Outcome;
+use super::super::record::Digest;
+use super::super::testing::{Disk, MemoryStorage};
+use super::*;
+use bytes::Bytes;
+
+struct Dir(PathBuf);
+
+impl Dir {
+    fn new(name: &str) -> Self {
+        let dir = std::env::temp_dir().join(format!("paddock-journal-{}-{name}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&dir);
+        Self(dir)
+    }
+
+    fn file(&self) -> PathBuf {
+        self.0.join(FILE_NAME)
+    }
+
+    fn open(&self) -> (Journal, Vec<Span>) {
+        let mut spans = Vec::new();
+        let journal = Journal::open(&self.0, |_, span| spans.push(span)).unwrap();
+        (journal, spans)
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn accepted(turn: &str) -> Record {
+    Record::accepted(turn, &Digest::of(&[]))
+}
+
+fn ended(reply: &'static str) -> Record {
+    Record::ended("t", &Outcome::Completed(Bytes::from_static(reply.as_bytes())))
+}
+
+#[tokio::test]
+async fn lines_are_found_again_after_a_restart() {
+    let dir = Dir::new("restart");
+    let (journal, spans) = dir.open();
+    assert!(spans.is_empty());
+    let written = journal.append(vec![accepted("a"), ended(r#"{"x":1}"#)]).await.unwrap();
+    drop(journal);
+    let (journal, spans) = dir.open();
+    assert_eq!(spans, written);
+    let outcome = journal.read(spans[1]).await.unwrap().into_outcome().unwrap();
+    assert_eq!(outcome, Outcome::Completed(Bytes::from_static(br#"{"x":1}"#)));
+}
+
+#[tokio::test]
+async fn a_torn_last_line_is_cut_off_and_writing_goes_on() {
+    for torn in ["{\"accep", "garbage\n", "\0\0\0\0"] {
+        let dir = Dir::new("torn");
+        dir.open().0.append(vec![accepted("a")]).await.unwrap();
+        let mut file = OpenOptions::new().append(true).open(dir.file()).unwrap();
+        file.write_all(torn.as_bytes()).unwrap();
+        let (journal, spans) = dir.open();
+        assert_eq!(spans.len(), 1, "{torn:?}");
+        journal.append(vec![accepted("b")]).await.unwrap();
+        assert_eq!(dir.open().1.len(), 2, "{torn:?}");
+    }
+}
+
+#[tokio::test]
+async fn damage_before_the_end_is_an_error() {
+    let dir = Dir::new("damage");
+    dir.open().0.append(vec![accepted("a"), accepted("b")]).await.unwrap();
+    let text = std::fs::read_to_string(dir.file()).unwrap();
+    std::fs::write(dir.file(), text.replacen('{', "[", 1)).unwrap();
+    let error = Journal::open(&dir.0, |_, _| {}).err().unwrap();
+    assert!(matches!(error, JournalError::Damaged { offset: 0, .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_full_disk_loses_no_line_and_leaves_none_half() {
+    let storage = MemoryStorage::default();
+    let journal = storage.journal();
+    journal.append(vec![accepted("a")]).await.unwrap();
+    storage.becomes(Disk::Full);
+    assert!(matches!(journal.append(vec![accepted("b")]).await, Err(JournalError::Write(_))));
+    assert!(journal.is_usable());
+    storage.becomes(Disk::Good);
+    let spans = journal.append(vec![accepted("c")]).await.unwrap();
+    assert_eq!(storage.story(), ["accepted a", "accepted c"]);
+    assert!(matches!(journal.read(spans[0]).await.unwrap(), Record::Accepted { turn, .. } if turn == "c"));
+}
+
+#[tokio::test]
+async fn after_a_doubtful_write_nothing_is_written_any_more() {
+    for disk in [Disk::FailingSync, Disk::Stuck] {
+        let storage = MemoryStorage::default();
+        let journal = storage.journal();
+        storage.becomes(disk);
+        assert!(matches!(journal.append(vec![accepted("a")]).await, Err(JournalError::Write(_))));
+        storage.becomes(Disk::Good);
+        assert!(matches!(journal.append(vec![accepted("b")]).await, Err(JournalError::Broken)), "{disk:?}");
+        assert!(!journal.is_usable());
+    }
+}

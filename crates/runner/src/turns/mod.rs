@@ -1,0 +1,17 @@
+//! Turns: one runs, the others wait in order, and each id reaches the harness at most once.
+
+mod engine;
+mod journal;
+mod outcome;
+mod record;
+mod replies;
+mod restore;
+mod table;
+#[cfg(test)]
+pub(crate) mod testing;
+
+pub use engine::Engine;
+pub use journal::{FileStorage, Journal, JournalError, Span, Storage};
+pub use outcome::Outcome;
+pub use record::{Activation, Digest, Record};
+pub use restore::{Restored, RestoredTurn};

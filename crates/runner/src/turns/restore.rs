@@ -1,0 +1,52 @@
+//! What the journal of an earlier run says about the session and its turns.
+
+use std::collections::HashMap;
+
+use super::journal::Span;
+use super::record::{Activation, Digest, Record};
+use crate::harness::TurnNames;
+
+/// A turn of an earlier run.
+#[derive(Debug)]
+pub struct RestoredTurn {
+    /// Of its parts.
+    pub digest: Digest,
+    /// What the harness knows it by, where it was handed over.
+    pub names: Option<TurnNames>,
+    /// Where its outcome is, where it ended.
+    pub ended: Option<Span>,
+}
+
+/// The pod's past.
+#[derive(Debug, Default)]
+pub struct Restored {
+    /// Its session.
+    pub activation: Option<Activation>,
+    /// The turns by id.
+    pub turns: HashMap<String, RestoredTurn>,
+    /// Names of the turn that was handed over last: later names must sort after them.
+    pub latest: Option<TurnNames>,
+}
+
+impl Restored {
+    /// Takes the next line of the journal.
+    pub fn see(&mut self, record: Record, span: Span) {
+        match record {
+            Record::Activated(activation) => self.activation = Some(*activation),
+            Record::Accepted { turn, digest, .. } => {
+                self.turns.insert(turn, RestoredTurn { digest, names: None, ended: None });
+            }
+            Record::Started { turn, names, .. } => {
+                self.latest = Some(names.clone());
+                if let Some(known) = self.turns.get_mut(&turn) {
+                    known.names = Some(names);
+                }
+            }
+            Record::Ended { turn, .. } => {
+                if let Some(known) = self.turns.get_mut(&turn) {
+                    known.ended = Some(span);
+                }
+            }
+        }
+    }
+}

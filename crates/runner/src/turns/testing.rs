@@ -1,0 +1,108 @@
+//! Storage for unit tests: in memory, shared, and failing on demand.
+
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use super::journal::{Journal, Span, Storage};
+use super::record::Record;
+use super::restore::Restored;
+
+/// How the disk behaves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Disk {
+    #[default]
+    Good,
+    /// Takes half of each write.
+    Full,
+    /// Full, and cannot even cut off what it took.
+    Stuck,
+    /// Takes writes and then cannot say whether they are there.
+    FailingSync,
+}
+
+#[derive(Default)]
+struct State {
+    bytes: Vec<u8>,
+    disk: Disk,
+}
+
+#[derive(Clone, Default)]
+pub(crate) struct MemoryStorage(Arc<Mutex<State>>);
+
+impl MemoryStorage {
+    pub(crate) fn journal(&self) -> Journal {
+        Journal::on(Box::new(self.clone()), 0)
+    }
+
+    pub(crate) fn becomes(&self, disk: Disk) {
+        self.0.lock().unwrap().disk = disk;
+    }
+
+    pub(crate) fn records(&self) -> Vec<Record> {
+        let state = self.0.lock().unwrap();
+        let text = std::str::from_utf8(&state.bytes).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// The journal and its past, as after a restart.
+    pub(crate) fn reopened(&self) -> (Journal, Restored) {
+        let mut restored = Restored::default();
+        let mut offset = 0;
+        for record in self.records() {
+            let length = serde_json::to_string(&record).unwrap().len();
+            restored.see(record, Span::at(offset, length));
+            offset += length as u64 + 1;
+        }
+        (Journal::on(Box::new(self.clone()), offset), restored)
+    }
+
+    /// The records in short: kind and turn.
+    pub(crate) fn story(&self) -> Vec<String> {
+        let tell = |record: &Record| match record {
+            Record::Activated(activation) => format!("activated {}", activation.request.session.uid),
+            Record::Accepted { turn, .. } => format!("accepted {turn}"),
+            Record::Started { turn, .. } => format!("started {turn}"),
+            Record::Ended { turn, state, .. } => format!("{state:?} {turn}").to_lowercase(),
+        };
+        self.records().iter().map(tell).collect()
+    }
+}
+
+fn full() -> io::Error {
+    io::ErrorKind::StorageFull.into()
+}
+
+impl Storage for MemoryStorage {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let mut state = self.0.lock().unwrap();
+        if matches!(state.disk, Disk::Full | Disk::Stuck) {
+            state.bytes.extend_from_slice(&bytes[..bytes.len() / 2]);
+            return Err(full());
+        }
+        state.bytes.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        match self.0.lock().unwrap().disk {
+            Disk::FailingSync => Err(io::Error::other("bad sector")),
+            _ => Ok(()),
+        }
+    }
+
+    fn truncate(&mut self, length: u64) -> io::Result<()> {
+        let mut state = self.0.lock().unwrap();
+        if state.disk == Disk::Stuck {
+            return Err(full());
+        }
+        state.bytes.truncate(usize::try_from(length).unwrap());
+        Ok(())
+    }
+
+    fn read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        let state = self.0.lock().unwrap();
+        let start = usize::try_from(offset).unwrap();
+        buffer.copy_from_slice(&state.bytes[start..start + buffer.len()]);
+        Ok(())
+    }
+}

@@ -1,0 +1,191 @@
+//! The runner's binary as first process of a pod, with a harness that speaks opencode's wire.
+
+#![allow(clippy::unwrap_used)] // in a test a panic is the report
+
+mod support;
+
+use std::fs;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use support::wire::Wire;
+use support::{MODEL_KEY, Pod, request, until};
+
+/// Keeps the harness process there until it is told to end.
+const STAY: &str = "exec sleep 1000";
+const LIMIT: Duration = Duration::from_secs(20);
+
+async fn start(script: &str) -> (Wire, Pod) {
+    let wire = Wire::start().await;
+    let mut pod = Pod::new(&wire.command(script), "http://127.0.0.1:9/v1");
+    pod.start();
+    pod.ready().await;
+    (wire, pod)
+}
+
+async fn activated(script: &str) -> (Wire, Pod) {
+    let (wire, pod) = start(script).await;
+    assert_eq!(pod.activate(&request()).await.status, 200);
+    (wire, pod)
+}
+
+async fn has_message(wire: &Wire) {
+    until("the harness has the turn", LIMIT, || (!wire.messages().is_empty()).then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_turn_carries_our_names_the_model_and_the_prompt() {
+    let (wire, pod) = activated(STAY).await;
+    // The warm-up conversation is gone, and the session's is another.
+    assert_eq!(wire.deleted(), ["ses_1"]);
+    assert_eq!(pod.turn("t1", "work").await.text(), "did work");
+    let sent = &wire.messages()[0];
+    assert!(sent["messageID"].as_str().unwrap().starts_with("msg_"));
+    assert!(sent["parts"][0]["id"].as_str().unwrap().starts_with("prt_"));
+    assert_eq!(sent["model"]["modelID"], "agent");
+    assert_eq!(sent["system"], "You are a careful tester.");
+    let journal = fs::read_to_string(pod.journal()).unwrap();
+    assert!(journal.contains(sent["messageID"].as_str().unwrap()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replies_are_matched_with_their_message() {
+    let (_wire, pod) = activated(STAY).await;
+    assert_eq!(pod.turn("t1", "mixed up").await.text(), "yours");
+    let lost = pod.turn("t2", "lost").await;
+    assert_eq!((lost.status, lost.body["code"].as_str()), (502, Some("harness_failed")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_failing_harness_says_is_passed_on_in_short() {
+    let (_wire, pod) = activated(STAY).await;
+    let failed = pod.turn("t1", "500").await;
+    assert_eq!((failed.status, failed.body["code"].as_str()), (502, Some("harness_failed")));
+    let text = failed.body["error"].as_str().unwrap();
+    assert!(text.contains("UnknownError") && text.len() < 1000, "{text}");
+    assert_eq!(pod.turn("t2", "html").await.body["code"], "harness_failed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_that_nobody_can_answer_is_refused() {
+    let (_wire, pod) = activated(STAY).await;
+    assert_eq!(pod.turn("t1", "ask").await.text(), "refused");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_turn_that_takes_too_long_is_aborted() {
+    let (wire, pod) = start(STAY).await;
+    let mut asked = request();
+    asked.agent.turn_timeout_ms = 100;
+    pod.activate(&asked).await;
+    let late = pod.turn("t1", "hang").await;
+    assert_eq!((late.status, late.body["code"].as_str()), (502, Some("turn_timeout")));
+    assert_eq!(wire.aborted(), ["ses_2"]);
+    assert_eq!(pod.turn("t2", "next").await.text(), "did next");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reply_given_while_the_runner_was_dead_is_recovered() {
+    let (wire, mut pod) = activated(STAY).await;
+    tokio::select! {
+        _ = pod.try_turn("t1", "hang") => panic!("the turn ended"),
+        () = has_message(&wire) => {}
+    }
+    pod.kill();
+    wire.finish(wire.messages()[0]["messageID"].as_str().unwrap(), "finished meanwhile");
+    pod.start();
+    pod.ready().await;
+    assert_eq!(pod.status("t1").await.body["state"], "completed");
+    assert_eq!(pod.turn("t1", "hang").await.text(), "finished meanwhile");
+    assert_eq!(wire.messages().len(), 1, "the turn ran again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn termination_interrupts_turns_and_ends_a_stubborn_harness() {
+    let (wire, mut pod) = activated("trap '' TERM; while :; do sleep 0.1; done").await;
+    let stop = async {
+        has_message(&wire).await;
+        pod.terminate();
+        Instant::now()
+    };
+    let (answer, begun) = tokio::join!(pod.turn("t1", "hang"), stop);
+    assert_eq!((answer.status, answer.body["code"].as_str()), (502, Some("interrupted")));
+    let exit = pod.exit().await;
+    assert!(exit.success(), "{exit}\n{}", pod.log());
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}\n{}", begun.elapsed(), pod.log());
+    let journal = fs::read_to_string(pod.journal()).unwrap();
+    assert!(journal.lines().last().unwrap().contains("interrupted"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn termination_during_boot_ends_the_harness_too() {
+    let mut pod = Pod::new(&["sh", "-c", "exec sleep 1000"], "http://127.0.0.1:9/v1");
+    pod.start();
+    let children = until("the harness runs", LIMIT, || Some(pod.children()).filter(|c| !c.is_empty())).await;
+    until("it listens", LIMIT, || pod.log().contains("the harness boots").then_some(())).await;
+    pod.terminate();
+    assert!(pod.exit().await.success());
+    for child in children {
+        assert!(!fs::exists(format!("/proc/{child}")).unwrap());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_harness_that_ends_takes_the_container_with_it() {
+    let (wire, mut pod) = activated("sleep 2; exit 7").await;
+    let answer = pod.try_turn("t1", "hang");
+    let (answer, ()) = tokio::join!(answer, has_message(&wire));
+    assert_eq!(answer.unwrap().body["code"], "interrupted");
+    let exit = pod.exit().await;
+    assert_eq!(exit.code(), Some(1));
+    assert!(pod.log().contains("exit code 7"), "{}", pod.log());
+    pod.start();
+    pod.ready().await;
+    assert_eq!(pod.turn("t1", "hang").await.body["code"], "interrupted");
+    assert_eq!(pod.turn("t2", "more").await.text(), "did more");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn orphans_are_waited_for() {
+    // The inner shell leaves three processes to whoever takes orphans.
+    let (_wire, pod) =
+        start(&format!("sh -c 'sleep 0.1 & sleep 0.2 & sleep 1000 & echo $! > orphan'; {STAY}")).await;
+    let orphan = fs::read_to_string(pod.workspace().join("orphan")).unwrap();
+    let orphan: u32 = orphan.trim().parse().unwrap();
+    until("the short ones are gone", LIMIT, || (pod.children().len() == 2).then_some(())).await;
+    assert!(pod.children().contains(&orphan));
+    Command::new("kill").arg(orphan.to_string()).status().unwrap();
+    until("only the harness is left", LIMIT, || (pod.children().len() == 1).then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_harness_gets_nothing_of_ours() {
+    let (_wire, pod) = start(&format!("env > env.txt; {STAY}")).await;
+    let env = fs::read_to_string(pod.workspace().join("env.txt")).unwrap();
+    assert!(!env.contains("PADDOCK_") && !env.contains(MODEL_KEY), "{env}");
+    assert!(env.contains("OPENCODE_SERVER_PASSWORD="));
+    assert!(!pod.log().contains(MODEL_KEY));
+    assert!(pod.workspace().join(".git").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_variable_is_named() {
+    let output = Command::new(env!("CARGO_BIN_EXE_paddock-runner")).arg("run").env_clear().output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let log = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(log.contains("PADDOCK_"), "{log}");
+}
+
+#[test]
+fn installing_copies_a_program_that_runs() {
+    let dir = std::env::temp_dir().join(format!("paddock-install-{}", std::process::id()));
+    fs::create_dir_all(&dir).unwrap();
+    for _ in 0..2 {
+        let runner = env!("CARGO_BIN_EXE_paddock-runner");
+        assert!(Command::new(runner).args(["install", dir.to_str().unwrap()]).status().unwrap().success());
+    }
+    let installed = Command::new(dir.join("paddock-runner")).arg("--version").output().unwrap();
+    assert!(installed.status.success());
+    assert_eq!(fs::read_dir(&dir).unwrap().count(), 1);
+    fs::remove_dir_all(dir).unwrap();
+}

@@ -1,0 +1,273 @@
+//! A pod for tests: the real runner binary in folders of its own, and a client that holds the signing key.
+
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used)] // each test file uses a part; a panic is the report
+
+pub mod wire;
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request};
+use http_body_util::{BodyExt, Full};
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+use paddock_runnerapi::{ActivateRequest, AgentBinding, EnvVar, Scope, SessionRef, SigningKey};
+use serde_json::{Value, json};
+
+// Test key, made with `openssl genpkey -algorithm ed25519`.
+const PEM: &str = "-----BEGIN PRIVATE KEY-----
+MC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g
+-----END PRIVATE KEY-----
+";
+pub const POD: &str = "pod-uid-1";
+pub const SESSION: &str = "session-uid-1";
+pub const MODEL_KEY: &str = "sk-real-model-key";
+
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+pub struct Pod {
+    pub dir: PathBuf,
+    pub address: SocketAddr,
+    key: SigningKey,
+    harness: Vec<String>,
+    model_base_url: String,
+    child: Option<Child>,
+}
+
+pub struct Answer {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub body: Value,
+}
+
+impl Pod {
+    /// Folders of a pod; nothing runs yet.
+    pub fn new(harness: &[impl AsRef<str>], model_base_url: &str) -> Self {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let dir = std::env::temp_dir().join(format!("paddock-runner-{}-{number}", std::process::id()));
+        let _ = fs::remove_dir_all(&dir);
+        for sub in ["home", "state", "workspace"] {
+            fs::create_dir_all(dir.join(sub)).unwrap();
+        }
+        // A port that was free a moment ago; the runner says so where it is not any more.
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        Self {
+            dir,
+            address,
+            key: SigningKey::from_pem(PEM.as_bytes()).unwrap(),
+            harness: harness.iter().map(|word| word.as_ref().to_owned()).collect(),
+            model_base_url: model_base_url.to_owned(),
+            child: None,
+        }
+    }
+
+    pub fn workspace(&self) -> PathBuf {
+        self.dir.join("workspace")
+    }
+
+    pub fn journal(&self) -> PathBuf {
+        self.dir.join("state/journal.jsonl")
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.dir.join("log")).unwrap_or_default()
+    }
+
+    /// Starts the container.
+    pub fn start(&mut self) {
+        let log = fs::OpenOptions::new().create(true).append(true).open(self.dir.join("log")).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_paddock-runner"));
+        command
+            .args(["run", "--listen", &self.address.to_string(), "--"])
+            .args(&self.harness)
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap())
+            .env("HOME", self.dir.join("home"))
+            .env("PADDOCK_POD_UID", POD)
+            .env("PADDOCK_PUBLIC_KEYS", self.key.public_key())
+            .env("PADDOCK_HARNESS", "opencode")
+            .env("PADDOCK_MODEL_BASE_URL", &self.model_base_url)
+            .env("PADDOCK_MODEL_API_KEY", MODEL_KEY)
+            .env("PADDOCK_STATE_DIR", self.dir.join("state"))
+            .env("PADDOCK_WORKSPACE", self.workspace())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log);
+        self.child = Some(command.spawn().unwrap());
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
+    }
+
+    /// What the kubelet does first.
+    pub fn terminate(&self) {
+        self.signal("-TERM");
+    }
+
+    pub fn signal(&self, signal: &str) {
+        Command::new("kill").args([signal, &self.pid().to_string()]).status().unwrap();
+    }
+
+    /// The runner dies without a chance, and with it, as in a container, all that it started.
+    pub fn kill(&mut self) {
+        let children = self.children();
+        let mut child = self.child.take().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        for pid in children {
+            let _ =
+                Command::new("kill").args(["-KILL", "--", &format!("-{pid}")]).stderr(Stdio::null()).status();
+        }
+    }
+
+    /// Process ids of the runner's children.
+    pub fn children(&self) -> Vec<u32> {
+        let pid = self.pid();
+        let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+    }
+
+    /// Waits for the runner's own end.
+    pub async fn exit(&mut self) -> ExitStatus {
+        let mut child = self.child.take().unwrap();
+        until("the runner has ended", Duration::from_secs(20), || child.try_wait().unwrap()).await
+    }
+
+    pub fn token(&self, session: &str, scope: Scope) -> String {
+        self.key.sign(POD, session, scope, jiff::Timestamp::now()).unwrap()
+    }
+
+    pub async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        token: Option<&str>,
+        body: Option<&Value>,
+    ) -> Option<Answer> {
+        let client: Client<_, Full<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
+        let mut request = Request::builder().method(method).uri(format!("http://{}{path}", self.address));
+        if let Some(token) = token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        if body.is_some() {
+            request = request.header("content-type", "application/json");
+        }
+        let payload = body.map(Value::to_string).unwrap_or_default();
+        let response = client.request(request.body(Full::new(payload.into())).unwrap()).await.ok()?;
+        let (head, body) = response.into_parts();
+        let bytes = body.collect().await.ok()?.to_bytes();
+        assert_eq!(head.headers["content-type"], "application/json");
+        let body = serde_json::from_slice(&bytes).unwrap();
+        Some(Answer { status: head.status.as_u16(), headers: head.headers, body })
+    }
+
+    pub async fn ready(&self) {
+        let begun = Instant::now();
+        loop {
+            let answer = self.call(Method::GET, "/readyz", None, None).await;
+            if answer.is_some_and(|answer| answer.status == 200) {
+                return;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(60), "not ready in time; its log:\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    pub async fn activate(&self, request: &ActivateRequest) -> Answer {
+        let token = self.token(&request.session.uid, Scope::Activate);
+        let body = serde_json::to_value(request).unwrap();
+        self.call(Method::POST, "/v1/activate", Some(&token), Some(&body)).await.expect("an answer")
+    }
+
+    pub async fn turn(&self, id: &str, text: &str) -> Answer {
+        self.try_turn(id, text).await.expect("an answer")
+    }
+
+    /// None where the connection broke.
+    pub async fn try_turn(&self, id: &str, text: &str) -> Option<Answer> {
+        let body = json!({"id": id, "parts": [{"type": "text", "text": text}]});
+        let token = self.token(SESSION, Scope::Turn);
+        self.call(Method::POST, "/v1/turns", Some(&token), Some(&body)).await
+    }
+
+    pub async fn status(&self, id: &str) -> Answer {
+        let token = self.token(SESSION, Scope::Turn);
+        self.call(Method::GET, &format!("/v1/turns/{id}"), Some(&token), None).await.expect("an answer")
+    }
+
+    /// Waits until a turn is in this state.
+    pub async fn reaches(&self, id: &str, state: &str) {
+        let begun = Instant::now();
+        while self.status(id).await.body["state"] != state {
+            assert!(
+                begun.elapsed() < Duration::from_secs(30),
+                "turn {id} is not {state} in time\n{}",
+                self.log()
+            );
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+impl Drop for Pod {
+    fn drop(&mut self) {
+        if self.child.is_some() {
+            self.kill();
+        }
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+impl Answer {
+    /// All text of a reply.
+    pub fn text(&self) -> String {
+        let parts = self.body["parts"].as_array().unwrap_or_else(|| panic!("no parts: {}", self.body));
+        let texts = parts.iter().filter(|part| part["type"] == "text");
+        texts.filter_map(|part| part["text"].as_str()).collect()
+    }
+}
+
+pub fn request() -> ActivateRequest {
+    ActivateRequest {
+        session: SessionRef { namespace: "paddock".into(), name: "s1".into(), uid: SESSION.into() },
+        incarnation: 1,
+        agent: AgentBinding {
+            model: "gpt-test".into(),
+            prompt: Some("You are a careful tester.".into()),
+            env: vec![EnvVar { name: "AGENT_COLOUR".into(), value: "it's \"blue\" $HOME".into() }],
+            turn_timeout_ms: 60_000,
+            max_queued_turns: 2,
+        },
+        title: "A test".into(),
+        initial_turn: None,
+    }
+}
+
+/// Polls until there is a value.
+pub async fn until<T>(what: &str, limit: Duration, mut value: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(value) = value() {
+            return value;
+        }
+        assert!(begun.elapsed() < limit, "not in time: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Resident memory of a process in KiB: (all, without what is mapped from files).
+pub fn memory(pid: u32) -> (u64, u64) {
+    let text = fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("status")).unwrap();
+    let field = |name: &str| {
+        let line = text.lines().find(|line| line.starts_with(name)).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    };
+    (field("VmRSS:"), field("RssAnon:"))
+}

@@ -1,0 +1,169 @@
+//! A server that speaks opencode's wire, in the test's process. What it does is written in the message.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use http::{Method, Request, Response};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
+
+#[derive(Default)]
+struct State {
+    /// Bodies of the messages that are not warm-ups.
+    messages: Mutex<Vec<Value>>,
+    history: Mutex<Vec<Value>>,
+    asked: Mutex<HashMap<String, String>>,
+    deleted: Mutex<Vec<String>>,
+    aborted: Mutex<Vec<String>>,
+    sessions: Mutex<u32>,
+    changed: Notify,
+}
+
+pub struct Wire {
+    pub address: SocketAddr,
+    state: Arc<State>,
+}
+
+impl Wire {
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let state = Arc::new(State::default());
+        let shared = Arc::clone(&state);
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let state = Arc::clone(&shared);
+                let service = service_fn(move |request| {
+                    let state = Arc::clone(&state);
+                    async move { Ok::<_, Infallible>(answer(request, &state).await) }
+                });
+                let connection = hyper::server::conn::http1::Builder::new();
+                tokio::spawn(connection.serve_connection(TokioIo::new(stream), service));
+            }
+        });
+        Self { address, state }
+    }
+
+    /// A harness command that says what opencode says, then runs this script.
+    pub fn command(&self, script: &str) -> [String; 3] {
+        let listening = format!("echo 'opencode server listening on http://{}'", self.address);
+        ["sh".to_owned(), "-c".to_owned(), format!("{listening}; {script}")]
+    }
+
+    /// Bodies of the messages that are not warm-ups.
+    pub fn messages(&self) -> Vec<Value> {
+        self.state.messages.lock().unwrap().clone()
+    }
+
+    pub fn deleted(&self) -> Vec<String> {
+        self.state.deleted.lock().unwrap().clone()
+    }
+
+    pub fn aborted(&self) -> Vec<String> {
+        self.state.aborted.lock().unwrap().clone()
+    }
+
+    /// Puts a finished reply into the history.
+    pub fn finish(&self, message: &str, text: &str) {
+        self.state.history.lock().unwrap().push(reply(message, text));
+    }
+}
+
+fn reply(message: &str, text: &str) -> Value {
+    json!({
+        "info": {"id": "msg_reply", "role": "assistant", "parentID": message, "finish": "stop",
+            "time": {"created": 1, "completed": 2}},
+        "parts": [{"type": "text", "text": text}],
+    })
+}
+
+fn json_answer(status: u16, value: &Value) -> Response<Full<Bytes>> {
+    let response = Response::builder().status(status).header("content-type", "application/json");
+    response.body(Full::new(value.to_string().into())).unwrap()
+}
+
+async fn answer(request: Request<Incoming>, state: &State) -> Response<Full<Bytes>> {
+    let is_basic = request.headers()["authorization"].to_str().unwrap().starts_with("Basic ");
+    assert!(is_basic, "the password is missing");
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let body = request.into_body().collect().await.unwrap().to_bytes();
+    let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let segments: Vec<&str> = path.split('/').skip(1).collect();
+    match (method, segments.as_slice()) {
+        (Method::POST, ["session"]) => {
+            let mut sessions = state.sessions.lock().unwrap();
+            *sessions += 1;
+            json_answer(200, &json!({"id": format!("ses_{sessions}"), "title": body["title"]}))
+        }
+        (Method::DELETE, ["session", id]) => {
+            state.deleted.lock().unwrap().push((*id).to_owned());
+            json_answer(200, &json!(true))
+        }
+        (Method::POST, ["session", id, "abort"]) => {
+            state.aborted.lock().unwrap().push((*id).to_owned());
+            state.changed.notify_waiters();
+            json_answer(200, &json!(true))
+        }
+        (Method::GET, ["session", _, "message"]) => {
+            json_answer(200, &Value::Array(state.history.lock().unwrap().clone()))
+        }
+        (Method::POST, ["session", _, "message"]) => message(&body, state).await,
+        (Method::GET, ["permission"]) => {
+            let asked = state.asked.lock().unwrap();
+            let open: Vec<Value> = asked.keys().map(|id| json!({"id": id, "sessionID": "ses_1"})).collect();
+            json_answer(200, &json!(open))
+        }
+        (Method::GET, ["question"]) => json_answer(200, &json!([])),
+        (Method::POST, ["permission", id, "reply"]) => {
+            assert_eq!(body["reply"], "reject");
+            state.asked.lock().unwrap().remove(*id);
+            state.changed.notify_waiters();
+            json_answer(200, &json!(true))
+        }
+        _ => html(),
+    }
+}
+
+/// What opencode answers to paths that it does not know.
+fn html() -> Response<Full<Bytes>> {
+    let response = Response::builder().header("content-type", "text/html");
+    response.body(Full::new("<!doctype html>".into())).unwrap()
+}
+
+async fn message(body: &Value, state: &State) -> Response<Full<Bytes>> {
+    let text = body["parts"][0]["text"].as_str().unwrap_or_default();
+    let id = body["messageID"].as_str().unwrap_or_default();
+    if text == "warm-up" {
+        return json_answer(200, &reply("msg_warm", "ready"));
+    }
+    state.messages.lock().unwrap().push(body.clone());
+    match text {
+        "hang" => {
+            state.changed.notified().await;
+            json_answer(200, &reply(id, "aborted"))
+        }
+        "ask" => {
+            let changed = state.changed.notified();
+            state.asked.lock().unwrap().insert("per_1".into(), id.into());
+            changed.await;
+            json_answer(200, &reply(id, "refused"))
+        }
+        "mixed up" => {
+            state.history.lock().unwrap().push(reply(id, "yours"));
+            json_answer(200, &reply("msg_other", "somebody else's"))
+        }
+        "lost" => json_answer(200, &reply("msg_other", "somebody else's")),
+        "html" => html(),
+        "500" => json_answer(500, &json!({"name": "UnknownError", "trace": "x".repeat(5000)})),
+        text => json_answer(200, &reply(id, &format!("did {text}"))),
+    }
+}

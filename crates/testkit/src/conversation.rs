@@ -1,0 +1,109 @@
+//! A model request in words that all dialects share.
+
+use serde_json::Value;
+
+/// A tool that the harness offers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tool {
+    /// The name to call it by.
+    pub name: String,
+    /// JSON schema of its arguments.
+    pub schema: Value,
+}
+
+impl Tool {
+    /// Whether the tool takes an argument of this name.
+    pub fn takes(&self, argument: &str) -> bool {
+        self.schema.pointer("/properties").and_then(|p| p.get(argument)).is_some()
+    }
+}
+
+/// What was asked.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Conversation {
+    /// The model's name as the client wrote it.
+    pub model: String,
+    /// All system text.
+    pub system: String,
+    /// The text of the last message that a person wrote, without what harnesses append.
+    pub last_user_text: String,
+    /// Outputs of the tools called since that message, in order.
+    pub tool_outputs: Vec<String>,
+    /// The tools on offer.
+    pub tools: Vec<Tool>,
+    /// Whether the answer shall be a stream.
+    pub stream: bool,
+    /// Size of the request in characters; the usage numbers are made of it.
+    pub size: usize,
+}
+
+impl Conversation {
+    /// Adds a message of the user: a new question, so earlier tool outputs no longer count.
+    pub fn user(&mut self, text: &str) {
+        let text = strip_reminders(text);
+        if text.trim().is_empty() {
+            return;
+        }
+        text.trim().clone_into(&mut self.last_user_text);
+        self.tool_outputs.clear();
+    }
+
+    /// Adds system text.
+    pub fn system(&mut self, text: &str) {
+        if !self.system.is_empty() {
+            self.system.push('\n');
+        }
+        self.system.push_str(text);
+    }
+}
+
+/// Text of a `content` that is either a string or a list of blocks with `text`.
+pub fn text_of(content: &Value) -> String {
+    match content {
+        Value::String(text) => text.clone(),
+        Value::Array(blocks) => {
+            let texts: Vec<&str> =
+                blocks.iter().filter_map(|block| block.get("text").and_then(Value::as_str)).collect();
+            texts.join("\n")
+        }
+        _ => String::new(),
+    }
+}
+
+/// Harnesses put their own notes between these tags into the user's message.
+fn strip_reminders(text: &str) -> String {
+    const OPEN: &str = "<system-reminder>";
+    const CLOSE: &str = "</system-reminder>";
+    let mut rest = text;
+    let mut out = String::new();
+    while let Some(start) = rest.find(OPEN) {
+        out.push_str(&rest[..start]);
+        rest = rest[start..].find(CLOSE).map_or("", |end| &rest[start + end + CLOSE.len()..]);
+    }
+    out.push_str(rest);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_harnesses_append_is_not_the_users_text() {
+        let mut conversation = Conversation::default();
+        conversation.user("!say a\n<system-reminder>\n!say b\n</system-reminder>\nend");
+        assert_eq!(conversation.last_user_text, "!say a\n\nend");
+        conversation.user("<system-reminder>only this</system-reminder>");
+        assert_eq!(conversation.last_user_text, "!say a\n\nend");
+    }
+
+    #[test]
+    fn content_is_a_string_or_blocks() {
+        assert_eq!(text_of(&json!("x")), "x");
+        assert_eq!(
+            text_of(&json!([{"type": "text", "text": "x"}, {"type": "image"}, {"text": "y"}])),
+            "x\ny"
+        );
+    }
+}

@@ -1,0 +1,80 @@
+#!/usr/bin/env bash
+# Every test there is: units, the cluster tool, the chart, and the scenarios on a real cluster of their own (named test),
+# which does not disturb one that runs for development.
+source "$(dirname "$0")/lib.sh"
+source "$(dirname "$0")/stages.sh"
+cd "$root"
+
+# One run at a time, because the cluster's name is taken. The lock is not handed on to what runs in it.
+if [[ -z ${PADDOCK_TEST_LOCKED:-} ]]; then
+  code=0
+  PADDOCK_TEST_LOCKED=yes flock --nonblock --close --conflict-exit-code 75 "$PADDOCK_CACHE/test.lock" "$0" || code=$?
+  ((code != 75)) || die "another make test runs with $PADDOCK_CACHE; wait for it, or set PADDOCK_CACHE to another folder"
+  exit "$code"
+fi
+
+main() {
+  stage 'setup' hack/setup.sh || counts
+  stage 'cargo test' unit_tests || true
+  stage 'go test (cluster tool)' go_tests || true
+  stage 'chart' hack/chart-test.sh || true
+
+  at_exit take_down_rest
+  stage 'with a real API server, and opencode' real_parts || true
+  if stage 'cluster with Paddock' hack/up.sh test; then
+    stage 'scenarios on the cluster' scenarios || hack/dump.sh test >&2 || true
+    stage 'uninstall' uninstall || hack/dump.sh test >&2 || true
+  else
+    skipped 'scenarios on the cluster' 'there is no cluster to run them on'
+    skipped 'uninstall' 'there is no cluster to run it on'
+  fi
+  stage 'take-down' take_down && taken_down=yes
+  counts
+}
+
+# An interrupted run leaves no cluster behind.
+taken_down=
+take_down() { hack/down.sh test-api && hack/down.sh test; }
+take_down_rest() { [[ -n $taken_down ]] || take_down >/dev/null 2>&1; }
+
+go_tests() { (cd tests/cluster/devcluster && go vet . && go test -count=1 -v .); }
+
+# Tests that need more than this repository: see real_parts, scenarios and uninstall. They are left out by name and not
+# with --exclude: cargo would choose other features for the dependencies, and build those once more afterwards.
+need_more=(apiserver opencode scenarios zz_uninstall)
+
+unit_tests() {
+  local targets
+  targets=$(cargo metadata --locked --no-deps --format-version 1 |
+    jq --raw-output '.packages[].targets[] | select(.kind == ["test"]) | .name
+      | select(IN($ARGS.positional[]) | not) | "--test=\(.)"' \
+      --args "${need_more[@]}") &&
+    mapfile -t targets < <(sort --unique <<<"$targets") &&
+    cargo test --locked --workspace --no-fail-fast --lib --bins "${targets[@]}" &&
+    cargo test --locked --workspace --no-fail-fast --doc
+}
+
+real_parts() {
+  local opencode kubeconfig
+  opencode=$(hack/opencode.sh) &&
+    make_devcluster &&
+    kubeconfig=$(devcluster up --name test-api --control-plane-only) &&
+    PADDOCK_TEST_OPENCODE=$opencode PADDOCK_TEST_KUBECONFIG=$kubeconfig \
+      cargo test --locked --workspace --no-fail-fast --test apiserver --test opencode
+}
+
+scenarios() {
+  # shellcheck source=/dev/null # written by up.sh
+  source "$(env_file test)"
+  # Most of them wait most of the time.
+  RUST_TEST_THREADS=4 cargo test --locked --workspace --no-fail-fast --test scenarios
+}
+
+# The last chapter: it takes Paddock off the cluster.
+uninstall() {
+  # shellcheck source=/dev/null # written by up.sh
+  source "$(env_file test)"
+  cargo test --locked --workspace --test zz_uninstall -- --ignored
+}
+
+main

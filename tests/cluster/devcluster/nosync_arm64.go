@@ -1,0 +1,4 @@
+package main
+
+// The syscall package's list is older than this call.
+const sysSyncfs = 267
