@@ -1,17 +1,18 @@
 #!/usr/bin/env bash
-# Brings Paddock up on the local cluster, starts a session with kubectl, sends it a message, and tells how to go on.
+# Brings Paddock up on the local cluster (dev, or the one named), starts a session with kubectl, sends it a message, and
+# tells how to go on.
 source "$(dirname "$0")/lib.sh"
 
-"$root/hack/up.sh" dev
+cluster=${1:-dev}
+"$root/hack/up.sh" "$cluster"
 # shellcheck source=/dev/null # written by up.sh
-source "$(env_file dev)"
+source "$(env_file "$cluster")"
 
 events=$(mktemp)
 watcher=
 at_exit stop_watch
 
 main() {
-  kubectl config set-context --current --namespace paddock >/dev/null
   kubectl delete session hello --ignore-not-found >/dev/null
   kubectl apply --filename "$root/examples/agent.yaml" >/dev/null
   say
@@ -71,7 +72,7 @@ message() {
   [[ -n ${MODEL_BASE_URL:-} ]] || text+=$'\n!run echo "Hello from $(hostname)" > hello.txt && cat hello.txt'
   url=$PADDOCK_URL/api/v1/managed_agents/sessions/hello/message
   say
-  say "\$ curl -d $(jq --null-input --arg text "$text" --compact-output '{$text}') \$PADDOCK_URL/api/v1/managed_agents/sessions/hello/message"
+  say "\$ curl ... -d '$(jq --null-input --arg text "$text" --compact-output '{$text}')' \$PADDOCK_URL/api/v1/managed_agents/sessions/hello/message"
   local started=${EPOCHREALTIME/./}
   answer=$(jq --null-input --arg text "$text" '{$text}' |
     curl --silent --show-error --fail-with-body --noproxy '*' --max-time 1800 \
@@ -79,7 +80,7 @@ message() {
       --header 'Content-Type: application/json' --data-binary @- "$url") ||
     die "the message failed: $answer; see: source .dev/env; kubectl -n paddock logs deployment/paddock-gateway"
   say "    the agent's reply, after $(((${EPOCHREALTIME/./} - started) / 1000)) ms:"
-  jq --raw-output '.parts[] | select(.type == "text") | .text' <<<"$answer" | sed 's/^/    | /' >&2
+  jq --raw-output '.parts[] | select(.type == "text") | .text | rtrimstr("\n")' <<<"$answer" | sed 's/^/    | /' >&2
   pod=$(kubectl get session hello --output 'jsonpath={.status.pod.name}')
   say
   say "\$ kubectl exec $pod -- cat hello.txt"
@@ -87,18 +88,21 @@ message() {
 }
 
 how_to_go_on() {
-  cat >&2 <<'EOF'
+  local env
+  env=$(env_file "$cluster")
+  cat >&2 <<EOF
 Go on with:
 
-  source .dev/env        # KUBECONFIG, PADDOCK_URL, PADDOCK_KEY
+  source ${env#"$root/"}        # KUBECONFIG, PADDOCK_URL, PADDOCK_KEY, and kubectl in PATH
   kubectl get sessions,sandboxes,sandboxwarmpools
-  curl -H "Authorization: Bearer $PADDOCK_KEY" -H 'Content-Type: application/json' \
-       -d '{"text": "What is in this folder?\n!run ls -l"}' $PADDOCK_URL/api/v1/managed_agents/sessions/hello/message
-  curl -X POST -H "Authorization: Bearer $PADDOCK_KEY" $PADDOCK_URL/api/v1/managed_agents/agents/coder/session
+  curl -H "Authorization: Bearer \$PADDOCK_KEY" -H 'Content-Type: application/json' \\
+       -d '{"text": "What is in this folder?\n!run ls -l"}' \$PADDOCK_URL/api/v1/managed_agents/sessions/hello/message
+  curl -X POST -H "Authorization: Bearer \$PADDOCK_KEY" \$PADDOCK_URL/api/v1/managed_agents/agents/coder/session
 
   make down              # removes all of it
+
+Total: $(took $((SECONDS - script_started)))
 EOF
-  say "Total: $(took $((SECONDS - script_started)))"
 }
 
 main

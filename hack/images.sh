@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Builds the programs and the images, and prints the images' OCI archives, one a line. An image of which nothing
-# changed is not built again.
+# Builds the images and prints their OCI archives, one a line. An image of which nothing changed is not built again.
+#
+#   images.sh [BINARIES]    the folder with the programs; they are built first when it is not given
 source "$(dirname "$0")/lib.sh"
 
 make_devcluster
-binaries=$("$root/hack/build.sh")
+binaries=${1:-$("$root/hack/build.sh")}
 devcluster image build --binaries "$binaries" controller gateway runner opencode litellm scripted-model

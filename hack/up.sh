@@ -26,11 +26,11 @@ tools() {
   devcluster build >/dev/null
 }
 
-programs() { "$root/hack/build.sh" >/dev/null; }
+programs() { binaries=$("$root/hack/build.sh"); }
 
 images() {
   local list
-  list=$("$root/hack/images.sh")
+  list=$("$root/hack/images.sh" "$binaries")
   mapfile -t archives <<<"$list"
 }
 
@@ -110,6 +110,7 @@ write_env() {
   local key url
   key=$(kubectl --namespace paddock get secret paddock-master-key --output go-template='{{.data.key | base64decode}}')
   url=http://$(kubectl --namespace paddock get service paddock-gateway --output 'jsonpath={.spec.clusterIP}')
+  kubectl config set-context --current --namespace paddock >/dev/null
   (umask 077 && cat >"$env_file") <<EOF
 export KUBECONFIG=$KUBECONFIG
 export PADDOCK_URL=$url

@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 
 use super::drain::Stage;
 use super::framing::Refusal;
-use super::io::{Activity, GuardedIo, IoLimits};
+use super::io::{Activity, Ending, GuardedIo, IoLimits};
 use crate::error::ApiError;
 use crate::gateway::Gateway;
 use crate::http::request_id::RequestId;
@@ -50,8 +50,12 @@ pub async fn serve(stream: TcpStream, gateway: Arc<Gateway>) {
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection ended early");
     }
-    let (refusal, stream) = connection.into_parts().io.into_inner().into_parts();
-    close(stream, refusal.map(|refusal| refusal_bytes(&gateway, refusal))).await;
+    let (ending, stream) = connection.into_parts().io.into_inner().into_parts();
+    match ending {
+        Ending::Clean => {}
+        Ending::MidBody => linger(stream, &[]).await,
+        Ending::Refused(refusal) => linger(stream, &refusal_bytes(&gateway, refusal)).await,
+    }
 }
 
 /// The answer to a head that hyper never saw the end of.
@@ -63,11 +67,10 @@ fn refusal_bytes(gateway: &Gateway, refusal: Refusal) -> Vec<u8> {
     error.to_bytes(&request_id)
 }
 
-async fn close(mut stream: TcpStream, last_words: Option<Vec<u8>>) {
+/// Writes `last_words`, and reads until the client has read them and closes.
+async fn linger(mut stream: TcpStream, last_words: &[u8]) {
     let goodbye = async {
-        if let Some(bytes) = last_words {
-            stream.write_all(&bytes).await?;
-        }
+        stream.write_all(last_words).await?;
         stream.shutdown().await?;
         let mut thrown_away = [0; 16 * 1024];
         while stream.read(&mut thrown_away).await? > 0 {}

@@ -65,6 +65,17 @@ impl Drop for ActivityGuard {
     }
 }
 
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Everything the client sent was read.
+    Clean,
+    /// The client may still be sending the body of a request that was answered.
+    MidBody,
+    /// The client has not been answered yet: its request's head is refused.
+    Refused(Refusal),
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Waiting {
     Head,
@@ -96,9 +107,14 @@ impl<S> GuardedIo<S> {
         }
     }
 
-    /// Why the connection must not go on, and the socket.
-    pub fn into_parts(self) -> (Option<Refusal>, S) {
-        (self.refusal, self.inner)
+    /// What is left to do on a connection that hyper is done with, and its socket.
+    pub fn into_parts(self) -> (Ending, S) {
+        let ending = match (self.refusal, self.framing.position()) {
+            (Some(refusal), _) => Ending::Refused(refusal),
+            (None, Position::Body) => Ending::MidBody,
+            (None, Position::Between | Position::Head) => Ending::Clean,
+        };
+        (ending, self.inner)
     }
 
     fn refuse(&mut self, refusal: Refusal) -> io::Error {

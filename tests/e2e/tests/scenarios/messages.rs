@@ -66,6 +66,10 @@ async fn the_agent_really_works_in_its_workspace() {
         let file = s.exec(&session, &["cat", "/workspace/by-tool.txt"]).await.succeeded();
         assert_eq!(file.trim(), word, "the file that the agent's write tool wrote");
 
+        let log = s.http.say(&id, "!run git -C /workspace log --format=%s && git status --short").await;
+        let reply = log.reply();
+        assert!(reply.contains("Empty workspace") && reply.contains("by-tool.txt"), "git works: {reply}");
+
         // What a person puts into the pod, the agent sees.
         let word = s.word("given");
         let put = format!("echo {word} > /workspace/given.txt");

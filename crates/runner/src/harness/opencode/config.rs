@@ -55,9 +55,12 @@ impl Files {
         let config = home.join(".config/opencode");
         fs::create_dir_all(config.join("node_modules"))?;
         let dependency = json!({"dependencies": {"@opencode-ai/plugin": "*"}});
-        write_new(&config.join("package.json"), &dependency)?;
+        write_new(&config.join("package.json"), &dependency.to_string())?;
         let lock = json!({"name": "opencode", "lockfileVersion": 3, "packages": {"": dependency}});
-        write_new(&config.join("package-lock.json"), &lock)
+        write_new(&config.join("package-lock.json"), &lock.to_string())?;
+        // A volume's root belongs to root, and git works in nobody else's folder unless it is told to.
+        let trust = format!("[safe]\n\tdirectory = \"{}\"\n", workspace.display());
+        write_new(&home.join(".gitconfig"), &trust)
     }
 
     /// Writes the environment of the agent's shells; the next shell sees it. The names are variable names.
@@ -73,11 +76,11 @@ impl Files {
 }
 
 /// A harness with a volume as its home may bring its own files.
-fn write_new(path: &Path, content: &Value) -> io::Result<()> {
+fn write_new(path: &Path, content: &str) -> io::Result<()> {
     if path.exists() {
         return Ok(());
     }
-    fs::write(path, content.to_string())
+    fs::write(path, content)
 }
 
 /// The shells inherit opencode's environment, so what is only for opencode is taken away first. That keeps
