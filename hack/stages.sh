@@ -13,8 +13,7 @@ stage() {
   shift
   log=$PADDOCK_CACHE/logs/stage-${name//[^A-Za-z0-9]/-}.log
   say "==> $name"
-  "$@" </dev/null > >(tee "$log" >&2) 2>&1 || code=$?
-  wait $! # the last line has to be in the file before it is read
+  "$@" </dev/null 2>&1 | tee "$log" >&2 || code=$?
   counts=$(awk -f "$root/hack/counts.awk" "$log")
   read -r ok bad <<<"$counts"
   if ((code != 0 && bad == 0)); then bad=1; fi

@@ -135,7 +135,8 @@ impl Scenario {
     /// Applies a manifest that must be accepted, and has its objects removed at the end.
     pub async fn apply(&self, manifest: &Value) {
         self.record_manifest(manifest);
-        self.kubectl.apply(manifest).await.succeeded();
+        let own = manifest["metadata"]["namespace"].as_str().unwrap_or(self.kubectl.namespace());
+        self.kubectl.in_namespace(own).apply(manifest).await.succeeded();
     }
 
     /// Has the objects of a manifest removed at the end.
