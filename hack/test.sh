@@ -1,29 +1,34 @@
 #!/usr/bin/env bash
-# Every test there is: units, the cluster tool, the chart, and the scenarios on a real cluster of their own (named test),
-# which does not disturb one that runs for development.
+# Every test there is: units, the cluster tool, the chart, and the scenarios on real clusters of their own (named test and
+# test-api, or as TEST_CLUSTER says). A cluster that this script did not boot is never used, changed or removed.
 source "$(dirname "$0")/lib.sh"
 source "$(dirname "$0")/stages.sh"
 cd "$root"
 
-# One run at a time, because the cluster's name is taken. The lock is not handed on to what runs in it.
+# One run of a name at a time. The lock is not handed on to what runs in it.
 if [[ -z ${PADDOCK_TEST_LOCKED:-} ]]; then
   code=0
-  PADDOCK_TEST_LOCKED=yes flock --nonblock --close --conflict-exit-code 75 "$PADDOCK_CACHE/test.lock" "$0" || code=$?
-  ((code != 75)) || die "another make test runs with $PADDOCK_CACHE; wait for it, or set PADDOCK_CACHE to another folder"
+  PADDOCK_TEST_LOCKED=yes flock --nonblock --close --conflict-exit-code 75 "$PADDOCK_CACHE/test-${TEST_CLUSTER:-test}.lock" "$0" || code=$?
+  ((code != 75)) || die "another make test runs with $PADDOCK_CACHE; wait for it, or give this one another name: TEST_CLUSTER=other make test"
   exit "$code"
 fi
 
+cluster=${TEST_CLUSTER:-test}
+# Says that the clusters of these names are ours. Only a run that holds the lock writes or believes it.
+mark=$PADDOCK_CACHE/test-run-$cluster
+
 main() {
   stage 'setup' hack/setup.sh || counts
+  stage 'names of the clusters are free' claim_names || counts
+  at_exit take_down_rest
   stage 'cargo test' unit_tests || true
   stage 'go test (cluster tool)' go_tests || true
   stage 'chart' hack/chart-test.sh || true
 
-  at_exit take_down_rest
   stage 'with a real API server, and opencode' real_parts || true
-  if stage 'cluster with Paddock' hack/up.sh test; then
-    stage 'scenarios on the cluster' scenarios || hack/dump.sh test >&2 || true
-    stage 'uninstall' uninstall || hack/dump.sh test >&2 || true
+  if stage 'cluster with Paddock' hack/up.sh "$cluster"; then
+    stage 'scenarios on the cluster' scenarios || hack/dump.sh "$cluster" >&2 || true
+    stage 'uninstall' uninstall || hack/dump.sh "$cluster" >&2 || true
   else
     skipped 'scenarios on the cluster' 'there is no cluster to run them on'
     skipped 'uninstall' 'there is no cluster to run it on'
@@ -32,10 +37,26 @@ main() {
   counts
 }
 
+# What a run of ours left behind when it was killed is removed; what somebody else runs stops us.
+claim_names() {
+  local name
+  make_devcluster || return 1
+  for name in "$cluster" "$cluster-api"; do
+    [[ -d $PADDOCK_CACHE/clusters/$name ]] || continue
+    if [[ ! -e $mark ]]; then
+      say "cluster $name exists and was not booted by make test. Somebody may be using it: TEST_CLUSTER=another-name make test"
+      say "leaves it alone; hack/down.sh $name removes it, if it is yours."
+      return 1
+    fi
+    hack/down.sh "$name" || return 1
+  done
+  echo "$root, process $$" >"$mark"
+}
+
 # An interrupted run leaves no cluster behind.
 taken_down=
-take_down() { hack/down.sh test-api && hack/down.sh test; }
-take_down_rest() { [[ -n $taken_down ]] || take_down >/dev/null 2>&1; }
+take_down() { hack/down.sh "$cluster-api" && hack/down.sh "$cluster" && rm -f "$mark"; }
+take_down_rest() { [[ -e $mark && -z $taken_down ]] && take_down >/dev/null 2>&1; return 0; }
 
 go_tests() { (cd tests/cluster/devcluster && go vet . && go test -count=1 -v .); }
 
@@ -58,14 +79,14 @@ real_parts() {
   local opencode kubeconfig
   opencode=$(hack/opencode.sh) &&
     make_devcluster &&
-    kubeconfig=$(devcluster up --name test-api --control-plane-only) &&
+    kubeconfig=$(devcluster up --name "$cluster-api" --control-plane-only) &&
     PADDOCK_TEST_OPENCODE=$opencode PADDOCK_TEST_KUBECONFIG=$kubeconfig \
       cargo test --locked --workspace --no-fail-fast --test apiserver --test opencode
 }
 
 scenarios() {
   # shellcheck source=/dev/null # written by up.sh
-  source "$(env_file test)"
+  source "$(env_file "$cluster")"
   # Most of them wait most of the time.
   RUST_TEST_THREADS=4 cargo test --locked --workspace --no-fail-fast --test scenarios
 }
@@ -73,7 +94,7 @@ scenarios() {
 # The last chapter: it takes Paddock off the cluster.
 uninstall() {
   # shellcheck source=/dev/null # written by up.sh
-  source "$(env_file test)"
+  source "$(env_file "$cluster")"
   cargo test --locked --workspace --test zz_uninstall -- --ignored
 }
 

@@ -64,6 +64,14 @@ impl MetricConstructor<Histogram> for Latency {
     }
 }
 
+/// The word for how a session started.
+pub(crate) fn path(path: StartupPath) -> &'static str {
+    match path {
+        StartupPath::Warm => "warm",
+        StartupPath::Cold => "cold",
+    }
+}
+
 /// All metrics of the controller.
 #[derive(Debug)]
 pub(crate) struct Metrics {
@@ -141,10 +149,7 @@ impl Metrics {
         let reason = status.reason.map_or("Pending", reason_text);
         match (status.phase, &status.startup) {
             (Phase::Ready, Some(startup)) => {
-                let path = match startup.path {
-                    StartupPath::Warm => "warm",
-                    StartupPath::Cold => "cold",
-                };
+                let path = path(startup.path);
                 let millis = u32::try_from(startup.activated_ms).unwrap_or(u32::MAX);
                 self.startup_seconds.get_or_create(&PathLabels { path }).observe(f64::from(millis) / 1000.0);
             }

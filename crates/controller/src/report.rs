@@ -5,10 +5,10 @@ use paddock_api::session::{Phase, Reason};
 use paddock_core::op::{ActivationFailure, Op, Outcome, WriteFailure};
 use paddock_kubeio::events::{Kind, Recorder};
 
-use crate::metrics::Metrics;
+use crate::metrics::{self, Metrics};
 
 /// Reports on an operation that has come back.
-pub(crate) fn outcome(op: &Op, outcome: &Outcome, metrics: &Metrics, events: &Recorder) {
+pub(crate) fn outcome(op: &Op, outcome: &Outcome, counts: &Metrics, events: &Recorder) {
     match (op, outcome) {
         (Op::PatchSessionStatus(patch), Outcome::Written { .. }) => {
             let Some(status) = &patch.after.status else { return };
@@ -28,12 +28,14 @@ pub(crate) fn outcome(op: &Op, outcome: &Outcome, metrics: &Metrics, events: &Re
                 message = status.message,
                 "session"
             );
-            metrics.session_phase(status);
+            counts.session_phase(status);
             let kind = if matches!(status.phase, Phase::Failed) { Kind::Warning } else { Kind::Normal };
             let message = match &status.startup {
                 Some(startup) if status.phase == Phase::Ready => format!(
-                    "serving from a {:?} sandbox: claimed after {} ms, activated after {} ms",
-                    startup.path, startup.claimed_ms, startup.activated_ms
+                    "serves from a {} sandbox: claimed after {} ms, activated after {} ms",
+                    metrics::path(startup.path),
+                    startup.claimed_ms,
+                    startup.activated_ms
                 ),
                 _ => status.message.clone(),
             };

@@ -28,6 +28,8 @@ pub struct Memory {
     pub next_ordinal: Option<u64>,
     /// Broken members replaced in a row without any becoming ready.
     pub replaced: u32,
+    /// The last decision left the status for the next one.
+    pub status_put_off: bool,
     /// No broken member is replaced before.
     pub replace_after: Option<Timestamp>,
 }
@@ -73,7 +75,13 @@ pub fn decide(ctx: Context<'_>, pool: &SandboxWarmPool, memory: &mut Memory) -> 
     } else {
         ops.extend(excess(ctx, &members, desired, ""));
     }
-    ops.extend(status(pool, members.len(), ready));
+    if ops.is_empty() || memory.status_put_off {
+        memory.status_put_off = false;
+        ops.extend(status(pool, members.len(), ready));
+    } else {
+        // The count is about to change again; but where nothing succeeds it must not stay wrong for ever.
+        memory.status_put_off = true;
+    }
     Decision { ops, reserve: None, wake }
 }
 

@@ -108,7 +108,7 @@ fn status(
         service_fqdn: None,
     };
     set_condition(&mut status.conditions, ready(ctx, sandbox, pod, named, memory), generation, ctx.now);
-    if sandbox.status.as_ref() == Some(&status) {
+    if sandbox.status.as_ref() == Some(&status) || only_starting(ctx, sandbox, pod, &before, &status) {
         return None;
     }
     let mut after = sandbox.clone();
@@ -119,6 +119,21 @@ fn status(
         patch,
         after: Box::new(after),
     }))
+}
+
+/// A pod that starts as it should is no news: node and address are written together with Ready. Of a pool's
+/// member not even the start itself is, because nobody waits for it in particular.
+fn only_starting(
+    ctx: Context<'_>,
+    sandbox: &Sandbox,
+    pod: Option<&Pod>,
+    before: &SandboxStatus,
+    status: &SandboxStatus,
+) -> bool {
+    let starting =
+        pod.is_some_and(|pod| matches!(health::of(pod, ctx.now), Health::Starting(Reason::PodStarting, _)));
+    let in_pool = label(&sandbox.metadata, labels::WARM_POOL_SANDBOX).is_some();
+    starting && (status.conditions == before.conditions || (in_pool && before.conditions.is_empty()))
 }
 
 fn selector(sandbox: &Sandbox) -> String {

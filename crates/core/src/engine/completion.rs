@@ -18,6 +18,9 @@ impl Engine {
         match outcome {
             Outcome::Written { uid, resource_version } => {
                 self.backoff.remove(work);
+                if let (Work::Session(key), Op::PatchSandbox(_)) = (work, &command.op) {
+                    self.sessions.entry(key.clone()).or_default().claimed_at.get_or_insert(now);
+                }
                 self.written(&command.op, &uid, &resource_version, now);
             }
             Outcome::Deleted => {
