@@ -14,49 +14,73 @@ if [[ -z ${PADDOCK_TEST_LOCKED:-} ]]; then
 fi
 
 cluster=${TEST_CLUSTER:-test}
-# Says that the clusters of these names are ours. Only a run that holds the lock writes or believes it.
-mark=$PADDOCK_CACHE/test-run-$cluster
+clusters=("$cluster-api" "$cluster")
 
 main() {
   stage 'setup' hack/setup.sh || counts
-  stage 'names of the clusters are free' claim_names || counts
-  at_exit take_down_rest
+  stage 'names of the clusters' names_are_free || counts
+  at_exit take_down_quietly
   stage 'cargo test' unit_tests || true
   stage 'go test (cluster tool)' go_tests || true
   stage 'chart' hack/chart-test.sh || true
 
-  stage 'with a real API server, and opencode' real_parts || true
-  if stage 'cluster with Paddock' hack/up.sh "$cluster"; then
-    stage 'scenarios on the cluster' scenarios || hack/dump.sh "$cluster" >&2 || true
-    stage 'uninstall' uninstall || hack/dump.sh "$cluster" >&2 || true
+  if stage 'clusters' boot; then
+    stage 'with a real API server, and opencode' real_parts || true
+    if stage 'Paddock on the cluster' hack/up.sh "$cluster"; then
+      stage 'scenarios on the cluster' scenarios || hack/dump.sh "$cluster" >&2 || true
+      stage 'uninstall' uninstall || hack/dump.sh "$cluster" >&2 || true
+    else
+      skipped 'scenarios on the cluster' 'Paddock is not installed'
+      skipped 'uninstall' 'Paddock is not installed'
+    fi
   else
-    skipped 'scenarios on the cluster' 'there is no cluster to run them on'
-    skipped 'uninstall' 'there is no cluster to run it on'
+    skipped 'all tests that need a cluster' 'there is none'
   fi
-  stage 'take-down' take_down && taken_down=yes
+  stage 'take-down' take_down || true
   counts
 }
 
-# What a run of ours left behind when it was killed is removed; what somebody else runs stops us.
-claim_names() {
+folder_of() { printf '%s/clusters/%s' "$PADDOCK_CACHE" "$1"; }
+
+# Lies in the folder of a cluster that this script booted, and goes away with it. Nothing without it is ours to remove.
+mark=booted-by-make-test
+
+# What a killed run of ours left is removed; what anybody else booted stops us.
+names_are_free() {
   local name
-  make_devcluster || return 1
-  for name in "$cluster" "$cluster-api"; do
-    [[ -d $PADDOCK_CACHE/clusters/$name ]] || continue
-    if [[ ! -e $mark ]]; then
-      say "cluster $name exists and was not booted by make test. Somebody may be using it: TEST_CLUSTER=another-name make test"
-      say "leaves it alone; hack/down.sh $name removes it, if it is yours."
+  for name in "${clusters[@]}"; do
+    if [[ -e $(folder_of "$name")/$mark ]]; then
+      hack/down.sh "$name" || return 1
+    elif [[ -e $(folder_of "$name") ]]; then
+      say "A cluster named $name exists that make test did not boot; somebody may be using it. Leave it alone with"
+      say "TEST_CLUSTER=other make test, or remove it with hack/down.sh $name if it is yours."
       return 1
     fi
-    hack/down.sh "$name" || return 1
   done
-  echo "$root, process $$" >"$mark"
+}
+
+# Checked again, because minutes have passed.
+boot() {
+  local name kind code=0
+  make_devcluster && names_are_free || return 1
+  for name in "${clusters[@]}"; do
+    if [[ $name == *-api ]]; then kind=--control-plane-only; else kind=--nodes=1; fi
+    devcluster up --name "$name" "$kind" >/dev/null || code=1
+    # Also when it did not come up: what there is of it is ours.
+    if [[ -d $(folder_of "$name") ]]; then echo "$root" >"$(folder_of "$name")/$mark"; fi
+    ((code == 0)) || return 1
+  done
+}
+
+take_down() {
+  local name
+  for name in "${clusters[@]}"; do
+    if [[ -e $(folder_of "$name")/$mark ]]; then hack/down.sh "$name" || return 1; fi
+  done
 }
 
 # An interrupted run leaves no cluster behind.
-taken_down=
-take_down() { hack/down.sh "$cluster-api" && hack/down.sh "$cluster" && rm -f "$mark"; }
-take_down_rest() { [[ -e $mark && -z $taken_down ]] && take_down >/dev/null 2>&1; return 0; }
+take_down_quietly() { take_down >/dev/null 2>&1 || true; }
 
 go_tests() { (cd tests/cluster/devcluster && go vet . && go test -count=1 -v .); }
 
@@ -78,8 +102,7 @@ unit_tests() {
 real_parts() {
   local opencode kubeconfig
   opencode=$(hack/opencode.sh) &&
-    make_devcluster &&
-    kubeconfig=$(devcluster up --name "$cluster-api" --control-plane-only) &&
+    kubeconfig=$(kubeconfig_of "$cluster-api") &&
     PADDOCK_TEST_OPENCODE=$opencode PADDOCK_TEST_KUBECONFIG=$kubeconfig \
       cargo test --locked --workspace --no-fail-fast --test apiserver --test opencode
 }
