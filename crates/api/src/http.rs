@@ -225,9 +225,7 @@ pub enum ApiPhase {
 impl ApiPhase {
     fn of(status: ApiStatus, step: Option<Step>) -> Option<Self> {
         match (status, step) {
-            (ApiStatus::Creating, None | Some(Step::ResolvingAgent | Step::Claiming)) => {
-                Some(Self::CreatingSandbox)
-            }
+            (ApiStatus::Creating, None) => Some(Self::CreatingSandbox),
             (ApiStatus::Creating, Some(Step::StartingPod)) => Some(Self::PodPending),
             (ApiStatus::Creating, Some(Step::Activating)) => Some(Self::WaitingHarness),
             (ApiStatus::Ready, _) => Some(Self::Ready),

@@ -124,10 +124,6 @@ impl Phase {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Step {
-    /// The agent is looked up.
-    ResolvingAgent,
-    /// A warm sandbox is being adopted.
-    Claiming,
     /// A cold sandbox's pod is starting.
     StartingPod,
     /// The pod's runner is given the session.

@@ -79,14 +79,15 @@ fn read_answer(
         let answer: ActivateResponse = serde_json::from_slice(body)
             .map_err(|error| unavailable(activation, &format!("an answer that is no activation: {error}")))?;
         if answer.session_uid != activation.request.session.uid {
-            return Err(ActivationFailure::BoundToOther);
+            return Err(ActivationFailure::Spoilt("the pod serves another session".to_owned()));
         }
         return Ok(answer);
     }
     let error = serde_json::from_slice::<ErrorBody>(body).ok();
     let words = error.as_ref().map_or_else(|| format!("HTTP {status}"), |e| e.error.clone());
     match error.map(|e| e.code) {
-        Some(ErrorCode::BoundToOther) => Err(ActivationFailure::BoundToOther),
+        // A pod that was made with another key will never accept this one.
+        Some(ErrorCode::BoundToOther | ErrorCode::Unauthorized) => Err(ActivationFailure::Spoilt(words)),
         Some(ErrorCode::BadRequest | ErrorCode::TooLarge) => Err(ActivationFailure::Rejected(words)),
         _ => Err(unavailable(activation, &words)),
     }

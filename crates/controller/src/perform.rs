@@ -2,10 +2,11 @@
 
 use k8s_openapi::api::core::v1::Pod;
 use paddock_api::{Agent, Sandbox, SandboxWarmPool, Session, labels};
-use paddock_core::op::{Op, Outcome, Patch, Refresh, Refreshed, Target, WriteFailure};
+use paddock_core::op::{Named, Op, Outcome, Patch, Refresh, Refreshed, Target, WriteFailure};
 use paddock_kubeio::slim::SlimPod;
 use paddock_kubeio::write::{self, Precondition, WriteError, Written};
 use paddock_runnerapi::SigningKey;
+use serde::de::DeserializeOwned;
 
 use crate::activate;
 use crate::manifest::PodManifest;
@@ -93,29 +94,29 @@ impl Performer {
     }
 
     async fn refresh(&self, refresh: &Refresh) -> Result<Refreshed, WriteError> {
-        let client = &self.client;
         Ok(match refresh {
-            Refresh::Session(key) => {
-                Refreshed::Session(write::get(client, &key.namespace, &key.name).await?.map(Box::new))
-            }
-            Refresh::Sandbox(key) => {
-                Refreshed::Sandbox(write::get(client, &key.namespace, &key.name).await?.map(Box::new))
-            }
-            Refresh::Pool(key) => {
-                Refreshed::Pool(write::get(client, &key.namespace, &key.name).await?.map(Box::new))
-            }
-            Refresh::Agent(key) => {
-                Refreshed::Agent(write::get(client, &key.namespace, &key.name).await?.map(Box::new))
-            }
-            Refresh::Pod(key) => {
-                let pod: Option<SlimPod> = write::get(client, &key.namespace, &key.name).await?;
-                Refreshed::Pod(pod.map(pods::to_core).map(Box::new))
+            Refresh::Session(named) => Refreshed::Session(self.read(named).await?),
+            Refresh::Sandbox(named) => Refreshed::Sandbox(self.read(named).await?),
+            Refresh::Pool(named) => Refreshed::Pool(self.read(named).await?),
+            Refresh::Agent(named) => Refreshed::Agent(self.read(named).await?),
+            Refresh::Template(named) => Refreshed::Template(self.read(named).await?),
+            Refresh::Pod(named) => {
+                let pod: Option<Box<SlimPod>> = self.read(named).await?;
+                Refreshed::Pod(pod.map(|pod| Box::new(pods::to_core(*pod))))
             }
             Refresh::Claims { namespace, session_uid } => {
                 let selector = format!("{}={session_uid}", labels::SESSION_UID);
-                Refreshed::Claims(write::list(client, namespace, &selector).await?)
+                Refreshed::Claims(write::list(&self.client, namespace, &selector).await?)
             }
         })
+    }
+
+    async fn read<K>(&self, named: &Named) -> Result<Option<Box<K>>, WriteError>
+    where
+        K: kube::Resource<DynamicType = ()> + DeserializeOwned,
+    {
+        let found = write::get(&self.client, &named.key.namespace, &named.key.name).await?;
+        Ok(found.map(Box::new))
     }
 }
 

@@ -28,6 +28,7 @@ pub(crate) fn to_core(pod: SlimPod) -> Pod {
         labels: meta.labels.unwrap_or_default(),
         owner_uid,
         created: meta.creation_timestamp.map(|t| t.0),
+        started: status.start_time,
         deleting,
         node: pod.spec.node_name,
         ip: status.pod_ip.filter(|ip| !ip.is_empty()),

@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use paddock_api::session::{Phase, Reason};
+use paddock_core::Key;
 use paddock_core::op::{ActivationFailure, Op, Outcome, WriteFailure};
 use paddock_kubeio::events::{Kind, Recorder};
 
@@ -25,7 +26,7 @@ pub(crate) fn outcome(op: &Op, outcome: &Outcome, counts: &Metrics, events: &Rec
                 phase = ?status.phase,
                 reason,
                 sandbox = status.sandbox.as_ref().map(|s| s.name.as_str()),
-                message = status.message,
+                detail = status.message,
                 "session"
             );
             counts.session_phase(status);
@@ -63,34 +64,40 @@ pub(crate) fn outcome(op: &Op, outcome: &Outcome, counts: &Metrics, events: &Rec
         (_, Outcome::NotActivated(failure)) => {
             let Op::Activate(activation) = op else { return };
             let session = &activation.request.session;
+            let (ActivationFailure::Spoilt(why)
+            | ActivationFailure::Unavailable(why)
+            | ActivationFailure::Rejected(why)) = failure;
+            tracing::warn!(session = session.name, pod = activation.pod_uid, why, "activation failed");
+        }
+        (_, Outcome::Failed(failure)) => {
+            let object = about(op);
             match failure {
-                ActivationFailure::BoundToOther => {
-                    tracing::warn!(
-                        session = session.name,
-                        pod = activation.pod_uid,
-                        "pod serves another session"
-                    );
+                // What we knew was stale; the engine looks again. Nothing to worry about.
+                WriteFailure::NotFound | WriteFailure::AlreadyExists | WriteFailure::Conflict => {
+                    tracing::debug!(op = name(op), object, ?failure, "write met a newer object");
                 }
-                ActivationFailure::Unavailable(why) | ActivationFailure::Rejected(why) => {
-                    tracing::warn!(
-                        session = session.name,
-                        pod = activation.pod_uid,
-                        why,
-                        "activation failed"
-                    );
+                WriteFailure::Rejected { .. } | WriteFailure::Throttled(_) | WriteFailure::Unavailable(_) => {
+                    tracing::warn!(op = name(op), object, ?failure, "write failed");
                 }
             }
         }
-        (_, Outcome::Failed(failure)) => match failure {
-            // What we knew was stale; the engine looks again. Nothing to worry about.
-            WriteFailure::NotFound | WriteFailure::AlreadyExists | WriteFailure::Conflict => {
-                tracing::debug!(op = name(op), ?failure, "write met a newer object");
-            }
-            WriteFailure::Rejected { .. } | WriteFailure::Throttled(_) | WriteFailure::Unavailable(_) => {
-                tracing::warn!(op = name(op), ?failure, "write failed; it is tried again");
-            }
-        },
         _ => {}
+    }
+}
+
+/// The object an operation is about, for logs.
+fn about(op: &Op) -> String {
+    match op {
+        Op::CreateSandbox(sandbox) => Key::of(&sandbox.metadata).to_string(),
+        Op::CreatePod(pod) => pod.after.key().to_string(),
+        Op::PatchSandbox(patch) | Op::PatchSandboxStatus(patch) => patch.target.key.to_string(),
+        Op::PatchPod(patch) => patch.target.key.to_string(),
+        Op::PatchSessionStatus(patch) => patch.target.key.to_string(),
+        Op::PatchPoolStatus(patch) => patch.target.key.to_string(),
+        Op::PatchAgentStatus(patch) => patch.target.key.to_string(),
+        Op::DeleteSandbox(target) | Op::DeletePod(target) => target.key.to_string(),
+        Op::Activate(activation) => activation.endpoint.clone(),
+        Op::Refresh(refresh) => format!("{refresh:?}"),
     }
 }
 
@@ -125,7 +132,7 @@ pub(crate) fn result(outcome: &Outcome) -> &'static str {
             WriteFailure::Unavailable(_) => "unavailable",
         },
         Outcome::NotActivated(failure) => match failure {
-            ActivationFailure::BoundToOther => "bound_to_other",
+            ActivationFailure::Spoilt(_) => "spoilt",
             ActivationFailure::Unavailable(_) => "unavailable",
             ActivationFailure::Rejected(_) => "rejected",
         },

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use paddock_core::build::RunnerSettings;
-use paddock_core::op::Outcome;
+use paddock_core::op::{Outcome, WriteFailure};
 use paddock_core::{Command, Engine};
 use paddock_kubeio::client::{self, ClientOptions};
 use paddock_kubeio::events::Recorder;
@@ -27,8 +27,10 @@ use crate::perform::Performer;
 use crate::report;
 use crate::watches::{self, Apply, Watched};
 
-/// How long a stopping controller waits for operations in flight.
-const STOP_GRACE: Duration = Duration::from_secs(3);
+/// How long a stopping controller waits for operations in flight. The next leader waits as long.
+const STOP_GRACE: Duration = Duration::from_millis(500);
+/// How long it waits for the lease to be given back.
+const RELEASE_GRACE: Duration = Duration::from_secs(2);
 /// How often gauges are brought up to date.
 const GAUGE_PERIOD: Duration = Duration::from_secs(2);
 /// How many messages are taken in before decisions are made: a burst is decided on as a whole.
@@ -118,8 +120,9 @@ pub(crate) async fn run(cli: Cli) -> Result<(), RunError> {
         leader,
     };
     let ended = tokio::select! {
-        () = driver.drive(stop.clone()) => None,
+        biased;
         ended = tasks.join_next() => ended,
+        () = driver.drive(stop.clone()) => None,
     };
     match ended {
         None => {
@@ -132,7 +135,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), RunError> {
                     }
                 }
             };
-            if cli.leader_elect && tokio::time::timeout(STOP_GRACE, released).await.is_err() {
+            if cli.leader_elect && tokio::time::timeout(RELEASE_GRACE, released).await.is_err() {
                 tracing::warn!("the lease could not be released in time");
             }
             tracing::info!("stopped");
@@ -253,7 +256,14 @@ impl Driver {
         let (performer, sender) = (self.performer.clone(), self.sender.clone());
         tokio::spawn(async move {
             let began = Instant::now();
-            let outcome = performer.perform(&command.op).await;
+            let op = command.op.clone();
+            // A task of its own: even one that crashes must come back, or its object would never be decided on
+            // again.
+            let performed = tokio::spawn(async move { performer.perform(&op).await }).await;
+            let outcome = performed.unwrap_or_else(|error| {
+                tracing::error!(%error, op = report::name(&command.op), "an operation crashed; please report this");
+                Outcome::Failed(WriteFailure::Unavailable("the operation crashed".to_owned()))
+            });
             // Nobody listens any more only when the process ends.
             let _ = sender.send(Message::Done(Box::new(command), outcome, began.elapsed()));
         });
@@ -264,12 +274,7 @@ impl Driver {
         let deadline = tokio::time::Instant::now() + STOP_GRACE;
         while self.engine.in_flight() > 0 {
             match tokio::time::timeout_at(deadline, self.receiver.recv()).await {
-                Ok(Some(Message::Done(command, outcome, took))) => {
-                    // Follow-up reads only serve the next decision, and there is none.
-                    let _ = self.engine.complete(*command, outcome, Timestamp::now());
-                    tracing::debug!(?took, "operation finished while stopping");
-                }
-                Ok(Some(Message::Seen(_))) => {}
+                Ok(Some(message)) => self.take_in(message),
                 Ok(None) => break,
                 Err(_) => {
                     tracing::warn!(left = self.engine.in_flight(), "stopping with operations in flight");

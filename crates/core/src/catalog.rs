@@ -6,6 +6,7 @@ use paddock_api::session::{FrozenAgent, Reason};
 use paddock_api::{SandboxTemplate, SandboxWarmPool, Session};
 
 use crate::ids::{Key, annotation, uid};
+use crate::op::{Named, Refresh};
 use crate::store::Store;
 
 /// An agent as a session sees it.
@@ -33,6 +34,8 @@ pub struct Missing {
     pub reason: Reason,
     /// What to do.
     pub message: String,
+    /// The read that tells whether it is really missing, where one object by name is.
+    pub ask: Option<Refresh>,
 }
 
 /// The agent of `session`.
@@ -44,7 +47,9 @@ pub fn agent(store: &Store, session: &Session) -> Result<ResolvedAgent, Missing>
         (Some(inline), _) => (inline.clone(), FrozenAgent::default()),
         (None, Some(reference)) => {
             let namespace = session.metadata.namespace.clone().unwrap_or_default();
-            let agent = store.agents.get(&Key::new(namespace.clone(), &reference.name)).ok_or_else(|| Missing {
+            let key = Key::new(namespace.clone(), &reference.name);
+            let agent = store.agents.get(&key).ok_or_else(|| Missing {
+                ask: Some(Refresh::Agent(Named { key: key.clone(), uid: None })),
                 reason: Reason::AgentNotFound,
                 message: format!(
                     "agent {:?} does not exist in namespace {namespace}; create it, or name another in agentRef",
@@ -61,6 +66,7 @@ pub fn agent(store: &Store, session: &Session) -> Result<ResolvedAgent, Missing>
         }
         (None, None) => {
             return Err(Missing {
+                ask: None,
                 reason: Reason::AgentNotFound,
                 message: "the session names no agent; set agentRef or agent".into(),
             });
@@ -81,6 +87,7 @@ pub fn source<'a>(store: &'a Store, namespace: &str, agent: &AgentSpec) -> Resul
         Some(reference) => {
             let key = Key::new(namespace, &reference.name);
             Some(store.pools.get(&key).ok_or_else(|| Missing {
+                ask: Some(Refresh::Pool(Named { key: key.clone(), uid: None })),
                 reason: Reason::PoolNotFound,
                 message: format!(
                     "pool {:?} does not exist in namespace {namespace}; create that SandboxWarmPool, or name another in poolRef",
@@ -93,7 +100,9 @@ pub fn source<'a>(store: &'a Store, namespace: &str, agent: &AgentSpec) -> Resul
     let template = match pool {
         Some(pool) => {
             let name = &pool.spec.sandbox_template_ref.name;
-            let template = store.templates.get(&Key::new(namespace, name)).ok_or_else(|| Missing {
+            let key = Key::new(namespace, name);
+            let template = store.templates.get(&key).ok_or_else(|| Missing {
+                ask: Some(Refresh::Template(Named { key: key.clone(), uid: None })),
                 reason: Reason::TemplateNotFound,
                 message: format!(
                     "pool {:?} names the SandboxTemplate {name:?}, which does not exist in namespace {namespace}",
@@ -103,6 +112,7 @@ pub fn source<'a>(store: &'a Store, namespace: &str, agent: &AgentSpec) -> Resul
             let declared = annotation(&template.metadata, labels::HARNESS);
             if declared != Some(agent.harness.as_str()) {
                 return Err(Missing {
+                    ask: None,
                     reason: Reason::TemplateNotFound,
                     message: format!(
                         "SandboxTemplate {name:?} declares harness {:?}, but the agent wants {:?}; name another pool in poolRef",
@@ -114,6 +124,7 @@ pub fn source<'a>(store: &'a Store, namespace: &str, agent: &AgentSpec) -> Resul
             template
         }
         None => harness_template(store, namespace, &agent.harness).ok_or_else(|| Missing {
+            ask: None,
             reason: Reason::TemplateNotFound,
             message: format!(
                 "no SandboxTemplate in namespace {namespace} declares harness {:?} (annotation {}); install a pool for it there",

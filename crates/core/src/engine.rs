@@ -220,8 +220,11 @@ impl Engine {
             Work::Session(key) => match self.store.sessions.get(key) {
                 Some(session) => session::decide(ctx, session, self.sessions.entry(key.clone()).or_default()),
                 None => {
-                    self.sessions.remove(key);
-                    Decision::default()
+                    let left = self.sessions.get(key).and_then(|memory| session::spoilt(ctx, memory));
+                    if left.is_none() {
+                        self.sessions.remove(key);
+                    }
+                    Decision { ops: left.into_iter().collect(), ..Decision::default() }
                 }
             },
             Work::Sandbox(key) => match self.store.sandboxes.get(key) {

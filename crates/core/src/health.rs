@@ -65,8 +65,12 @@ fn container_trouble(pod: &Pod, container: &ContainerState, now: Timestamp) -> O
             let message = format!(
                 "the image of container {name} cannot be pulled: {detail}; check the image name and pull secret in the SandboxTemplate"
             );
-            let until = pod.created.unwrap_or(now) + IMAGE_PULL_GRACE;
-            Some(if now >= until {
+            let until = pod.started.or(pod.created).unwrap_or(now) + IMAGE_PULL_GRACE;
+            let ran_before = container.restarts > 0 || container.last_exit.is_some();
+            Some(if ran_before {
+                // It was there once; this is the registry's trouble.
+                Health::Starting(Reason::ImagePullFailed, message)
+            } else if now >= until {
                 Health::Hopeless(Reason::ImagePullFailed, message)
             } else {
                 Health::Doubtful(Reason::ImagePullFailed, message, until)

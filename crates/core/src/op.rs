@@ -1,7 +1,7 @@
 //! What the engine wants done, and what can come of it.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use paddock_api::{Agent, Sandbox, SandboxWarmPool, Session};
+use paddock_api::{Agent, Sandbox, SandboxTemplate, SandboxWarmPool, Session};
 use paddock_runnerapi::{ActivateRequest, ActivateResponse};
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -100,15 +100,17 @@ pub enum Op {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refresh {
     /// Of one Session.
-    Session(Key),
+    Session(Named),
     /// Of one Sandbox.
-    Sandbox(Key),
+    Sandbox(Named),
     /// Of one Pod.
-    Pod(Key),
+    Pod(Named),
     /// Of one pool.
-    Pool(Key),
+    Pool(Named),
     /// Of one Agent.
-    Agent(Key),
+    Agent(Named),
+    /// Of one SandboxTemplate.
+    Template(Named),
     /// Of all Sandboxes assigned to a session.
     Claims {
         /// Namespace of the session.
@@ -116,6 +118,16 @@ pub enum Refresh {
         /// UID of the session.
         session_uid: String,
     },
+}
+
+/// An object to read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// Namespace and name.
+    pub key: Key,
+    /// UID of the object that was expected there. If there is none, it is this one that is gone; by the time
+    /// the answer arrives another one may have taken the name.
+    pub uid: Option<String>,
 }
 
 /// What a [`Refresh`] found.
@@ -131,6 +143,8 @@ pub enum Refreshed {
     Pool(Option<Box<SandboxWarmPool>>),
     /// The Agent, if it exists.
     Agent(Option<Box<Agent>>),
+    /// The SandboxTemplate, if it exists.
+    Template(Option<Box<SandboxTemplate>>),
     /// The Sandboxes that carry the session's label.
     Claims(Vec<Sandbox>),
 }
@@ -182,8 +196,8 @@ pub enum WriteFailure {
 /// Why an activation failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ActivationFailure {
-    /// The pod serves another session: it is spoilt for this one.
-    BoundToOther,
+    /// The pod serves another session, or does not accept this controller's key: it is spoilt for this one.
+    Spoilt(String),
     /// The runner cannot be reached or is not ready; trying again may help.
     Unavailable(String),
     /// The runner refuses for good.

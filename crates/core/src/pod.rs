@@ -23,6 +23,8 @@ pub struct Pod {
     pub owner_uid: Option<String>,
     /// When it was created.
     pub created: Option<Timestamp>,
+    /// When its node took it on: waiting for a node does not count against it.
+    pub started: Option<Timestamp>,
     /// It is on its way out.
     pub deleting: bool,
     /// Name of the node it runs on.

@@ -26,12 +26,12 @@ const REPLACE_BACKOFF_MAX: SignedDuration = SignedDuration::from_secs(120);
 pub struct Memory {
     /// The next member's ordinal, once it was worked out.
     pub next_ordinal: Option<u64>,
-    /// Broken members replaced in a row without any becoming ready.
+    /// Rounds of replacing broken members since all members were last ready.
     pub replaced: u32,
-    /// The last decision left the status for the next one.
-    pub status_put_off: bool,
     /// No broken member is replaced before.
     pub replace_after: Option<Timestamp>,
+    /// The last decision left the status for the next one.
+    pub status_put_off: bool,
 }
 
 /// Decides on `pool`.
@@ -42,10 +42,11 @@ pub fn decide(ctx: Context<'_>, pool: &SandboxWarmPool, memory: &mut Memory) -> 
     let members: Vec<&Sandbox> = ctx
         .store
         .sandboxes_of_pool(uid(&pool.metadata))
+        .filter(|s| s.metadata.namespace == pool.metadata.namespace)
         .filter(|s| !is_deleting(&s.metadata) && !ctx.reserved.contains_key(&Key::of(&s.metadata)))
         .collect();
     let ready = members.iter().filter(|s| is_ready(ctx, s)).count();
-    if ready > 0 {
+    if ready == members.len() && memory.replace_after.is_none_or(|after| ctx.now >= after) {
         memory.replaced = 0;
         memory.replace_after = None;
     }
@@ -58,12 +59,15 @@ pub fn decide(ctx: Context<'_>, pool: &SandboxWarmPool, memory: &mut Memory) -> 
     if let Some(template) = template {
         let current = build::template_hash(template, &ctx.settings.runner);
         let (broken, kept) = split_broken(ctx, pool, &members, &current, memory, &mut wake);
+        let ending = broken.len() + leaving(ctx, pool);
         ops.extend(broken.into_iter().map(|s| Op::DeleteSandbox(Target::of(&s.metadata))));
         ops.extend(excess(ctx, &kept, desired, &current));
         let mut ordinal = next_ordinal(ctx, pool, memory);
-        for _ in kept.len()..desired.min(kept.len() + MAX_BATCH) {
+        let room = (desired + surge(desired)).saturating_sub(kept.len() + ending);
+        let wanted = desired.saturating_sub(kept.len()).min(room).min(MAX_BATCH);
+        for _ in 0..wanted {
             let mut sandbox = build::for_pool(pool, template, &ctx.settings.runner, ordinal);
-            while ctx.store.sandboxes.get(&Key::of(&sandbox.metadata)).is_some() {
+            while ctx.name_taken(&Key::of(&sandbox.metadata)) {
                 ordinal += 1;
                 sandbox = build::for_pool(pool, template, &ctx.settings.runner, ordinal);
             }
@@ -83,6 +87,23 @@ pub fn decide(ctx: Context<'_>, pool: &SandboxWarmPool, memory: &mut Memory) -> 
         memory.status_put_off = true;
     }
     Decision { ops, reserve: None, wake }
+}
+
+/// How many pods may exist beyond the pool's size while members are replaced: as many as a Deployment allows.
+fn surge(desired: usize) -> usize {
+    desired.div_ceil(4)
+}
+
+/// Pods of members that are gone, while the pods themselves are still ending.
+fn leaving(ctx: Context<'_>, pool: &SandboxWarmPool) -> usize {
+    let namespace = pool.metadata.namespace.as_deref().unwrap_or_default();
+    let hash = name_hash(pool.metadata.name.as_deref().unwrap_or_default());
+    ctx.store
+        .pods
+        .in_namespace(namespace)
+        .filter(|pod| pod.labels.get(labels::WARM_POOL_SANDBOX) == Some(&hash))
+        .filter(|pod| ctx.store.sandboxes.get(&pod.key()).is_none_or(|s| is_deleting(&s.metadata)))
+        .count()
 }
 
 fn is_ready(ctx: Context<'_>, sandbox: &Sandbox) -> bool {
@@ -105,7 +126,7 @@ fn split_broken<'a>(
     let (broken, mut kept): (Vec<_>, Vec<_>) = members.into_iter().partition(|s| {
         let health = ctx.store.pod_of(s).map(|pod| health::of(pod, ctx.now));
         // A crashing member of an older template may be cured by the new one; image trouble likewise.
-        let cured_by_template = is_stale(s) && matches!(health, Some(Health::Hopeless(..)));
+        let cured_by_template = is_stale(s) && matches!(health, None | Some(Health::Hopeless(..)));
         cured_by_template
             || matches!(
                 health,

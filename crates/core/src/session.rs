@@ -13,12 +13,12 @@ pub(crate) use creating::pod_was_made;
 use std::collections::HashMap;
 
 use jiff::Timestamp;
-use paddock_api::session::{DesiredState, Phase, Reason};
-use paddock_api::{Sandbox, Session};
+use paddock_api::session::{DesiredState, FrozenAgent, Phase, Reason};
+use paddock_api::{Sandbox, Session, labels};
 use paddock_runnerapi::ActivateResponse;
 
 use crate::engine::Settings;
-use crate::ids::{Key, is_deleting, uid};
+use crate::ids::{Key, controller_uid, is_deleting, label, uid};
 use crate::op::{Op, Target};
 use crate::store::Store;
 
@@ -37,6 +37,13 @@ pub struct Context<'a> {
     pub now: Timestamp,
 }
 
+impl Context<'_> {
+    /// True while a Sandbox of this name, or the pod of an earlier one, exists.
+    pub(crate) fn name_taken(&self, key: &Key) -> bool {
+        self.store.sandboxes.get(key).is_some() || self.store.pods.get(key).is_some()
+    }
+}
+
 /// Tells whether something is being done to a Sandbox right now.
 pub trait SandboxBusy: std::fmt::Debug {
     /// True while an operation on it is in flight.
@@ -53,6 +60,12 @@ pub struct Memory {
     pub claims_asked: bool,
     /// The pool member it is adopting.
     pub reserved: Option<Key>,
+    /// Since when its agent, pool or template is missing.
+    pub missing_since: Option<Timestamp>,
+    /// The API server itself was asked for what is missing.
+    pub missing_asked: bool,
+    /// The agent as it was when the pod was activated with it.
+    pub frozen: Option<FrozenAgent>,
     /// When the assignment was written.
     pub claimed_at: Option<Timestamp>,
     /// The runner's confirmation, of the pod with this UID.
@@ -61,7 +74,7 @@ pub struct Memory {
     pub refused: Option<Refused>,
     /// The pod with this UID was looked for on the API server itself.
     pub pod_asked: Option<String>,
-    /// The last attempt to reach the runner failed with this.
+    /// Why the last attempt to assign or activate a pod failed.
     pub runner_trouble: Option<String>,
     /// The API server refused to create its Sandbox.
     pub sandbox_rejected: Option<String>,
@@ -74,8 +87,10 @@ pub struct Confirmed {
     pub pod_uid: String,
     /// What the runner said.
     pub response: ActivateResponse,
-    /// When.
+    /// When it first said so.
     pub at: Timestamp,
+    /// It was given the session's first turn with it.
+    pub has_prompt: bool,
 }
 
 /// A pod that will never serve the session.
@@ -111,13 +126,19 @@ impl Decision {
 /// Decides on `session`.
 pub fn decide(ctx: Context<'_>, session: &Session, memory: &mut Memory) -> Decision {
     if is_deleting(&session.metadata) {
-        // Its Sandboxes are owned by it: the garbage collector takes them.
-        return Decision::default();
+        // The garbage collector would take its Sandboxes too, but only after the last finalizer.
+        let mut ops = delete_sandboxes(ctx, session, None);
+        ops.extend(spoilt(ctx, memory));
+        return Decision::ops(ops);
     }
     memory.first_seen.get_or_insert(ctx.now);
     let phase = session.status.as_ref().map(|s| s.phase).unwrap_or_default();
     match (phase, session.spec.state) {
-        (Phase::Failed | Phase::Dead, _) => Decision::ops(delete_sandboxes(ctx, session, None)),
+        (Phase::Failed | Phase::Dead, _) => {
+            let mut ops = delete_sandboxes(ctx, session, None);
+            ops.extend(spoilt(ctx, memory));
+            Decision::ops(ops)
+        }
         (_, DesiredState::Stopped) => {
             end(ctx, session, Phase::Dead, Reason::Stopped, "stopped on request".into())
         }
@@ -139,9 +160,25 @@ fn end(ctx: Context<'_>, session: &Session, phase: Phase, reason: Reason, messag
     .unwrap_or_default()
 }
 
+/// Deletes the pool member that was activated for a session and never assigned to it: nobody else may have it.
+pub(crate) fn spoilt(ctx: Context<'_>, memory: &Memory) -> Option<Op> {
+    let sandbox = ctx.store.sandboxes.get(memory.reserved.as_ref()?)?;
+    let unassigned = label(&sandbox.metadata, labels::SESSION_UID).is_none();
+    (unassigned && !is_deleting(&sandbox.metadata)).then(|| Op::DeleteSandbox(Target::of(&sandbox.metadata)))
+}
+
 /// Sandboxes assigned to the session that are not on their way out yet.
 fn bound_sandboxes<'a>(ctx: Context<'a>, session: &Session) -> Vec<&'a Sandbox> {
-    ctx.store.sandboxes_of_session(uid(&session.metadata)).filter(|s| !is_deleting(&s.metadata)).collect()
+    let session_uid = uid(&session.metadata);
+    ctx.store
+        .sandboxes_of_session(session_uid)
+        .filter(|s| {
+            // A label is anybody's to write; the owner must agree, and owners never cross namespaces.
+            s.metadata.namespace == session.metadata.namespace
+                && controller_uid(&s.metadata) == Some(session_uid)
+                && !is_deleting(&s.metadata)
+        })
+        .collect()
 }
 
 /// Deletes the session's sandboxes, all but `keep`.

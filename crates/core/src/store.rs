@@ -4,7 +4,7 @@
 //! every successful write is put in here at once, and a watch event that is older than what is here is
 //! ignored. That takes the place of expectation counters.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -83,7 +83,13 @@ impl Stored for Pod {
 #[derive(Debug)]
 pub struct Table<K> {
     rows: BTreeMap<Key, Row<K>>,
+    /// UIDs of objects that were seen to go, the latest last. An answer that was under way then must not
+    /// bring them back.
+    gone: VecDeque<String>,
 }
+
+/// How many gone objects are remembered: more than can be under way at once.
+const GONE: usize = 4096;
 
 #[derive(Debug)]
 struct Row<K> {
@@ -94,7 +100,7 @@ struct Row<K> {
 
 impl<K> Default for Table<K> {
     fn default() -> Self {
-        Self { rows: BTreeMap::new() }
+        Self { rows: BTreeMap::new(), gone: VecDeque::new() }
     }
 }
 
@@ -136,8 +142,24 @@ impl<K: Stored> Table<K> {
         true
     }
 
+    /// True when `object` tells something that is not here yet.
+    fn is_news(&self, object: &K) -> bool {
+        self.rows.get(&object.key()).is_none_or(|row| {
+            row.object.uid() != object.uid()
+                || is_newer(object.resource_version(), row.object.resource_version())
+        })
+    }
+
+    /// True when the object with this UID was seen to go.
+    fn is_gone(&self, uid: &str) -> bool {
+        self.gone.iter().any(|gone| gone == uid)
+    }
+
     /// Takes the result of an own write in.
     fn written(&mut self, object: K, now: Timestamp) {
+        if self.is_gone(object.uid()) {
+            return;
+        }
         let key = object.key();
         if let Some(row) = self.rows.get(&key) {
             let same = row.object.uid() == object.uid();
@@ -150,6 +172,12 @@ impl<K: Stored> Table<K> {
 
     /// Drops an object that is gone, unless the name is another object's by now.
     fn remove(&mut self, key: &Key, uid: &str) -> bool {
+        if !self.is_gone(uid) {
+            self.gone.push_back(uid.to_owned());
+            if self.gone.len() > GONE {
+                self.gone.pop_front();
+            }
+        }
         match self.rows.get(key) {
             Some(row) if row.object.uid() == uid => self.rows.remove(key).is_some(),
             _ => false,
@@ -206,10 +234,20 @@ pub struct Store {
 }
 
 macro_rules! plain_kind {
-    ($observe:ident, $written:ident, $remove:ident, $missing:ident, $table:ident, $kind:ty) => {
+    ($observe:ident, $is_news:ident, $is_gone:ident, $written:ident, $remove:ident, $missing:ident, $table:ident, $kind:ty) => {
         /// Takes a watched object in. False when it brings nothing new.
         pub fn $observe(&mut self, object: $kind) -> bool {
             self.$table.observe(object)
+        }
+
+        /// True when `object` tells something that is not here yet.
+        pub fn $is_news(&self, object: &$kind) -> bool {
+            self.$table.is_news(object)
+        }
+
+        /// True when the object with this UID was seen to go.
+        pub fn $is_gone(&self, uid: &str) -> bool {
+            self.$table.is_gone(uid)
         }
 
         /// Takes the result of an own write in.
@@ -236,18 +274,47 @@ macro_rules! plain_kind {
 }
 
 impl Store {
-    plain_kind!(observe_agent, agent_written, remove_agent, missing_agents, agents, Agent);
-    plain_kind!(observe_session, session_written, remove_session, missing_sessions, sessions, Session);
+    plain_kind!(
+        observe_agent,
+        agent_is_news,
+        agent_is_gone,
+        agent_written,
+        remove_agent,
+        missing_agents,
+        agents,
+        Agent
+    );
+    plain_kind!(
+        observe_session,
+        session_is_news,
+        session_is_gone,
+        session_written,
+        remove_session,
+        missing_sessions,
+        sessions,
+        Session
+    );
     plain_kind!(
         observe_template,
+        template_is_news,
+        template_is_gone,
         template_written,
         remove_template,
         missing_templates,
         templates,
         SandboxTemplate
     );
-    plain_kind!(observe_pool, pool_written, remove_pool, missing_pools, pools, SandboxWarmPool);
-    plain_kind!(observe_pod, pod_written, remove_pod, missing_pods, pods, Pod);
+    plain_kind!(
+        observe_pool,
+        pool_is_news,
+        pool_is_gone,
+        pool_written,
+        remove_pool,
+        missing_pools,
+        pools,
+        SandboxWarmPool
+    );
+    plain_kind!(observe_pod, pod_is_news, pod_is_gone, pod_written, remove_pod, missing_pods, pods, Pod);
 
     /// Takes a watched Sandbox in. False when it brings nothing new.
     pub fn observe_sandbox(&mut self, sandbox: Sandbox) -> bool {
@@ -256,6 +323,16 @@ impl Store {
         let changed = self.sandboxes.observe(sandbox);
         self.index(&key);
         changed
+    }
+
+    /// True when `sandbox` tells something that is not here yet.
+    pub fn sandbox_is_news(&self, sandbox: &Sandbox) -> bool {
+        self.sandboxes.is_news(sandbox)
+    }
+
+    /// True when the Sandbox with this UID was seen to go.
+    pub fn sandbox_is_gone(&self, uid: &str) -> bool {
+        self.sandboxes.is_gone(uid)
     }
 
     /// Takes the result of an own write in.

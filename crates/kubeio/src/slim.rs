@@ -45,6 +45,8 @@ pub struct SlimPodStatus {
     pub reason: Option<String>,
     /// A sentence about it.
     pub message: Option<String>,
+    /// When the node took the pod on.
+    pub start_time: Option<Timestamp>,
     /// The pod's address, once it has one.
     #[serde(rename = "podIP")]
     pub pod_ip: Option<String>,

@@ -25,7 +25,8 @@ pub struct ActivateRequest {
     pub agent: AgentBinding,
     /// Title of the conversation.
     pub title: String,
-    /// A turn to run by itself, exactly once, after the first activation.
+    /// A turn to run by itself, exactly once. It may come with a repeated activation: the controller sends it
+    /// only once the pod is durably the session's, so that no second pod is given it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub initial_turn: Option<InitialTurn>,
 }

@@ -23,7 +23,8 @@ pub enum BuildError {
     /// Part of the template has the wrong JSON type.
     #[error("the pod template's {0} has the wrong type")]
     Malformed(&'static str),
-    /// A feature that this version does not serve.
-    #[error("volumeClaimTemplates are not served by this version of Paddock")]
-    VolumeClaims,
+    /// A field of the standard that this version does not serve. Better no pod than one that lacks what was
+    /// asked for.
+    #[error("{0} is not served by this version of Paddock; leave it out")]
+    NotServed(&'static str),
 }

@@ -29,7 +29,13 @@ const SHARED_LABELS: [&str; 8] = [
 /// When the template cannot be made into a pod; the Sandbox's status tells it to people.
 pub fn pod(sandbox: &Sandbox, runner: &RunnerSettings) -> Result<NewPod, BuildError> {
     if !sandbox.spec.volume_claim_templates.is_empty() {
-        return Err(BuildError::VolumeClaims);
+        return Err(BuildError::NotServed("volumeClaimTemplates"));
+    }
+    if sandbox.spec.service == Some(true) {
+        return Err(BuildError::NotServed("service"));
+    }
+    if sandbox.spec.shutdown_time.is_some() {
+        return Err(BuildError::NotServed("shutdownTime"));
     }
     let name = sandbox.metadata.name.clone().unwrap_or_default();
     let namespace = sandbox.metadata.namespace.clone().unwrap_or_default();
@@ -40,7 +46,7 @@ pub fn pod(sandbox: &Sandbox, runner: &RunnerSettings) -> Result<NewPod, BuildEr
     pod_labels.insert(labels::SANDBOX_NAME_HASH.to_owned(), name_hash(&name));
     let mut annotations = template.metadata.annotations.clone();
     if label(&sandbox.metadata, labels::WARM_POOL_SANDBOX).is_some() {
-        annotations.insert(labels::SAFE_TO_EVICT.to_owned(), "true".to_owned());
+        annotations.entry(labels::SAFE_TO_EVICT.to_owned()).or_insert_with(|| "true".to_owned());
     }
 
     let mut spec = template.spec.clone();
@@ -115,7 +121,10 @@ pub(crate) fn relabel(pod: &Pod, sandbox: &Sandbox) -> Option<(Value, Pod)> {
     if patch.is_empty() {
         return None;
     }
-    // A pod that serves a session must not be evicted to save a node.
-    let patch = json!({"metadata": {"labels": patch, "annotations": {labels::SAFE_TO_EVICT: null}}});
-    Some((patch, after))
+    let mut metadata = json!({"labels": patch});
+    if !sandbox.spec.pod_template.metadata.annotations.contains_key(labels::SAFE_TO_EVICT) {
+        // A pod that serves a session must not be evicted to save a node.
+        metadata["annotations"] = json!({labels::SAFE_TO_EVICT: null});
+    }
+    Some((json!({"metadata": metadata}), after))
 }

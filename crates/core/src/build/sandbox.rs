@@ -14,7 +14,9 @@ use crate::ids::{annotation, derived_name, uid};
 pub fn template_hash(template: &SandboxTemplate, runner: &RunnerSettings) -> String {
     let harness = annotation(&template.metadata, labels::HARNESS);
     let shape = serde_json::json!([
-        template.spec,
+        template.spec.pod_template,
+        template.spec.service,
+        template.spec.volume_claim_templates,
         harness,
         annotation(&template.metadata, labels::HARNESS_CONTAINER),
         harness.map(|_| runner),

@@ -5,11 +5,17 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::engine::routing::Watched;
 use crate::engine::{Command, Engine, Work};
-use crate::ids::{Key, uid};
-use crate::op::{Activation, ActivationFailure, Op, Outcome, Refresh, Refreshed, WriteFailure};
+use crate::ids::Key;
+use crate::op::{
+    Activation, ActivationFailure, Named, Op, Outcome, Refresh, Refreshed, Target, WriteFailure,
+};
 use crate::session::{Confirmed, Refused};
 use crate::store::Stored;
+
+/// The longest Retry-After that is believed: deadlines must be looked at all the same.
+const LONGEST_RETRY_AFTER: SignedDuration = SignedDuration::from_secs(60);
 
 impl Engine {
     /// Takes the outcome in; returns what must be done before the object is decided on again.
@@ -17,23 +23,28 @@ impl Engine {
         let work = &command.work;
         match outcome {
             Outcome::Written { uid, resource_version } => {
-                self.backoff.remove(work);
                 if let (Work::Session(key), Op::PatchSandbox(_)) = (work, &command.op) {
                     self.sessions.entry(key.clone()).or_default().claimed_at.get_or_insert(now);
                 }
                 self.written(&command.op, &uid, &resource_version, now);
             }
-            Outcome::Deleted => {
-                self.backoff.remove(work);
-                self.deleting(&command.op);
-            }
+            Outcome::Deleted => self.deleting(&command.op),
             Outcome::Refreshed(found) => self.refreshed(work, &command.op, found),
             Outcome::Activated(response) => {
                 if let (Work::Session(key), Op::Activate(activation)) = (work, &command.op) {
                     let memory = self.sessions.entry(key.clone()).or_default();
                     memory.runner_trouble = None;
-                    memory.activation =
-                        Some(Confirmed { pod_uid: activation.pod_uid.clone(), response, at: now });
+                    let has_prompt = activation.request.initial_turn.is_some();
+                    memory.activation = Some(Confirmed {
+                        pod_uid: activation.pod_uid.clone(),
+                        response,
+                        at: memory
+                            .activation
+                            .take()
+                            .filter(|a| a.pod_uid == activation.pod_uid)
+                            .map_or(now, |a| a.at),
+                        has_prompt,
+                    });
                 }
             }
             Outcome::NotActivated(failure) => {
@@ -57,7 +68,10 @@ impl Engine {
         let memory = self.sessions.entry(key.clone()).or_default();
         let pod_uid = activation.pod_uid.clone();
         match failure {
-            ActivationFailure::BoundToOther => memory.refused = Some(Refused { pod_uid, rejected: None }),
+            ActivationFailure::Spoilt(why) => {
+                memory.runner_trouble = Some(why);
+                memory.refused = Some(Refused { pod_uid, rejected: None });
+            }
             ActivationFailure::Rejected(why) => {
                 memory.refused = Some(Refused { pod_uid, rejected: Some(why) })
             }
@@ -136,6 +150,7 @@ impl Engine {
             }
             WriteFailure::Throttled(millis) => {
                 let pause = millis.and_then(|ms| i64::try_from(ms).ok()).map(SignedDuration::from_millis);
+                let pause = pause.map(|pause| pause.min(LONGEST_RETRY_AFTER));
                 self.fail(work, now, pause);
             }
             WriteFailure::Unavailable(_) => self.fail(work, now, None),
@@ -147,6 +162,10 @@ impl Engine {
                     (Op::CreateSandbox(_), Work::Session(key)) => {
                         self.sessions.entry(key.clone()).or_default().sandbox_rejected = Some(message);
                     }
+                    (Op::PatchSandbox(_), Work::Session(key)) => {
+                        let why = format!("the API server refuses to assign a sandbox: {message}");
+                        self.sessions.entry(key.clone()).or_default().runner_trouble = Some(why);
+                    }
                     _ => {}
                 }
                 self.fail(work, now, None);
@@ -156,65 +175,62 @@ impl Engine {
     }
 
     fn refreshed(&mut self, work: &Work, op: &Op, found: Refreshed) {
-        match (found, op) {
-            (Refreshed::Session(Some(session)), _) => self.observe(*session),
-            (Refreshed::Sandbox(Some(sandbox)), _) => self.observe(*sandbox),
-            (Refreshed::Pod(Some(pod)), _) => self.observe(*pod),
-            (Refreshed::Pool(Some(pool)), _) => self.observe(*pool),
-            (Refreshed::Agent(Some(agent)), _) => self.observe(*agent),
-            (Refreshed::Claims(sandboxes), _) => {
+        let Op::Refresh(asked) = op else { return };
+        if let Work::Session(key) = work {
+            self.answered(&key.clone(), asked);
+        }
+        match (found, asked) {
+            (Refreshed::Session(found), Refresh::Session(asked)) => self.settle(found, asked),
+            (Refreshed::Sandbox(found), Refresh::Sandbox(asked)) => self.settle(found, asked),
+            (Refreshed::Pod(found), Refresh::Pod(asked)) => self.settle(found, asked),
+            (Refreshed::Pool(found), Refresh::Pool(asked)) => self.settle(found, asked),
+            (Refreshed::Agent(found), Refresh::Agent(asked)) => self.settle(found, asked),
+            (Refreshed::Template(found), Refresh::Template(asked)) => self.settle(found, asked),
+            (Refreshed::Claims(sandboxes), Refresh::Claims { .. }) => {
                 for sandbox in sandboxes {
-                    self.observe(sandbox);
-                }
-                if let Work::Session(key) = work {
-                    self.sessions.entry(key.clone()).or_default().claims_asked = true;
-                }
-            }
-            // Gone: what the store still has of it is older than this answer.
-            (Refreshed::Session(None), Op::Refresh(Refresh::Session(key))) => {
-                if let Some(gone) = self.store.sessions.get(key).map(|o| uid(&o.metadata).to_owned()) {
-                    self.forget::<paddock_api::Session>(key, &gone);
-                }
-            }
-            (Refreshed::Sandbox(None), Op::Refresh(Refresh::Sandbox(key))) => {
-                if let Some(gone) = self.store.sandboxes.get(key).map(|o| uid(&o.metadata).to_owned()) {
-                    self.forget::<paddock_api::Sandbox>(key, &gone);
-                }
-            }
-            (Refreshed::Pod(None), Op::Refresh(Refresh::Pod(key))) => {
-                if let Some(gone) = self.store.pods.get(key).map(|o| o.uid.clone()) {
-                    self.forget::<crate::pod::Pod>(key, &gone);
-                }
-            }
-            (Refreshed::Pool(None), Op::Refresh(Refresh::Pool(key))) => {
-                if let Some(gone) = self.store.pools.get(key).map(|o| uid(&o.metadata).to_owned()) {
-                    self.forget::<paddock_api::SandboxWarmPool>(key, &gone);
-                }
-            }
-            (Refreshed::Agent(None), Op::Refresh(Refresh::Agent(key))) => {
-                if let Some(gone) = self.store.agents.get(key).map(|o| uid(&o.metadata).to_owned()) {
-                    self.forget::<paddock_api::Agent>(key, &gone);
+                    self.found(sandbox);
                 }
             }
             _ => {}
+        }
+    }
+
+    /// Remembers that the API server itself was asked. Only an answer counts: a failed read proves nothing.
+    fn answered(&mut self, session: &Key, asked: &Refresh) {
+        let memory = self.sessions.entry(session.clone()).or_default();
+        match asked {
+            Refresh::Claims { .. } => memory.claims_asked = true,
+            Refresh::Pod(pod) => memory.pod_asked.clone_from(&pod.uid),
+            Refresh::Agent(_) | Refresh::Pool(_) | Refresh::Template(_) => memory.missing_asked = true,
+            Refresh::Session(_) | Refresh::Sandbox(_) => {}
+        }
+    }
+
+    fn settle<K: Watched>(&mut self, found: Option<Box<K>>, asked: &Named) {
+        match (found, &asked.uid) {
+            (Some(object), _) => self.found(*object),
+            (None, Some(uid)) => self.forget::<K>(&asked.key, uid),
+            (None, None) => {}
         }
     }
 }
 
 /// The read that tells what became of a write that met something unexpected.
 fn go_and_look(op: &Op) -> Option<Refresh> {
+    let target = |target: &Target| Named { key: target.key.clone(), uid: Some(target.uid.clone()) };
+    let new = |key: Key| Named { key, uid: None };
     match op {
-        Op::CreateSandbox(sandbox) => Some(Refresh::Sandbox(Key::of(&sandbox.metadata))),
+        Op::CreateSandbox(sandbox) => Some(Refresh::Sandbox(new(Key::of(&sandbox.metadata)))),
         Op::PatchSandbox(patch) | Op::PatchSandboxStatus(patch) => {
-            Some(Refresh::Sandbox(patch.target.key.clone()))
+            Some(Refresh::Sandbox(target(&patch.target)))
         }
-        Op::DeleteSandbox(target) => Some(Refresh::Sandbox(target.key.clone())),
-        Op::CreatePod(pod) => Some(Refresh::Pod(pod.after.key())),
-        Op::PatchPod(patch) => Some(Refresh::Pod(patch.target.key.clone())),
-        Op::DeletePod(target) => Some(Refresh::Pod(target.key.clone())),
-        Op::PatchSessionStatus(patch) => Some(Refresh::Session(patch.target.key.clone())),
-        Op::PatchPoolStatus(patch) => Some(Refresh::Pool(patch.target.key.clone())),
-        Op::PatchAgentStatus(patch) => Some(Refresh::Agent(patch.target.key.clone())),
+        Op::DeleteSandbox(gone) => Some(Refresh::Sandbox(target(gone))),
+        Op::CreatePod(pod) => Some(Refresh::Pod(new(pod.after.key()))),
+        Op::PatchPod(patch) => Some(Refresh::Pod(target(&patch.target))),
+        Op::DeletePod(gone) => Some(Refresh::Pod(target(gone))),
+        Op::PatchSessionStatus(patch) => Some(Refresh::Session(target(&patch.target))),
+        Op::PatchPoolStatus(patch) => Some(Refresh::Pool(target(&patch.target))),
+        Op::PatchAgentStatus(patch) => Some(Refresh::Agent(target(&patch.target))),
         Op::Activate(_) | Op::Refresh(_) => None,
     }
 }

@@ -14,6 +14,8 @@ use crate::store::{Store, Stored};
 /// How one kind's changes reach the store and what they touch.
 pub(super) trait Watched: Stored + Sized {
     fn observe(store: &mut Store, object: Self) -> bool;
+    fn is_news(store: &Store, object: &Self) -> bool;
+    fn is_gone(store: &Store, uid: &str) -> bool;
     fn remove(store: &mut Store, key: &Key, uid: &str) -> bool;
     fn missing(store: &Store, listed: &BTreeSet<Key>, now: Timestamp) -> Vec<(Key, String)>;
     /// Marks what depends on the object of this name. Called while the object is in the store: before it is
@@ -22,10 +24,16 @@ pub(super) trait Watched: Stored + Sized {
 }
 
 macro_rules! watched {
-    ($kind:ty, $observe:ident, $remove:ident, $missing:ident, $touch:expr) => {
+    ($kind:ty, $observe:ident, $is_news:ident, $is_gone:ident, $remove:ident, $missing:ident, $touch:expr) => {
         impl Watched for $kind {
             fn observe(store: &mut Store, object: Self) -> bool {
                 store.$observe(object)
+            }
+            fn is_news(store: &Store, object: &Self) -> bool {
+                store.$is_news(object)
+            }
+            fn is_gone(store: &Store, uid: &str) -> bool {
+                store.$is_gone(uid)
             }
             fn remove(store: &mut Store, key: &Key, uid: &str) -> bool {
                 store.$remove(key, uid)
@@ -40,12 +48,52 @@ macro_rules! watched {
         }
     };
 }
-watched!(Session, observe_session, remove_session, missing_sessions, Engine::touch_session);
-watched!(Agent, observe_agent, remove_agent, missing_agents, Engine::touch_agent);
-watched!(SandboxTemplate, observe_template, remove_template, missing_templates, Engine::touch_template);
-watched!(SandboxWarmPool, observe_pool, remove_pool, missing_pools, Engine::touch_pool);
-watched!(Sandbox, observe_sandbox, remove_sandbox, missing_sandboxes, Engine::touch_sandbox);
-watched!(Pod, observe_pod, remove_pod, missing_pods, Engine::touch_sandbox);
+watched!(
+    Session,
+    observe_session,
+    session_is_news,
+    session_is_gone,
+    remove_session,
+    missing_sessions,
+    Engine::touch_session
+);
+watched!(
+    Agent,
+    observe_agent,
+    agent_is_news,
+    agent_is_gone,
+    remove_agent,
+    missing_agents,
+    Engine::touch_agent
+);
+watched!(
+    SandboxTemplate,
+    observe_template,
+    template_is_news,
+    template_is_gone,
+    remove_template,
+    missing_templates,
+    Engine::touch_template
+);
+watched!(
+    SandboxWarmPool,
+    observe_pool,
+    pool_is_news,
+    pool_is_gone,
+    remove_pool,
+    missing_pools,
+    Engine::touch_pool
+);
+watched!(
+    Sandbox,
+    observe_sandbox,
+    sandbox_is_news,
+    sandbox_is_gone,
+    remove_sandbox,
+    missing_sandboxes,
+    Engine::touch_sandbox
+);
+watched!(Pod, observe_pod, pod_is_news, pod_is_gone, remove_pod, missing_pods, Engine::touch_sandbox);
 
 impl Engine {
     pub(super) fn apply<K: Watched>(&mut self, change: Change<K>, now: Timestamp) {
@@ -66,10 +114,22 @@ impl Engine {
 
     pub(super) fn observe<K: Watched>(&mut self, object: K) {
         let key = object.key();
+        if !K::is_news(&self.store, &object) {
+            // The echo of our own write, mostly: noted as seen, and nothing to decide.
+            K::observe(&mut self.store, object);
+            return;
+        }
         // What it was before may have concerned others than what it is now.
         K::touch(self, &key);
         K::observe(&mut self.store, object);
         K::touch(self, &key);
+    }
+
+    /// Takes in what a read has found. Unlike a watch's events, its answer may be older than what was seen.
+    pub(super) fn found<K: Watched>(&mut self, object: K) {
+        if !K::is_gone(&self.store, object.uid()) {
+            self.observe(object);
+        }
     }
 
     pub(super) fn forget<K: Watched>(&mut self, key: &Key, uid: &str) {
@@ -100,6 +160,19 @@ impl Engine {
     /// A sandbox, or the pod of its name; with its session and its pool.
     pub(super) fn touch_sandbox(&mut self, key: &Key) {
         self.dirty.insert(Work::Sandbox(key.clone()));
+        // A pod outlives its Sandbox for a while; its session and its pool must hear of its end all the same.
+        if let Some(pod) = self.store.pods.get(key) {
+            if let Some(session) = pod.labels.get(labels::SESSION) {
+                self.dirty.insert(Work::Session(Key::new(key.namespace.clone(), session.clone())));
+            }
+            if let Some(hash) = pod.labels.get(labels::WARM_POOL_SANDBOX) {
+                let named = |pool: &&SandboxWarmPool| {
+                    pool.metadata.name.as_deref().is_some_and(|name| labels::name_hash(name) == *hash)
+                };
+                let pools = self.store.pools_in(&key.namespace).filter(named).map(Stored::key);
+                self.dirty.extend(pools.map(Work::Pool));
+            }
+        }
         let Some(sandbox) = self.store.sandboxes.get(key) else { return };
         if let Some(session) = label(&sandbox.metadata, labels::SESSION) {
             self.dirty.insert(Work::Session(Key::new(key.namespace.clone(), session)));

@@ -29,13 +29,18 @@ pub(super) fn decide(ctx: Context<'_>, session: &Session, memory: &mut Memory) -
         .and_then(|agent| catalog::source(ctx.store, namespace, &agent.spec).map(|source| (agent, source)));
     let (agent, source) = match resolved {
         Ok(found) => found,
-        Err(missing) => return wait_for_missing(ctx, session, missing, created + MISSING_GRACE),
+        Err(missing) => {
+            let since = *memory.missing_since.get_or_insert(ctx.now);
+            return wait_for_missing(ctx, session, memory, missing, created.max(since) + MISSING_GRACE);
+        }
     };
+    memory.missing_since = None;
+    memory.missing_asked = false;
 
     let timeout = agent.spec.lifecycle.startup_timeout();
     let deadline = created + SignedDuration::try_from(timeout.as_std()).unwrap_or(SignedDuration::MAX);
     if ctx.now >= deadline {
-        return timed_out(ctx, session, &timeout.to_string());
+        return timed_out(ctx, session, memory, &timeout.to_string());
     }
     if !memory.claims_asked && created < ctx.settings.leading_since {
         // An earlier leader may have assigned a sandbox that no watch has shown yet.
@@ -53,20 +58,28 @@ pub(super) fn decide(ctx: Context<'_>, session: &Session, memory: &mut Memory) -
     decision
 }
 
-fn wait_for_missing(ctx: Context<'_>, session: &Session, missing: Missing, until: Timestamp) -> Decision {
+fn wait_for_missing(
+    ctx: Context<'_>,
+    session: &Session,
+    memory: &Memory,
+    missing: Missing,
+    until: Timestamp,
+) -> Decision {
     if ctx.now >= until {
+        if let Some(ask) = missing.ask.filter(|_| !memory.missing_asked) {
+            // Not in the cache only proves that the cache does not have it.
+            return Decision::op(Op::Refresh(ask));
+        }
         return end(ctx, session, Phase::Failed, missing.reason, missing.message);
     }
     // No write yet: what is missing usually arrives within milliseconds.
     Decision { wake: Some(until), ..Decision::default() }
 }
 
-fn timed_out(ctx: Context<'_>, session: &Session, timeout: &str) -> Decision {
-    let waited_for = session
-        .status
-        .as_ref()
-        .filter(|s| !s.message.is_empty())
-        .map_or_else(|| "a sandbox".to_owned(), |s| s.message.clone());
+fn timed_out(ctx: Context<'_>, session: &Session, memory: &Memory, timeout: &str) -> Decision {
+    let told = session.status.as_ref().map(|s| s.message.clone()).filter(|told| !told.is_empty());
+    let waited_for =
+        memory.runner_trouble.clone().or(told).unwrap_or_else(|| "waiting for a sandbox".to_owned());
     let message = format!(
         "not Ready within the startup timeout of {timeout}; last: {waited_for}; raise lifecycle.startupTimeout if the start only needs longer"
     );
@@ -89,11 +102,17 @@ fn without_sandbox(
     agent: &ResolvedAgent,
     source: Source<'_>,
 ) -> Decision {
-    if let Some(key) = memory.reserved.take() {
-        match ctx.store.sandboxes.get(&key).and_then(|s| adoptable(ctx, s, session)) {
+    if let Some(key) = memory.reserved.clone() {
+        match ctx.store.sandboxes.get(&key).and_then(|s| adoptable(ctx, s, session, &agent.spec.harness)) {
             Some((sandbox, pod)) => return adopt(session, memory, agent, sandbox, pod),
             // Somebody else has it, or it broke: take another.
-            None => memory.activation = None,
+            None => {
+                if let Some(delete) = super::spoilt(ctx, memory) {
+                    return Decision::op(delete);
+                }
+                memory.reserved = None;
+                memory.activation = None;
+            }
         }
     }
     if let Some(pool) = source.pool {
@@ -101,7 +120,7 @@ fn without_sandbox(
         let (busy, free): (Vec<_>, Vec<_>) = ctx
             .store
             .sandboxes_of_pool(uid(&pool.metadata))
-            .filter_map(|sandbox| adoptable(ctx, sandbox, session))
+            .filter_map(|sandbox| adoptable(ctx, sandbox, session, &agent.spec.harness))
             .filter(|(_, pod)| memory.refused.as_ref().is_none_or(|r| r.pod_uid != pod.uid))
             .partition(|(sandbox, _)| ctx.busy.is_busy(&Key::of(&sandbox.metadata)));
         let best = free.into_iter().min_by_key(|(sandbox, pod)| {
@@ -124,11 +143,14 @@ fn adoptable<'a>(
     ctx: Context<'a>,
     sandbox: &'a Sandbox,
     session: &Session,
+    harness: &str,
 ) -> Option<(&'a Sandbox, &'a Pod)> {
     let key = Key::of(&sandbox.metadata);
     let held_by_other = ctx.reserved.get(&key).is_some_and(|by| *by != Key::of(&session.metadata));
     let free = !is_deleting(&sandbox.metadata)
         && label(&sandbox.metadata, labels::SESSION_UID).is_none()
+        && label(&sandbox.metadata, labels::HARNESS) == Some(harness)
+        && sandbox.metadata.namespace == session.metadata.namespace
         && controller_uid(&sandbox.metadata).is_some()
         && !held_by_other;
     if !free {
@@ -158,7 +180,8 @@ fn adopt(
     if memory.activation.as_ref().is_none_or(|a| a.pod_uid != pod.uid)
         && let Some(ip) = pod.serving_ip()
     {
-        ops.push(activate(session, agent, pod, ip));
+        memory.frozen = Some(agent.frozen.clone());
+        ops.push(activate(session, agent, pod, ip, Prompt::Later));
     }
     Decision { ops, reserve: Some(key), wake: None }
 }
@@ -185,8 +208,7 @@ fn cold_start(
         )
     };
     // A name that is taken is an earlier attempt's, on its way out.
-    let sandbox =
-        (0..).map(make).find(|sandbox| ctx.store.sandboxes.get(&Key::of(&sandbox.metadata)).is_none());
+    let sandbox = (0..).map(make).find(|sandbox| !ctx.name_taken(&Key::of(&sandbox.metadata)));
     sandbox.map(|s| Decision::op(Op::CreateSandbox(Box::new(s)))).unwrap_or_default()
 }
 
@@ -211,6 +233,9 @@ fn with_sandbox(
         && let Some(ip) = pod.ip.as_deref()
         && !pod.deleting
     {
+        if session.spec.prompt.is_some() && !confirmed.has_prompt {
+            return Decision::op(activate(session, agent, pod, ip, Prompt::Now));
+        }
         return ready(ctx, session, memory, agent, sandbox, pod, ip, &confirmed);
     }
     if let Some(refused) = memory.refused.as_ref().filter(|r| r.pod_uid == pod.uid) {
@@ -224,10 +249,22 @@ fn with_sandbox(
     }
     let cold = label(&sandbox.metadata, labels::LAUNCH_TYPE) == Some("cold");
     match health::of(pod, ctx.now) {
-        Health::Serving(ip) => Decision::op(activate(session, agent, pod, &ip)),
-        Health::Starting(reason, message) => progress(ctx, session, agent, sandbox, reason, &message),
+        Health::Serving(ip) => {
+            memory.frozen = Some(agent.frozen.clone());
+            let mut decision = match &memory.runner_trouble {
+                Some(trouble) => {
+                    progress(ctx, session, agent, sandbox, Step::Activating, Reason::Activating, trouble)
+                }
+                None => Decision::default(),
+            };
+            decision.ops.push(activate(session, agent, pod, &ip, Prompt::Now));
+            decision
+        }
+        Health::Starting(reason, message) => {
+            progress(ctx, session, agent, sandbox, Step::StartingPod, reason, &message)
+        }
         Health::Doubtful(reason, message, until) => {
-            let mut decision = progress(ctx, session, agent, sandbox, reason, &message);
+            let mut decision = progress(ctx, session, agent, sandbox, Step::StartingPod, reason, &message);
             decision.wake = Some(until);
             decision
         }
@@ -248,9 +285,12 @@ fn pod_missing(ctx: Context<'_>, session: &Session, agent: &ResolvedAgent, sandb
             end(ctx, session, Phase::Failed, Reason::PodRejected, message)
         }
         Some(("ReconcilerError", message)) => {
-            progress(ctx, session, agent, sandbox, Reason::PodRejected, message)
+            progress(ctx, session, agent, sandbox, Step::StartingPod, Reason::PodRejected, message)
         }
-        _ => progress(ctx, session, agent, sandbox, Reason::PodStarting, "waiting for the pod to be created"),
+        _ => {
+            let message = "waiting for the pod to be created";
+            progress(ctx, session, agent, sandbox, Step::StartingPod, Reason::PodStarting, message)
+        }
     }
 }
 
@@ -260,22 +300,23 @@ pub(crate) fn pod_was_made(sandbox: &Sandbox) -> bool {
         || sandbox.status.as_ref().is_some_and(|s| s.selector.is_some())
 }
 
-/// Tells how far a cold start is.
+/// Tells how far a start is that takes its time.
 fn progress(
     ctx: Context<'_>,
     session: &Session,
     agent: &ResolvedAgent,
     sandbox: &Sandbox,
+    step: Step,
     reason: Reason,
     message: &str,
 ) -> Decision {
     status::write(ctx, session, |status| {
         status.phase = Phase::Creating;
-        status.step = Some(Step::StartingPod);
+        status.step = Some(step);
         status.reason = Some(reason);
         status.message = message.to_owned();
         status.incarnation = FIRST_INCARNATION;
-        status.agent.get_or_insert_with(|| agent.frozen.clone());
+        status.agent = Some(agent.frozen.clone());
         status.sandbox = Some(sandbox_ref(sandbox));
     })
     .map(Decision::op)
@@ -308,7 +349,8 @@ fn ready(
         status.reason = Some(Reason::Activated);
         status.message = String::new();
         status.incarnation = confirmed.response.incarnation;
-        status.agent.get_or_insert_with(|| agent.frozen.clone());
+        // The agent may have been edited since; this is the one that the pod was given.
+        status.agent = Some(memory.frozen.clone().unwrap_or_else(|| agent.frozen.clone()));
         status.sandbox = Some(sandbox_ref(sandbox));
         status.pod = Some(PodRef {
             name: pod.name.clone(),
@@ -339,7 +381,15 @@ fn endpoint(ip: &str) -> String {
     if ip.contains(':') { format!("[{ip}]:{PORT}") } else { format!("{ip}:{PORT}") }
 }
 
-fn activate(session: &Session, agent: &ResolvedAgent, pod: &Pod, ip: &str) -> Op {
+/// Whether an activation brings the session's first turn. That waits until the assignment is written: a pod
+/// that is only promised may yet be taken back, and another one would then be given the turn again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Prompt {
+    Now,
+    Later,
+}
+
+fn activate(session: &Session, agent: &ResolvedAgent, pod: &Pod, ip: &str, prompt: Prompt) -> Op {
     let session_uid = uid(&session.metadata).to_owned();
     let name = session.metadata.name.clone().unwrap_or_default();
     let turn_timeout = agent.spec.lifecycle.turn_timeout().as_std();
@@ -367,6 +417,7 @@ fn activate(session: &Session, agent: &ResolvedAgent, pod: &Pod, ip: &str) -> Op
             .spec
             .prompt
             .clone()
+            .filter(|_| prompt == Prompt::Now)
             .map(|text| InitialTurn { id: format!("initial-{session_uid}"), text }),
     };
     Op::Activate(Box::new(Activation { pod_uid: pod.uid.clone(), endpoint: endpoint(ip), request }))

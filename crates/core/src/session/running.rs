@@ -5,8 +5,8 @@ use paddock_api::session::{Phase, Reason};
 
 use crate::health::{self, Health};
 use crate::ids::Key;
-use crate::op::{Op, Refresh};
-use crate::session::{Context, Decision, Memory, delete_sandboxes, end};
+use crate::op::{Named, Op, Refresh};
+use crate::session::{Context, Decision, Memory, delete_sandboxes, end, status};
 
 pub(super) fn decide(ctx: Context<'_>, session: &Session, memory: &mut Memory) -> Decision {
     let status = session.status.clone().unwrap_or_default();
@@ -18,12 +18,13 @@ pub(super) fn decide(ctx: Context<'_>, session: &Session, memory: &mut Memory) -
     let Some(pod) = ctx.store.pods.get(&key).filter(|pod| pod.uid == pod_ref.uid) else {
         if memory.pod_asked.as_deref() != Some(&pod_ref.uid) {
             // Not in the cache only proves that the cache does not have it.
-            memory.pod_asked = Some(pod_ref.uid);
-            return Decision::op(Op::Refresh(Refresh::Pod(key)));
+            let named = Named { key, uid: Some(pod_ref.uid) };
+            return Decision::op(Op::Refresh(Refresh::Pod(named)));
         }
         let message = format!("pod {} is gone; make a new session to go on", pod_ref.name);
         return end(ctx, session, Phase::Dead, Reason::PodDeleted, message);
     };
+    memory.pod_asked = None;
     match health::of(pod, ctx.now) {
         Health::Gone(reason, message) => {
             let message = format!("{message}; make a new session to go on");
@@ -32,7 +33,9 @@ pub(super) fn decide(ctx: Context<'_>, session: &Session, memory: &mut Memory) -
         Health::Hopeless(reason, message) => end(ctx, session, Phase::Failed, reason, message),
         Health::Serving(_) | Health::Starting(..) | Health::Doubtful(..) => {
             // A rival leader may have assigned a second sandbox; the one in the status won.
-            Decision::ops(delete_sandboxes(ctx, session, Some(&sandbox_ref.uid)))
+            let mut ops = delete_sandboxes(ctx, session, Some(&sandbox_ref.uid));
+            ops.extend(status::write(ctx, session, |_| {}));
+            Decision::ops(ops)
         }
     }
 }

@@ -304,7 +304,7 @@ impl Cluster {
         }
         let holder = self.runners.entry(pod_uid.to_owned()).or_insert_with(|| request.session.uid.clone());
         if *holder != request.session.uid {
-            return Outcome::NotActivated(ActivationFailure::BoundToOther);
+            return Outcome::NotActivated(ActivationFailure::Spoilt("taken".into()));
         }
         Outcome::Activated(ActivateResponse {
             session_uid: request.session.uid.clone(),
@@ -317,11 +317,18 @@ impl Cluster {
 
     fn refresh(&self, refresh: &Refresh) -> Refreshed {
         match refresh {
-            Refresh::Session(key) => Refreshed::Session(self.sessions.get(key).cloned().map(Box::new)),
-            Refresh::Sandbox(key) => Refreshed::Sandbox(self.sandboxes.get(key).cloned().map(Box::new)),
-            Refresh::Pod(key) => Refreshed::Pod(self.pods.get(key).cloned().map(Box::new)),
-            Refresh::Pool(key) => Refreshed::Pool(self.pools.get(key).cloned().map(Box::new)),
-            Refresh::Agent(key) => Refreshed::Agent(self.agents.get(key).cloned().map(Box::new)),
+            Refresh::Session(named) => {
+                Refreshed::Session(self.sessions.get(&named.key).cloned().map(Box::new))
+            }
+            Refresh::Sandbox(named) => {
+                Refreshed::Sandbox(self.sandboxes.get(&named.key).cloned().map(Box::new))
+            }
+            Refresh::Pod(named) => Refreshed::Pod(self.pods.get(&named.key).cloned().map(Box::new)),
+            Refresh::Pool(named) => Refreshed::Pool(self.pools.get(&named.key).cloned().map(Box::new)),
+            Refresh::Agent(named) => Refreshed::Agent(self.agents.get(&named.key).cloned().map(Box::new)),
+            Refresh::Template(named) => {
+                Refreshed::Template(self.templates.get(&named.key).cloned().map(Box::new))
+            }
             Refresh::Claims { session_uid, .. } => Refreshed::Claims(
                 self.sandboxes
                     .values()

@@ -12,5 +12,6 @@
 
 mod cluster;
 mod faults;
+mod regressions;
 mod scenarios;
 mod story;
