@@ -26,6 +26,12 @@ if [ -z "$AGENT" ]; then
   exit 0
 fi
 
+# However this ends, it leaves no session behind.
+id=
+leave() { [ -z "$id" ] || request DELETE "/sessions/$id" >/dev/null 2>&1 || echo "session $id could not be deleted"; }
+trap leave EXIT
+trap 'exit 143' INT TERM
+
 answer=$(request POST "/agents/$AGENT/session")
 expect "a session of agent $AGENT is created" "$(code "$answer")" 200
 id=$(printf '%s' "$answer" | field id)
@@ -48,3 +54,4 @@ while :; do
 done
 echo 'ok   the session is ready'
 expect 'the session is deleted' "$(code "$(request DELETE "/sessions/$id")")" 200
+id=

@@ -3,6 +3,7 @@
 
 use futures::future::BoxFuture;
 use paddock_api::{Agent, Session};
+use paddock_kubeio::slim::SlimPod;
 use paddock_kubeio::write::{self, Precondition, WriteError, Written};
 use serde_json::Value;
 
@@ -14,6 +15,8 @@ pub trait Cluster: Send + Sync + 'static {
     fn read_session<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Session>, WriteError>>;
     /// Reads an Agent, not from a cache.
     fn read_agent<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Agent>, WriteError>>;
+    /// Reads a Pod, not from a cache.
+    fn read_pod<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<SlimPod>, WriteError>>;
     /// Changes a Session's spec.
     fn patch_session<'a>(
         &'a self,
@@ -53,6 +56,10 @@ impl Cluster for KubeCluster {
     }
 
     fn read_agent<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Agent>, WriteError>> {
+        Box::pin(write::get(&self.client, &self.namespace, name))
+    }
+
+    fn read_pod<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<SlimPod>, WriteError>> {
         Box::pin(write::get(&self.client, &self.namespace, name))
     }
 

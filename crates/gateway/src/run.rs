@@ -80,6 +80,8 @@ pub enum RunError {
 /// # Errors
 /// See [`RunError`].
 pub async fn run(cli: Cli) -> Result<(), RunError> {
+    // First of all: a signal that comes before its handler is lost on the first process of a container.
+    let stop = stop_on_signal()?;
     let master_key = Arc::new(MasterKey::from_file(&cli.master_key_file)?);
     let signing_key = signing_key(&cli.signing_key_file)?;
     let client = client::connect(ClientOptions {
@@ -91,7 +93,6 @@ pub async fn run(cli: Cli) -> Result<(), RunError> {
     let listener = TcpListener::bind(cli.listen)
         .await
         .map_err(|source| RunError::Listen { address: cli.listen, source })?;
-    let stop = stop_on_signal()?;
 
     let gateway = Arc::new(Gateway {
         index: Arc::new(Index::default()),

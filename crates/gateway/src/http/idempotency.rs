@@ -13,7 +13,8 @@ pub const HEADER: &str = "idempotency-key";
 /// Longest key.
 const MAX_LEN: usize = 128;
 
-/// A client's key, or one made here: 1 to 128 printable ASCII characters.
+/// A client's key, or one made here: 1 to 128 printable ASCII characters, no space at either end. It travels in
+/// headers, which lose such spaces on their way.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key(String);
 
@@ -26,13 +27,15 @@ impl Key {
     /// Reads a key; `source` names the field or header in an error.
     ///
     /// # Errors
-    /// It is empty, too long, or not printable ASCII.
+    /// It is empty, too long, not printable ASCII, or has a space at an end.
     pub fn parse(text: &str, source: &str) -> Result<Self, ApiError> {
         let printable = text.bytes().all(|byte| (0x20..0x7f).contains(&byte));
-        if text.trim().is_empty() || text.len() > MAX_LEN || !printable {
+        if text.is_empty() || text.trim() != text || text.len() > MAX_LEN || !printable {
             return Err(ApiError::new(
                 ErrorCode::BadRequest,
-                format!("{source} must be 1 to {MAX_LEN} printable ASCII characters"),
+                format!(
+                    "{source}: must be 1 to {MAX_LEN} printable ASCII characters without a space at either end"
+                ),
             ));
         }
         Ok(Self(text.to_owned()))

@@ -23,14 +23,15 @@ pub struct Wait {
 }
 
 impl Wait {
-    /// Reads both forms; the query parameter counts for readiness where both are given.
+    /// Reads both forms. Where both are given, the shorter one counts for readiness: a client that has given up
+    /// does not wait for a session either.
     ///
     /// # Errors
     /// `?wait=` is no duration, or too long. A malformed preference is no error: it is ignored.
     pub fn of(query: &Query, headers: &HeaderMap) -> Result<Self, ApiError> {
         let preferred = preferred(headers);
         let asked = query.get("wait")?.map(parse).transpose()?;
-        Ok(Self { ready: asked.or(preferred), answer: preferred })
+        Ok(Self { ready: asked.into_iter().chain(preferred).min(), answer: preferred })
     }
 }
 
@@ -80,6 +81,7 @@ mod tests {
         assert_eq!(wait("wait=30", "").unwrap(), Wait { ready: secs(30), answer: None });
         assert_eq!(wait("", "respond-async, Wait=10").unwrap(), Wait { ready: secs(10), answer: secs(10) });
         assert_eq!(wait("wait=1m", "wait=\"90\"").unwrap(), Wait { ready: secs(60), answer: secs(90) });
+        assert_eq!(wait("wait=60s", "wait=10").unwrap(), Wait { ready: secs(10), answer: secs(10) });
         assert_eq!(wait("", "wait=soon").unwrap(), Wait::default());
     }
 

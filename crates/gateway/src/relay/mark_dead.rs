@@ -1,7 +1,8 @@
 //! Sets a session to Dead: the one write of a status that is not the controller's.
 //!
-//! It is done only on proof: the current address, as the API server has it, refused twice. The write carries
-//! UID and resource version of that very state, so whoever changed the session meanwhile has decided.
+//! It is done only on proof: the current address, as the API server has it, took no connection twice, and the pod
+//! is lost (`super::proof`). The write carries UID and resource version of that very state, so whoever changed the
+//! session meanwhile has decided.
 
 use std::sync::Arc;
 

@@ -9,6 +9,7 @@ pub mod dial;
 pub mod initial;
 pub mod lookup;
 pub mod mark_dead;
+pub mod proof;
 pub mod target;
 pub mod turn;
 pub mod verdict;

@@ -11,12 +11,14 @@ use crate::error::ApiError;
 /// Advice to a client that asks for a session that is coming up.
 const CREATING_RETRY: Duration = Duration::from_secs(1);
 
-/// The address of a pod, with the UIDs that a token for it names. All three are from the same snapshot: an
+/// The address of a pod, its name, and the UIDs that a token for it names. All are from the same snapshot: an
 /// address of one version with the UID of another could reach a pod that serves somebody else.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     /// Where the runner listens.
     pub address: SocketAddr,
+    /// Name of the pod.
+    pub pod_name: String,
     /// UID of the pod.
     pub pod_uid: String,
     /// UID of the session.
@@ -61,7 +63,7 @@ impl Target {
         let address: SocketAddr = status.endpoint.as_ref()?.parse().ok()?;
         let session_uid = session.metadata.uid.clone().filter(|uid| !uid.is_empty())?;
         let same = pod.ip.parse().is_ok_and(|ip: std::net::IpAddr| ip == address.ip());
-        same.then(|| Self { address, pod_uid: pod.uid.clone(), session_uid })
+        same.then(|| Self { address, pod_name: pod.name.clone(), pod_uid: pod.uid.clone(), session_uid })
     }
 }
 
@@ -115,6 +117,7 @@ mod tests {
     fn a_ready_session_has_a_target() {
         let target = Target {
             address: "10.0.0.1:7070".parse().unwrap(),
+            pod_name: "p".into(),
             pod_uid: "pod-1".into(),
             session_uid: "ses-1".into(),
         };

@@ -3,13 +3,16 @@
 //! | what happened | what follows |
 //! | --- | --- |
 //! | no connection (hard) | the session is read from the API server; its current address is tried |
-//! | no connection (hard), again, at an address that was read so | the session is set to Dead, 502 |
+//! | no connection (hard), again, at an address that was read so | the pod is read if it was refused: see below |
+//! | ... and the pod lives | 503 `not_ready`: its container may be starting again |
+//! | ... and the pod cannot be read | 502 |
+//! | ... and the pod is lost, or cannot be reached at all | the session is set to Dead, 502 |
 //! | another pod answered that the token is not for it | the session is read; a new address is tried, else 502 |
 //! | connected, then broken off | 502 `turn_lost`: the harness may have the turn |
 //! | any other answer | it is passed on |
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Method, Response};
@@ -22,6 +25,7 @@ use super::call::{self, Call, CallError};
 use super::dial::DialError;
 use super::lookup;
 use super::mark_dead::{self, Marked};
+use super::proof::{self, Proof};
 use super::target::Target;
 use super::verdict::{self, Verdict};
 use crate::error::ApiError;
@@ -31,6 +35,8 @@ use crate::http::request_id::RequestId;
 
 /// How often a turn is tried at most, over all addresses a session may move through meanwhile.
 const MAX_ATTEMPTS: usize = 6;
+/// When to send a message again whose pod runs and does not listen: about as long as a harness takes to start.
+const RESTART_RETRY: Duration = Duration::from_secs(2);
 
 /// A message on its way.
 #[derive(Clone, Debug)]
@@ -81,9 +87,13 @@ async fn attempts(
                     return Err(local(&cause));
                 }
                 session = if refused.as_ref() == Some(&target) {
-                    match mark_dead::mark(gateway, &session, &target, &cause).await? {
-                        Marked::Settled => return Err(unreachable(&target, &cause)),
-                        Marked::Moved(session) => session,
+                    match proof::find(gateway, &target, &cause).await {
+                        Proof::Alive => return Err(restarting(&target, &turn.id)),
+                        Proof::Unknown => return Err(unreachable(&target, &cause)),
+                        Proof::Lost => match mark_dead::mark(gateway, &session, &target, &cause).await? {
+                            Marked::Settled => return Err(unreachable(&target, &cause)),
+                            Marked::Moved(session) => session,
+                        },
                     }
                 } else {
                     tokio::time::sleep(gateway.relay.retry_pause).await;
@@ -143,6 +153,18 @@ fn unreachable(target: &Target, cause: &DialError) -> ApiError {
             target.address
         ),
     )
+}
+
+fn restarting(target: &Target, turn: &Key) -> ApiError {
+    ApiError::new(
+        ErrorCode::NotReady,
+        format!(
+            "the message was not delivered: nothing listens at the session's address {}, though its pod runs; its \
+             container may be restarting. Send the message again with Idempotency-Key: {turn}",
+            target.address
+        ),
+    )
+    .retry_after(RESTART_RETRY)
 }
 
 fn local(cause: &DialError) -> ApiError {

@@ -6,8 +6,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Response;
 use http::header::CONTENT_TYPE;
+use http::{HeaderMap, Response};
 use hyper::body::Incoming;
 use paddock_api::Session;
 use paddock_api::http::{ApiStatus, ErrorCode};
@@ -24,10 +24,22 @@ use crate::http::body::{self, Presence};
 use crate::http::idempotency::Key;
 use crate::http::wait::Wait;
 use crate::relay::lookup;
+use crate::relay::target::Target;
 use crate::relay::turn::{self, Turn};
 
 /// When to ask again for a turn that outlasted the client's deadline.
 const EXPIRED_RETRY: Duration = Duration::from_secs(5);
+
+/// Names the turn before anything of the request is judged: every answer names one, also one that refuses the
+/// message, and a retry can use the name as its key.
+pub fn announce(headers: &HeaderMap, id: &ObjectName, record: &mut Record) {
+    record.session(id.as_str());
+    match Key::of(headers) {
+        Ok(Some(key)) => record.turn(key),
+        // A malformed key is refused later.
+        Ok(None) | Err(_) => record.turn(Key::fresh()),
+    }
+}
 
 /// Serves the route.
 pub async fn send(
@@ -38,14 +50,7 @@ pub async fn send(
     record: &mut Record,
 ) -> Result<Response<Answer>, ApiError> {
     let begun = Instant::now();
-    record.session(id.as_str());
-    // Every answer names a turn, also one that refuses the message: a retry can use the name as its key.
-    let provisional = Key::fresh();
-    record.turn(provisional.clone());
     let header = Key::of(&ask.head.headers)?;
-    if let Some(key) = &header {
-        record.turn(key.clone());
-    }
     let wait = Wait::of(&ask.query, &ask.head.headers)?;
     let bytes = body::read(&ask.head.headers, incoming, gateway.body_limits(), Presence::Required).await?;
     let message = Message::read(&bytes)?;
@@ -57,7 +62,7 @@ pub async fn send(
         }
         (Some(key), _) => key,
         (None, Some(key)) => key.clone(),
-        (None, None) => provisional,
+        (None, None) => record.turn_id(),
     };
     record.turn(turn_id.clone());
     let turn =
@@ -66,6 +71,8 @@ pub async fn send(
     drop(bytes);
 
     let session = settled(gateway, id, begun + wait.ready.unwrap_or_default()).await?;
+    // Said here, and not by the relay, whose answer the client's own deadline may cut short: nothing is delivered.
+    Target::of(&session)?;
     let task = tokio::spawn({
         let gateway = gateway.clone();
         async move { turn::relay(&gateway, session, &turn).await }

@@ -58,6 +58,9 @@ pub async fn serve(
     let resolved = router::resolve(&head.method, head.uri.path());
     let mut record =
         Record::new(gateway.metrics.clone(), &head.method, resolved.template(), request_id.clone());
+    if let Resolved::Route(Route::SendMessage(id)) = &resolved {
+        message::announce(&head.headers, id, &mut record);
+    }
     let ask = Ask { query: Query::parse(head.uri.query()), head, request_id: request_id.clone() };
 
     let outcome = answer(&gateway, ask, body, resolved, &mut record).await;

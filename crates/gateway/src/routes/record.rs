@@ -54,6 +54,11 @@ impl Record {
         self.turn_id = Some(id);
     }
 
+    /// The turn's id; made here where the client gave none.
+    pub fn turn_id(&mut self) -> Key {
+        self.turn_id.get_or_insert_with(Key::fresh).clone()
+    }
+
     /// Names the turn in an answer.
     pub fn turn_id_into(&self, headers: &mut HeaderMap) {
         let value = self.turn_id.as_ref().and_then(|id| HeaderValue::from_str(id.as_str()).ok());

@@ -7,6 +7,7 @@ use futures::future::BoxFuture;
 use paddock_api::{Agent, Session};
 use paddock_gateway::cluster::Cluster;
 use paddock_gateway::index::Index;
+use paddock_kubeio::slim::SlimPod;
 use paddock_kubeio::watch::Event;
 use paddock_kubeio::write::{Precondition, WriteError, Written};
 use parking_lot::Mutex;
@@ -32,10 +33,12 @@ pub struct FakeCluster {
 struct State {
     sessions: BTreeMap<String, Session>,
     agents: BTreeMap<String, Agent>,
+    pods: BTreeMap<String, SlimPod>,
     version: u64,
     watch: Watch,
     reads: usize,
     next_read: Option<Fault>,
+    next_pod_read: Option<Fault>,
     next_create: Option<Fault>,
     next_patch: Option<Fault>,
 }
@@ -45,10 +48,12 @@ impl FakeCluster {
         let state = State {
             sessions: BTreeMap::new(),
             agents: BTreeMap::new(),
+            pods: BTreeMap::new(),
             version: 100,
             watch: Watch::Live,
             reads: 0,
             next_read: None,
+            next_pod_read: None,
             next_create: None,
             next_patch: None,
         };
@@ -61,6 +66,10 @@ impl FakeCluster {
 
     pub fn fail_next_read(&self, fault: impl FnOnce(&Self) -> Option<WriteError> + Send + 'static) {
         self.state.lock().next_read = Some(Box::new(fault));
+    }
+
+    pub fn fail_next_pod_read(&self, fault: impl FnOnce(&Self) -> Option<WriteError> + Send + 'static) {
+        self.state.lock().next_pod_read = Some(Box::new(fault));
     }
 
     pub fn fail_next_create(&self, fault: impl FnOnce(&Self) -> Option<WriteError> + Send + 'static) {
@@ -96,6 +105,12 @@ impl FakeCluster {
         let mut session = serde_json::to_value(self.session(name)).unwrap();
         session["status"] = status;
         self.put(session);
+    }
+
+    /// Stores a pod, whatever was there.
+    pub fn put_pod(&self, pod: Value) {
+        let pod: SlimPod = serde_json::from_value(pod).unwrap();
+        self.state.lock().pods.insert(pod.metadata.name.clone().unwrap(), pod);
     }
 
     pub fn put_agent(&self, name: &str) {
@@ -217,6 +232,16 @@ impl Cluster for FakeCluster {
 
     fn read_agent<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Agent>, WriteError>> {
         Box::pin(async move { Ok(self.state.lock().agents.get(name).cloned()) })
+    }
+
+    fn read_pod<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<SlimPod>, WriteError>> {
+        Box::pin(async move {
+            let fault = self.state.lock().next_pod_read.take();
+            match fault.and_then(|fault| fault(self)) {
+                Some(error) => Err(error),
+                None => Ok(self.state.lock().pods.get(name).cloned()),
+            }
+        })
     }
 
     fn patch_session<'a>(

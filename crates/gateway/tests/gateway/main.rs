@@ -10,4 +10,5 @@ mod messages;
 mod routing;
 mod runner;
 mod sessions;
+mod signals;
 mod support;

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+use http_body_util::Full;
 use paddock_runnerapi::ErrorCode;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 use super::runner::{FakeRunner, Script};
-use super::support::{KEY, TestGateway, head, soon};
+use super::support::{BASE, KEY, Setup, TestGateway, head, soon};
 
 const MESSAGE: &str = "/sessions/s1/message";
 
@@ -69,12 +71,46 @@ async fn a_key_names_the_turn_on_every_answer() {
     assert_eq!(reply.error(), (415, "unsupported_media_type"));
     assert!(uuid::Uuid::parse_str(reply.header("x-paddock-turn-id")).is_ok());
 
+    let wrong_key = [("authorization", "Bearer wrong"), ("idempotency-key", "my turn")];
+    let reply = gateway.send(unauthorised(&wrong_key)).await;
+    assert_eq!((reply.error(), reply.header("x-paddock-turn-id")), ((401, "unauthorized"), "my turn"));
+    let unsynced = TestGateway::with(Setup { synced: false, ..Setup::default() }).await;
+    let reply = unsynced.ask_with("POST", MESSAGE, &key, Some(json!({"text": "a"}))).await;
+    assert_eq!((reply.error(), reply.header("x-paddock-turn-id")), ((503, "not_synced"), "my turn"));
+
     let other = json!({"text": "a", "message_id": "other"});
     let reply = gateway.ask_with("POST", MESSAGE, &key, Some(other)).await;
     assert_eq!(reply.error(), (400, "bad_request"));
     let reply =
         gateway.ask_with("POST", MESSAGE, &[("idempotency-key", "")], Some(json!({"text": "a"}))).await;
     assert_eq!(reply.error(), (400, "bad_request"));
+}
+
+fn unauthorised(headers: &[(&str, &str)]) -> http::Request<Full<Bytes>> {
+    let mut request =
+        http::Request::builder().method("POST").uri(format!("{BASE}{MESSAGE}")).header("host", "gateway");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    request.body(Full::default()).unwrap()
+}
+
+#[tokio::test]
+async fn a_key_that_a_header_would_not_carry_unchanged_is_refused() {
+    let (gateway, runner) = TestGateway::with_ready_session().await;
+    for id in [" m", "m ", " ", ""] {
+        let reply = gateway.ask("POST", MESSAGE, Some(json!({"text": "a", "message_id": id}))).await;
+        assert_eq!(reply.error(), (400, "bad_request"), "{id:?}");
+        assert!(
+            reply.body["error"].as_str().unwrap().starts_with("message_id: must be 1 to 128"),
+            "{reply:?}"
+        );
+    }
+    // In a header the spaces are no part of the value.
+    let key = [("idempotency-key", " m ")];
+    let reply = gateway.ask_with("POST", MESSAGE, &key, Some(json!({"text": "a", "message_id": "m"}))).await;
+    assert_eq!((reply.status, reply.header("x-paddock-turn-id")), (200, "m"));
+    assert_eq!(runner.count(), 1);
 }
 
 #[tokio::test]
@@ -166,6 +202,18 @@ async fn a_message_is_held_until_its_session_is_ready() {
         gateway.cluster.put_status(session, runner.ready_status());
         assert_eq!(waiting.await.unwrap().status, 200);
     }
+}
+
+#[tokio::test]
+async fn the_client_s_own_deadline_counts_for_a_session_that_is_not_ready() {
+    let gateway = TestGateway::start().await;
+    gateway.put_session("s1", json!({"phase": "Creating"}));
+    let path = format!("{MESSAGE}?wait=60s");
+    let begun = std::time::Instant::now();
+    let reply = gateway.ask_with("POST", &path, &[("prefer", "wait=1")], Some(json!({"text": "hi"}))).await;
+    // Nothing was delivered, so this is not the error of a turn that goes on.
+    assert_eq!(reply.error(), (404, "creating"));
+    assert!((1..20).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
 }
 
 #[tokio::test]

@@ -1,13 +1,16 @@
 //! Which pod a message goes to, and what follows when it is not there.
 
+use std::time::Duration;
+
 use paddock_api::{ConditionStatus, Phase};
+use paddock_gateway::gateway::RelayTimes;
 use paddock_kubeio::write::WriteError;
-use serde_json::json;
-use tokio::net::TcpListener;
+use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use super::cluster::Watch;
 use super::runner::{FakeRunner, Script, ready_status};
-use super::support::TestGateway;
+use super::support::{Setup, TestGateway};
 
 /// An address where nothing listens.
 async fn nowhere() -> std::net::SocketAddr {
@@ -33,6 +36,82 @@ async fn a_current_address_that_refuses_twice_makes_the_session_dead() {
     let metrics = gateway.gateway.metrics.encode();
     assert!(metrics.contains(r#"relay_connect_failures_total{reason="refused"} 2"#), "{metrics}");
     assert!(metrics.contains("sessions_marked_dead_total 1"));
+}
+
+/// The pod that `ready_status` names.
+fn pod(uid: &str, phase: &str, deleted: Value) -> Value {
+    json!({"metadata": {"name": "pod", "uid": uid, "deletionTimestamp": deleted}, "status": {"phase": phase}})
+}
+
+#[tokio::test]
+async fn a_pod_that_runs_is_not_given_up_though_it_refuses() {
+    let gateway = TestGateway::start().await;
+    gateway.put_session("s1", ready_status(nowhere().await, "pod-1"));
+    gateway.cluster.put_pod(pod("pod-1", "Running", Value::Null));
+    let before = gateway.cluster.session("s1");
+    let key = [("idempotency-key", "k1")];
+    for _ in 0..2 {
+        let message = Some(json!({"text": "hi"}));
+        let reply = gateway.ask_with("POST", "/sessions/s1/message", &key, message).await;
+        assert_eq!(reply.error(), (503, "not_ready"));
+        assert_eq!((reply.header("retry-after"), reply.header("x-paddock-turn-id")), ("2", "k1"));
+        assert!(reply.body["error"].as_str().unwrap().contains("Idempotency-Key: k1"), "{reply:?}");
+    }
+    assert_eq!(gateway.cluster.session("s1"), before);
+    assert!(gateway.gateway.metrics.encode().contains("sessions_marked_dead_total 0"));
+}
+
+#[tokio::test]
+async fn a_pod_that_is_lost_is_given_up() {
+    let gateway = TestGateway::start().await;
+    let now = json!("2026-01-01T00:00:00Z");
+    for (name, pod) in [
+        ("replaced", pod("pod-2", "Running", Value::Null)),
+        ("terminating", pod("pod-1", "Running", now)),
+        ("failed", pod("pod-1", "Failed", Value::Null)),
+    ] {
+        gateway.put_session(name, ready_status(nowhere().await, "pod-1"));
+        gateway.cluster.put_pod(pod);
+        assert_eq!(gateway.message(name, "hi").await.error(), (502, "unreachable"), "{name}");
+        assert_eq!(gateway.cluster.session(name).status.unwrap().phase, Phase::Dead, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_pod_that_cannot_be_read_is_not_given_up() {
+    let gateway = TestGateway::start().await;
+    gateway.put_session("s1", ready_status(nowhere().await, "pod-1"));
+    let before = gateway.cluster.session("s1");
+    gateway.cluster.fail_next_pod_read(|_| Some(WriteError::Unavailable("down".into())));
+    assert_eq!(gateway.message("s1", "hi").await.error(), (502, "unreachable"));
+    assert_eq!(gateway.cluster.session("s1"), before);
+}
+
+#[tokio::test]
+async fn a_machine_that_does_not_answer_is_not_believed_about_its_pod() {
+    let relay = RelayTimes {
+        connect: Duration::from_millis(100),
+        retry_pause: Duration::ZERO,
+        ..RelayTimes::default()
+    };
+    let gateway = TestGateway::with(Setup { relay, ..Setup::default() }).await;
+    // A listener whose queue is full: the kernel drops what comes, as a lost machine would.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let silent = socket.listen(1).unwrap();
+    let address = silent.local_addr().unwrap();
+    let mut queued = Vec::new();
+    while let Ok(stream) = tokio::time::timeout(Duration::from_millis(200), TcpStream::connect(address)).await
+    {
+        queued.push(stream.unwrap());
+        assert!(queued.len() < 16, "the queue never fills");
+    }
+    gateway.put_session("s1", ready_status(address, "pod-1"));
+    gateway.cluster.put_pod(pod("pod-1", "Running", Value::Null));
+    assert_eq!(gateway.message("s1", "hi").await.error(), (502, "unreachable"));
+    assert_eq!(gateway.cluster.session("s1").status.unwrap().phase, Phase::Dead);
+    let metrics = gateway.gateway.metrics.encode();
+    assert!(metrics.contains(r#"relay_connect_failures_total{reason="timed_out"} 2"#), "{metrics}");
 }
 
 #[tokio::test]

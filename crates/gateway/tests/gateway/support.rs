@@ -37,6 +37,7 @@ pub async fn soon<T>(what: impl Future<Output = T>) -> T {
 /// What a test may choose.
 pub struct Setup {
     pub limits: Limits,
+    pub relay: RelayTimes,
     pub drain: DrainTimes,
     pub synced: bool,
 }
@@ -45,6 +46,7 @@ impl Default for Setup {
     fn default() -> Self {
         Self {
             limits: Limits::default(),
+            relay: RelayTimes { retry_pause: Duration::ZERO, ..RelayTimes::default() },
             drain: DrainTimes { leaving: Duration::ZERO, closing: Duration::from_secs(20) },
             synced: true,
         }
@@ -83,7 +85,7 @@ impl TestGateway {
             master_key,
             signing_key: signing_key(),
             limits: setup.limits,
-            relay: RelayTimes { retry_pause: Duration::ZERO, ..RelayTimes::default() },
+            relay: setup.relay,
             metrics: Arc::new(Metrics::default()),
             drain: Drain::default(),
         });
