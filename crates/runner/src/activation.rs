@@ -136,7 +136,11 @@ impl Activator {
         }
         let _running = self.running.lock().await;
         if let Some(bound) = self.bound.get() {
-            return if bound.is_for(&claim) { Ok(bound.response.clone()) } else { Err(bound_to_other()) };
+            if !bound.is_for(&claim) {
+                return Err(bound_to_other());
+            }
+            self.take_initial_turn(bound, request).await?;
+            return Ok(bound.response.clone());
         }
         let harness_session_id = self.harness.open(&request).await?;
         let took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -145,6 +149,18 @@ impl Activator {
         let engine = self.engine(&activation, HashMap::new()).await?;
         tracing::info!(session = claim.uid, incarnation = claim.incarnation, took_ms, "activated");
         Ok(self.set(activation, engine).response.clone())
+    }
+
+    /// A session's first turn may come after its activation: once the assignment of the pod is written, so
+    /// that no second pod is ever given it.
+    async fn take_initial_turn(&self, bound: &Bound, request: ActivateRequest) -> Result<(), ErrorBody> {
+        if request.initial_turn.as_ref().is_none_or(|turn| bound.engine.knows(&turn.id)) {
+            return Ok(());
+        }
+        let activation = Activation { request, ..bound.activation.clone() };
+        self.journal.append(vec![Record::Activated(Box::new(activation.clone()))]).await?;
+        start_initial_turn(&activation, &bound.engine);
+        Ok(())
     }
 
     async fn engine(

@@ -92,6 +92,27 @@ async fn the_initial_turn_runs_once_and_not_again_after_a_restart() {
 }
 
 #[tokio::test]
+async fn the_initial_turn_may_come_with_a_later_activation() {
+    let (harness, storage, activator) = pod();
+    let answer = activator.activate(request("u1", 1)).await.unwrap();
+    let mut asked = request("u1", 1);
+    asked.initial_turn = Some(InitialTurn { id: "initial".into(), text: "begin".into() });
+    for _ in 0..3 {
+        assert_eq!(activator.activate(asked.clone()).await.unwrap(), answer);
+    }
+    let begin =
+        || TurnRequest { id: "initial".into(), parts: vec![json!({"type": "text", "text": "begin"})] };
+    activator.bound().unwrap().engine.submit(begin()).await.unwrap();
+    assert_eq!(harness.runs(), ["begin"]);
+
+    let (journal, restored) = storage.reopened();
+    let second = Arc::new(Activator::new(Arc::clone(&harness) as Arc<dyn Harness>, journal));
+    second.restore(restored).await.unwrap();
+    second.bound().unwrap().engine.submit(begin()).await.unwrap();
+    assert_eq!(harness.runs(), ["begin"]);
+}
+
+#[tokio::test]
 async fn an_environment_that_no_shell_takes_is_refused_before_the_pod_is_claimed() {
     let (_, _, activator) = pod();
     for (name, value) in [("1A", "x"), ("", "x"), ("A B", "x"), ("A;id", "x"), ("A", "x\0")] {

@@ -41,8 +41,8 @@ pub enum HarnessKind {
 pub struct ModelGateway {
     /// Base URL of its OpenAI-compatible API.
     pub base_url: Uri,
-    /// Its key.
-    pub api_key: Secret,
+    /// Its key, where it asks for one.
+    pub api_key: Option<Secret>,
 }
 
 /// All that the runner is told from outside.
@@ -124,7 +124,7 @@ impl Config {
             pod_uid: need(env::POD_UID)?,
             keys: VerifyingKeys::parse(&need(env::PUBLIC_KEYS)?)?,
             harness,
-            model: ModelGateway { base_url, api_key: Secret::new(need(env::MODEL_API_KEY)?) },
+            model: ModelGateway { base_url, api_key: find(env::MODEL_API_KEY)?.map(Secret::new) },
             state_dir: find(env::STATE_DIR)?.unwrap_or_else(|| DEFAULT_STATE_DIR.to_owned()).into(),
             workspace: find(env::WORKSPACE)?.unwrap_or_else(|| DEFAULT_WORKSPACE.to_owned()).into(),
             home: need("HOME")?.into(),
@@ -175,10 +175,17 @@ mod tests {
     }
 
     #[test]
+    fn a_model_gateway_may_need_no_key() {
+        for value in [None, Some("")] {
+            assert!(read(&[(env::MODEL_API_KEY, value)]).unwrap().model.api_key.is_none());
+        }
+        let key = read(&[]).unwrap().model.api_key.unwrap();
+        assert_eq!(key.reveal(), "sk-very-secret");
+    }
+
+    #[test]
     fn an_error_names_the_variable_and_not_its_value() {
-        for name in
-            [env::POD_UID, env::PUBLIC_KEYS, env::HARNESS, env::MODEL_BASE_URL, env::MODEL_API_KEY, "HOME"]
-        {
+        for name in [env::POD_UID, env::PUBLIC_KEYS, env::HARNESS, env::MODEL_BASE_URL, "HOME"] {
             let error = read(&[(name, None)]).err().unwrap().to_string();
             assert!(error.contains(name), "{error}");
         }

@@ -6,9 +6,11 @@
 mod support;
 
 use std::io::Write;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use paddock_testkit::ScriptedModel;
+use serde_json::json;
 use support::{MODEL_KEY, Pod, SESSION, memory, request, until};
 
 /// Shown also where the test passes: the harness captures `println!` only.
@@ -69,6 +71,10 @@ async fn a_session_from_boot_to_restart() {
     let failed = pod.turn("t5", "!fail 400").await;
     assert_eq!(failed.status, 200);
     assert_eq!(failed.body["info"]["error"]["name"], "APIError", "{}", failed.body);
+    let image = json!({"type": "file", "mime": "image/png", "url": "data:image/png;base64,AAAA"});
+    let refused = pod.try_parts("t5i", &json!([{"type": "text", "text": "look"}, image])).await.unwrap();
+    report!("an image that is none: {}", refused.body);
+    assert_eq!((refused.status, refused.body["code"].as_str()), (400, Some("bad_request")));
     report!("runner memory, used, KiB (all, anonymous): {:?}", memory(pod.pid()));
     for text in [pod.log(), std::fs::read_to_string(pod.journal()).unwrap()] {
         assert!(!text.contains(MODEL_KEY));
@@ -101,6 +107,33 @@ async fn a_session_from_boot_to_restart() {
     assert_eq!(again.text(), "still here");
     assert_eq!(again.body["info"]["sessionID"], activated.body["harness_session_id"]);
     assert_eq!(activated.body["session_uid"], SESSION);
+
+    // opencode dies in the middle of a turn while another waits; the container ends and starts again.
+    let calls = model.log().len();
+    let kill = async {
+        until("the model has the turn", Duration::from_secs(20), || {
+            (model.log().len() > calls).then_some(())
+        })
+        .await;
+        pod.reaches("t9", "queued").await;
+        for child in pod.children() {
+            Command::new("kill").args(["-KILL", &child.to_string()]).status().unwrap();
+        }
+    };
+    let second = async {
+        pod.reaches("t8", "running").await;
+        pod.turn("t9", "!say never").await
+    };
+    let (first, second, ()) = tokio::join!(pod.turn("t8", "!hang 60"), second, kill);
+    for answer in [first, second] {
+        assert_eq!((answer.status, answer.body["code"].as_str()), (502, Some("interrupted")));
+    }
+    assert_eq!(pod.exit().await.code(), Some(1));
+    assert_eq!(model.log().len(), calls + 1, "a turn was handed to a dying process");
+    pod.start();
+    pod.ready().await;
+    assert_eq!(pod.turn("t8", "!hang 60").await.body["code"], "interrupted");
+    assert_eq!(pod.turn("t10", "!say back").await.text(), "back");
 
     let begun = Instant::now();
     pod.terminate();

@@ -67,6 +67,18 @@ async fn what_a_failing_harness_says_is_passed_on_in_short() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_the_harness_does_not_take_is_the_clients_mistake() {
+    let (_wire, pod) = activated(STAY).await;
+    for _ in 0..2 {
+        let refused = pod.turn("t1", "400").await;
+        assert_eq!((refused.status, refused.body["code"].as_str()), (400, Some("bad_request")));
+        let text = refused.body["error"].as_str().unwrap();
+        assert!(text.contains("yyy") && text.len() < 1000, "{text}");
+    }
+    assert_eq!(pod.turn("t2", "next").await.text(), "did next");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_question_that_nobody_can_answer_is_refused() {
     let (_wire, pod) = activated(STAY).await;
     assert_eq!(pod.turn("t1", "ask").await.text(), "refused");
@@ -113,8 +125,9 @@ async fn termination_interrupts_turns_and_ends_a_stubborn_harness() {
     let exit = pod.exit().await;
     assert!(exit.success(), "{exit}\n{}", pod.log());
     assert!(begun.elapsed() < Duration::from_secs(2), "{:?}\n{}", begun.elapsed(), pod.log());
+    // Its end is for the next start to find.
     let journal = fs::read_to_string(pod.journal()).unwrap();
-    assert!(journal.lines().last().unwrap().contains("interrupted"));
+    assert!(journal.lines().last().unwrap().contains("started"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -146,6 +159,36 @@ async fn a_harness_that_ends_takes_the_container_with_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_harness_that_dies_in_a_turn_gets_no_other_and_its_reply_is_recovered() {
+    // The connection breaks first, and the process ends a moment later.
+    let (wire, mut pod) = activated("until [ -e die ]; do sleep 0.1; done; rm die; exit 7").await;
+    let die = async {
+        has_message(&wire).await;
+        pod.reaches("t2", "queued").await;
+        wire.break_off();
+        until("it broke off", LIMIT, || pod.log().contains("a turn broke off").then_some(())).await;
+        fs::write(pod.workspace().join("die"), "").unwrap();
+    };
+    let second = async {
+        has_message(&wire).await;
+        pod.turn("t2", "next").await
+    };
+    let (first, second, ()) = tokio::join!(pod.turn("t1", "break"), second, die);
+    for answer in [first, second] {
+        assert_eq!((answer.status, answer.body["code"].as_str()), (502, Some("interrupted")));
+    }
+    assert_eq!(pod.exit().await.code(), Some(1));
+    assert!(!fs::read_to_string(pod.journal()).unwrap().contains("ended"));
+    assert_eq!(wire.messages().len(), 1, "a turn was handed to a dying process");
+    wire.finish(wire.messages()[0]["messageID"].as_str().unwrap(), "finished in time");
+    pod.start();
+    pod.ready().await;
+    assert_eq!(pod.turn("t1", "break").await.text(), "finished in time");
+    assert_eq!(pod.turn("t2", "next").await.body["code"], "interrupted");
+    assert_eq!(wire.messages().len(), 1, "a turn ran again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn orphans_are_waited_for() {
     // The inner shell leaves three processes to whoever takes orphans.
     let (_wire, pod) =
@@ -166,6 +209,8 @@ async fn the_harness_gets_nothing_of_ours() {
     assert!(env.contains("OPENCODE_SERVER_PASSWORD="));
     assert!(!pod.log().contains(MODEL_KEY));
     assert!(pod.workspace().join(".git").exists());
+    let git = fs::read_to_string(pod.dir.join("home/.gitconfig")).unwrap();
+    assert_eq!(git, format!("[safe]\n\tdirectory = \"{}\"\n", pod.workspace().display()));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,6 @@
 //! A harness for unit tests: what a turn does is written in its text.
 //!
-//! `wait …` runs until released, `fail …` fails, `bad …` is refused, everything else is answered at once.
+//! `wait …` runs until released, `fail …` fails, `break …` breaks off, `bad …` is refused, everything else is answered at once.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -110,6 +110,9 @@ impl Harness for FakeHarness {
             }
             if text.starts_with("fail") {
                 return Err(failure());
+            }
+            if text.starts_with("break") {
+                return Err(HarnessError::Unreachable { attempt: "run a turn", source: "broken".into() });
             }
             Ok(Bytes::from(json!({"info": {}, "parts": [{"type": "text", "text": text}]}).to_string()))
         })

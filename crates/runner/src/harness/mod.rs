@@ -31,6 +31,12 @@ pub enum HarnessError {
         /// How it failed.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// It does not take the message; that is for the client to mend.
+    #[error("running the turn: the harness does not take the message: {said}")]
+    BadMessage {
+        /// The beginning of what it said.
+        said: String,
+    },
     /// It answered with an error.
     #[error("asking the harness to {attempt}: it answered {status}: {said}")]
     Refused {
@@ -64,7 +70,11 @@ pub enum HarnessError {
 
 impl From<HarnessError> for ErrorBody {
     fn from(error: HarnessError) -> Self {
-        Self { code: ErrorCode::HarnessFailed, error: error.to_string() }
+        let code = match error {
+            HarnessError::BadMessage { .. } => ErrorCode::BadRequest,
+            _ => ErrorCode::HarnessFailed,
+        };
+        Self { code, error: error.to_string() }
     }
 }
 

@@ -9,7 +9,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::*;
 
 async fn proxy(base_url: &str) -> Arc<ModelProxy> {
-    let api_key = Secret::new("sk-real".to_owned());
+    proxy_with(base_url, Some("sk-real")).await
+}
+
+async fn proxy_with(base_url: &str, key: Option<&str>) -> Arc<ModelProxy> {
+    let api_key = key.map(|key| Secret::new(key.to_owned()));
     let gateway = ModelGateway { base_url: base_url.parse().unwrap(), api_key };
     ModelProxy::start(&gateway, None).await.unwrap()
 }
@@ -68,11 +72,11 @@ async fn answers_come_through_piece_by_piece_and_errors_as_they_are() {
     assert!(text(failed).await.contains("scripted failure 429"));
 }
 
-#[tokio::test]
-async fn the_real_key_goes_to_the_gateway_and_nowhere_else() {
+/// A gateway that answers once and gives what it was asked.
+async fn gateway() -> (String, tokio::task::JoinHandle<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base_url = format!("http://{}/deep/v1/", listener.local_addr().unwrap());
-    let gateway = tokio::spawn(async move {
+    let seen = tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
         let mut seen = Vec::new();
         while !seen.windows(2).any(|pair| pair == b"}]") {
@@ -82,6 +86,22 @@ async fn the_real_key_goes_to_the_gateway_and_nowhere_else() {
         stream.write_all(answer.as_bytes()).await.unwrap();
         String::from_utf8(seen).unwrap()
     });
+    (base_url, seen)
+}
+
+#[tokio::test]
+async fn without_a_key_nothing_is_shown_to_the_gateway() {
+    let (base_url, gateway) = gateway().await;
+    let proxy = proxy_with(&base_url, None).await;
+    proxy.bind("m");
+    assert_eq!(send(&proxy, proxy.token().reveal(), "hi").await.status(), 200);
+    let seen = gateway.await.unwrap().to_lowercase();
+    assert!(!seen.contains("authorization"), "{seen}");
+}
+
+#[tokio::test]
+async fn the_real_key_goes_to_the_gateway_and_nowhere_else() {
+    let (base_url, gateway) = gateway().await;
     let proxy = proxy(&base_url).await;
     proxy.bind("m");
     let response = send(&proxy, proxy.token().reveal(), "hi").await;

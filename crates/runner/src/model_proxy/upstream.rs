@@ -18,7 +18,7 @@ use rustls::{ClientConfig, RootCertStore};
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::{Body, failure};
-use crate::config::ModelGateway;
+use crate::config::{ModelGateway, Secret};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const IDLE: Duration = Duration::from_secs(30);
@@ -57,14 +57,12 @@ pub enum TrustError {
 pub(super) struct Upstream {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     chat: Uri,
-    authorization: HeaderValue,
+    authorization: Option<HeaderValue>,
 }
 
 impl Upstream {
     pub(super) fn new(gateway: &ModelGateway, extra: Option<&Path>) -> Result<Self, TrustError> {
-        let bearer = format!("Bearer {}", gateway.api_key.reveal());
-        let mut authorization = HeaderValue::try_from(bearer).map_err(|_| TrustError::Key)?;
-        authorization.set_sensitive(true);
+        let authorization = gateway.api_key.as_ref().map(bearer).transpose()?;
         let base = gateway.base_url.to_string();
         let chat = format!("{}/chat/completions", base.trim_end_matches('/'));
         let chat = chat.parse().map_err(|_| TrustError::Key)?;
@@ -93,13 +91,15 @@ impl Upstream {
         let Some(body) = with_model(body, model) else {
             return failure(StatusCode::BAD_REQUEST, "bad_request", "the request is not a JSON object");
         };
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(Method::POST)
             .uri(self.chat.clone())
-            .header(AUTHORIZATION, self.authorization.clone())
             .header(CONTENT_TYPE, "application/json")
-            .header(ACCEPT, "application/json, text/event-stream")
-            .body(Full::new(Bytes::from(body)));
+            .header(ACCEPT, "application/json, text/event-stream");
+        if let Some(authorization) = &self.authorization {
+            request = request.header(AUTHORIZATION, authorization.clone());
+        }
+        let request = request.body(Full::new(Bytes::from(body)));
         let answered = match request {
             Ok(request) => self.client.request(request).await,
             Err(_) => {
@@ -125,6 +125,12 @@ impl Upstream {
             }
         }
     }
+}
+
+fn bearer(key: &Secret) -> Result<HeaderValue, TrustError> {
+    let mut value = HeaderValue::try_from(format!("Bearer {}", key.reveal())).map_err(|_| TrustError::Key)?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 /// The same request for another model; everything else stays byte for byte.

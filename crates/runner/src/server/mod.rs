@@ -1,6 +1,7 @@
 //! The runner's own HTTP server: connections, limits, and an orderly end.
 
 mod answer;
+mod limits;
 mod request;
 mod routes;
 
@@ -14,17 +15,21 @@ use std::time::Duration;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::app::App;
+use limits::Limits;
 
 /// How long a client may take for its headers.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// The largest headers; tokens are a few hundred bytes.
 const HEADER_BYTES: usize = 64 << 10;
-/// Connections at once: the gateway's replicas, the controller, probes. More wait.
+/// Connections at once; more are not accepted until one closes. Those that may last are fewer
+/// ([`limits`]), so there always is room for probes.
 const CONNECTIONS: usize = 256;
+/// How long a client may take to read its answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// Pause after an accept that failed, for example for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -83,6 +88,7 @@ async fn serve(
     done: watch::Sender<bool>,
 ) {
     let room = Arc::new(Semaphore::new(CONNECTIONS));
+    let limits = Arc::new(Limits::default());
     let mut connections = JoinSet::new();
     let mut stop = draining.clone();
     let mut drains = false;
@@ -93,32 +99,52 @@ async fn serve(
         // While it drains the port stays open: a refused connection would look like a dead pod, but an
         // answer tells that this one is shutting down.
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = accept(&listener, &room) => accepted,
             _ = stop.wait_for(|drain| *drain), if !drains => {
                 drains = true;
                 continue;
             }
             Some(_) = connections.join_next() => continue,
         };
-        let Ok((stream, _)) = accepted else {
+        let Ok((stream, permit)) = accepted else {
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
-        let (app, room, draining) = (Arc::clone(&app), Arc::clone(&room), draining.clone());
+        let (app, limits, draining) = (Arc::clone(&app), Arc::clone(&limits), draining.clone());
         connections.spawn(async move {
-            // Never closed, so a permit always comes.
-            let _permit = room.acquire_owned().await;
-            connection(stream, app, draining).await;
+            connection(stream, app, limits, draining).await;
+            drop(permit);
         });
     }
 }
 
-async fn connection(stream: TcpStream, app: Arc<App>, mut draining: watch::Receiver<bool>) {
+/// Waits for room first: what is not accepted costs nothing here.
+async fn accept(
+    listener: &TcpListener,
+    room: &Arc<Semaphore>,
+) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
+    let permit = Arc::clone(room).acquire_owned().await.map_err(io::Error::other)?;
+    let (stream, _) = listener.accept().await?;
+    Ok((stream, permit))
+}
+
+async fn connection(
+    stream: TcpStream,
+    app: Arc<App>,
+    limits: Arc<Limits>,
+    mut draining: watch::Receiver<bool>,
+) {
     // Without it, the last piece of an answer may wait for an acknowledgement.
     let _ = stream.set_nodelay(true);
+    let answered = Arc::new(Notify::new());
+    let tell = Arc::clone(&answered);
     let service = service_fn(move |request| {
-        let app = Arc::clone(&app);
-        async move { Ok::<_, Infallible>(routes::route(request, &app).await) }
+        let (app, limits, answered) = (Arc::clone(&app), Arc::clone(&limits), Arc::clone(&tell));
+        async move {
+            let answer = routes::route(request, &app, &limits).await;
+            answered.notify_one();
+            Ok::<_, Infallible>(answer)
+        }
     });
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(HEADER_BYTES);
@@ -127,6 +153,10 @@ async fn connection(stream: TcpStream, app: Arc<App>, mut draining: watch::Recei
     builder.keep_alive(false);
     // A connection that comes while the server drains still gets its answer.
     let mut told = *draining.borrow();
+    let mut unread = pin!(async {
+        answered.notified().await;
+        tokio::time::sleep(ANSWER_TIMEOUT).await;
+    });
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     loop {
         tokio::select! {
@@ -134,6 +164,10 @@ async fn connection(stream: TcpStream, app: Arc<App>, mut draining: watch::Recei
                 if let Err(error) = ended {
                     tracing::debug!(%error, "a connection broke off");
                 }
+                return;
+            }
+            () = unread.as_mut() => {
+                tracing::debug!("a client did not read its answer");
                 return;
             }
             _ = draining.wait_for(|drain| *drain), if !told => {

@@ -10,14 +10,16 @@ use paddock_runnerapi::{
 use serde::Serialize;
 use serde_json::json;
 use serde_json::value::RawValue;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::answer::{self, Answer};
+use super::limits::Limits;
 use super::request::{bearer, check_head, percent_decoded, read};
 use crate::activation::Bound;
 use crate::app::{App, Phase};
-use crate::turns::Outcome;
+use crate::turns::{Outcome, Ticket};
 
-pub(super) async fn route(request: Request<Incoming>, app: &App) -> Answer {
+pub(super) async fn route(request: Request<Incoming>, app: &App, limits: &Limits) -> Answer {
     if let Err(error) = check_head(&request) {
         return answer::error(&error);
     }
@@ -31,15 +33,15 @@ pub(super) async fn route(request: Request<Incoming>, app: &App) -> Answer {
         }
         (ACTIVATE, _) => match takes(Method::POST) {
             Some(refused) => refused,
-            None => activate(request, app).await.unwrap_or_else(|error| answer::error(&error)),
+            None => activate(request, app, limits).await.unwrap_or_else(|error| answer::error(&error)),
         },
         (TURNS, _) => match takes(Method::POST) {
             Some(refused) => refused,
-            None => run_turn(request, app).await,
+            None => run_turn(request, app, limits).await,
         },
         (_, Some(id)) => match takes(Method::GET) {
             Some(refused) => refused,
-            None => show_turn(&request, &id, app).await,
+            None => show_turn(&request, &id, app, limits).await,
         },
         _ => answer::error(&error(ErrorCode::NotFound, "reading the request: there is no such path")),
     }
@@ -54,9 +56,11 @@ fn probe(good: bool, app: &App) -> Answer {
     answer::json(status, &json!({"phase": format!("{:?}", app.phase()).to_lowercase()}))
 }
 
-async fn activate(request: Request<Incoming>, app: &App) -> Result<Answer, ErrorBody> {
+async fn activate(request: Request<Incoming>, app: &App, limits: &Limits) -> Result<Answer, ErrorBody> {
     let subject = app.authenticate(bearer(&request), Scope::Activate)?;
     let activator = app.activator()?;
+    let _room = limits.request()?;
+    let _body = limits.body(&request)?;
     let body: ActivateRequest = read(request).await?;
     if body.session.uid != subject {
         let text = "activating the pod: the token is for another session than the request";
@@ -80,21 +84,38 @@ fn session<'a>(request: &Request<Incoming>, app: &'a App) -> Result<&'a Arc<Boun
     Ok(bound)
 }
 
-async fn run_turn(request: Request<Incoming>, app: &App) -> Answer {
-    let bound = match session(&request, app) {
-        Ok(bound) => bound,
-        Err(error) => return answer::error(&error),
-    };
-    let turn: TurnRequest = match read(request).await {
-        Ok(turn) => turn,
-        Err(error) => return answer::error(&error),
-    };
-    let id = turn.id.clone();
-    let response = match bound.engine.submit(turn).await {
-        Ok(reply) => answer::raw(StatusCode::OK, reply),
+async fn run_turn(request: Request<Incoming>, app: &App, limits: &Limits) -> Answer {
+    match accept_turn(request, app, limits).await {
+        Ok(Accepted { id, ticket, _room }) => {
+            let outcome = match ticket {
+                Ok(ticket) => ticket.outcome().await,
+                Err(refused) => Err(refused),
+            };
+            let response = match outcome {
+                Ok(reply) => answer::raw(StatusCode::OK, reply),
+                Err(error) => answer::error(&error),
+            };
+            answer::about_turn(response, &id)
+        }
         Err(error) => answer::error(&error),
-    };
-    answer::about_turn(response, &id)
+    }
+}
+
+/// A turn that was read, and what the engine said to it.
+struct Accepted {
+    id: String,
+    ticket: Result<Ticket, ErrorBody>,
+    _room: OwnedSemaphorePermit,
+}
+
+async fn accept_turn(request: Request<Incoming>, app: &App, limits: &Limits) -> Result<Accepted, ErrorBody> {
+    let bound = session(&request, app)?;
+    let room = limits.request()?;
+    // Given back once the engine has the message: it counts by itself what waits there.
+    let body = limits.body(&request)?;
+    let turn: TurnRequest = read(request).await?;
+    let id = turn.id.clone();
+    Ok(Accepted { id, ticket: bound.engine.accept(turn, body).await, _room: room })
 }
 
 /// [`paddock_runnerapi::TurnStatus`] with the reply as it came.
@@ -108,9 +129,10 @@ struct Status<'a> {
     error: Option<&'a ErrorBody>,
 }
 
-async fn show_turn(request: &Request<Incoming>, encoded: &str, app: &App) -> Answer {
-    let bound = match session(request, app) {
-        Ok(bound) => bound,
+async fn show_turn(request: &Request<Incoming>, encoded: &str, app: &App, limits: &Limits) -> Answer {
+    let admitted = session(request, app).and_then(|bound| Ok((bound, limits.request()?)));
+    let (bound, _room) = match admitted {
+        Ok(admitted) => admitted,
         Err(error) => return answer::error(&error),
     };
     let Some(id) = percent_decoded(encoded) else {

@@ -199,3 +199,43 @@ async fn draining_answers_who_waits_and_tells_others_why() {
     assert_eq!(fixture.turn(&token, "u", "x").await.code(), (503, "shutting_down"));
     tokio::time::timeout(Duration::from_secs(5), fixture.server.drain()).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_storm_of_retries_does_not_starve_probes() {
+    let fixture = start().await;
+    fixture.boot();
+    fixture.activate("s1", &fixture.token("pod", "s1", Scope::Activate)).await;
+    let token = fixture.token("pod", "s1", Scope::Turn);
+    let storm = futures::future::join_all((0..2 * CONNECTIONS).map(|_| fixture.turn(&token, "t", "wait")));
+    let probes = async {
+        while fixture.harness.runs().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        for _ in 0..10 {
+            assert_eq!(fixture.send("GET", "/livez", "", "").await.status, 200);
+            assert_eq!(fixture.send("GET", "/readyz", "", "").await.status, 200);
+        }
+        fixture.harness.release("wait");
+    };
+    let both = async { tokio::join!(storm, probes).0 };
+    let answers = tokio::time::timeout(Duration::from_secs(20), both).await.unwrap();
+    let (good, refused): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| answer.status == 200);
+    assert!(good.len() >= 64 && !refused.is_empty(), "{} {}", good.len(), refused.len());
+    for answer in refused {
+        assert_eq!(answer.code(), (429, "queue_full"));
+        assert!(answer.head.contains("retry-after: 1"), "{}", answer.head);
+    }
+    assert_eq!(fixture.harness.runs(), ["wait"]);
+}
+
+#[tokio::test]
+async fn an_id_that_a_header_would_change_is_refused() {
+    let fixture = start().await;
+    fixture.boot();
+    fixture.activate("s1", &fixture.token("pod", "s1", Scope::Activate)).await;
+    let token = fixture.token("pod", "s1", Scope::Turn);
+    for id in [" a", "a "] {
+        assert_eq!(fixture.turn(&token, id, "x").await.code(), (400, "bad_request"), "{id:?}");
+    }
+    assert!(fixture.harness.runs().is_empty());
+}

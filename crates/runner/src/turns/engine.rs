@@ -3,6 +3,11 @@
 //! Nothing here is cancelled because a client went away: every step runs in a task of its own, and clients
 //! only hold a receiver. Each turn is in the journal before the harness sees it and before its reply is
 //! given out.
+//!
+//! A turn whose end nobody saw, because runner or harness died or stopped, is told to its clients as
+//! interrupted, but the journal is left without its end. The next start of the container settles it: it is
+//! completed where the harness's history has the finished reply, and else interrupted for good. So an end in
+//! the journal is never revised, and no reply is lost that can still be found.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,42 +15,69 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use paddock_runnerapi::{ErrorBody, ErrorCode, TurnRequest, TurnState};
-use tokio::sync::oneshot;
-use tokio::time::timeout;
+use tokio::sync::{oneshot, watch};
 
 use super::journal::{Journal, JournalError, Span};
 use super::outcome::Outcome;
 use super::record::{Activation, Digest, Record};
 use super::restore::RestoredTurn;
-use super::table::{Ended, Entry, Parts, Stage, Table};
+use super::table::{Ended, Entry, Queued, Stage, Table};
 use crate::harness::{Harness, TurnNames};
 
-/// How long a harness may take to stop a turn that took too long; then the next turn goes on regardless.
-const ABORT_GRACE: Duration = Duration::from_secs(5);
+/// How many requests may wait for one turn: a client needs one, and its retries replace it.
+const MOST_WAITERS: usize = 64;
+/// How large the waiting messages may be together. One of the largest always fits.
+const MOST_QUEUED_BYTES: usize = 64 << 20;
+/// How many turns a session may have. Each id stays in memory (about 400 bytes) for as long as the pod
+/// lives, because it must reach the harness at most once.
+const MOST_TURNS: usize = 100_000;
 
-struct Shared {
-    harness: Arc<dyn Harness>,
-    journal: Journal,
-    conversation: String,
-    turn_timeout: Duration,
+pub(super) struct Shared {
+    pub(super) harness: Arc<dyn Harness>,
+    pub(super) journal: Journal,
+    pub(super) conversation: String,
+    pub(super) turn_timeout: Duration,
     most_queued: usize,
     /// Turns are admitted one after the other, so that journal, queue and arrival have the same order.
     admission: tokio::sync::Mutex<()>,
     /// Held while an end is written: a turn ends once, also where the runner stops at that very moment.
-    ending: tokio::sync::Mutex<()>,
+    pub(super) ending: tokio::sync::Mutex<()>,
+    /// Whether it stops; the table knows why.
+    pub(super) stops: watch::Sender<bool>,
     table: Mutex<Table>,
 }
 
 /// The turns of the pod's session.
 #[derive(Clone)]
-pub struct Engine(Arc<Shared>);
+pub struct Engine(pub(super) Arc<Shared>);
 
+/// What a request for a turn has to wait for.
 enum Admitted {
     Wait(oneshot::Receiver<Outcome>),
     Over(Outcome),
 }
 
-fn error(code: ErrorCode, text: impl Into<String>) -> ErrorBody {
+/// A turn that was accepted, joined, or is over already.
+pub struct Ticket(Admitted);
+
+impl Ticket {
+    /// Waits for the turn's end.
+    ///
+    /// # Errors
+    /// The turn's own error.
+    pub async fn outcome(self) -> Result<Bytes, ErrorBody> {
+        match self.0 {
+            Admitted::Over(outcome) => outcome.into_result(),
+            Admitted::Wait(receiver) => receiver.await.map_err(|_| broken())?.into_result(),
+        }
+    }
+}
+
+fn broken() -> ErrorBody {
+    error(ErrorCode::Interrupted, "running the turn: the runner is stopping")
+}
+
+pub(super) fn error(code: ErrorCode, text: impl Into<String>) -> ErrorBody {
     ErrorBody { code, error: text.into() }
 }
 
@@ -70,6 +102,7 @@ impl Engine {
             most_queued: usize::try_from(agent.max_queued_turns).unwrap_or(usize::MAX),
             admission: tokio::sync::Mutex::default(),
             ending: tokio::sync::Mutex::default(),
+            stops: watch::Sender::new(false),
             table: Mutex::default(),
         }));
         for (id, turn) in turns {
@@ -116,14 +149,23 @@ impl Engine {
     /// # Errors
     /// The turn's own error, or why it was not accepted.
     pub async fn submit(&self, request: TurnRequest) -> Result<Bytes, ErrorBody> {
+        self.accept(request, ()).await?.outcome().await
+    }
+
+    /// The first half of [`Self::submit`]. `room` is what the message takes; it is given back once the
+    /// message is in the queue or dropped, even where the caller is gone by then.
+    ///
+    /// # Errors
+    /// Why the turn was not accepted.
+    pub async fn accept(&self, request: TurnRequest, room: impl Send + 'static) -> Result<Ticket, ErrorBody> {
         let engine = self.clone();
         // A task: the caller may be dropped half-way.
-        let admitted = tokio::spawn(async move { engine.admit(request).await }).await;
-        let broken = || error(ErrorCode::Interrupted, "running the turn: the runner is stopping");
-        match admitted.map_err(|_| broken())?? {
-            Admitted::Over(outcome) => outcome.into_result(),
-            Admitted::Wait(receiver) => receiver.await.map_err(|_| broken())?.into_result(),
-        }
+        let admit = async move {
+            let _room = room;
+            engine.admit(request).await
+        };
+        let admitted = tokio::spawn(admit).await;
+        Ok(Ticket(admitted.map_err(|_| broken())??))
     }
 
     /// Whether a turn of this id was ever accepted.
@@ -144,6 +186,7 @@ impl Engine {
             match &table.turns.get(id).ok_or_else(unknown)?.stage {
                 Stage::Queued(_) => return Ok((TurnState::Queued, None)),
                 Stage::Running => return Ok((TurnState::Running, None)),
+                Stage::Left(outcome) => return Ok((outcome.state(), Some(outcome.clone()))),
                 Stage::Ended(Ended { state, outcome, span }) => (*state, outcome.clone(), *span),
             }
         };
@@ -161,33 +204,25 @@ impl Engine {
         }
     }
 
-    /// Accepts no more turns, and ends those that run or wait as interrupted.
+    /// Accepts no more turns, and tells those that run or wait as interrupted. Their ends are left for the
+    /// next start to find.
     pub async fn stop(&self, why: &'static str) {
-        let outcome = Outcome::interrupted(why);
         self.table().stopping = Some(why);
+        self.0.stops.send_replace(true);
+        // An end that is being written is told as it is.
         let _ending = self.0.ending.lock().await;
-        let open: Vec<String> = {
-            let table = self.table();
-            table.running.iter().chain(&table.queue).cloned().collect()
-        };
-        if open.is_empty() {
-            return;
-        }
-        let records = open.iter().map(|id| Record::ended(id, &outcome)).collect();
-        let written = self.0.journal.append(records).await;
-        if let Err(error) = &written {
-            tracing::error!(%error, "interrupted turns are not in the journal; the next start will find them");
-        }
-        let spans = written.unwrap_or_default();
         let mut table = self.table();
-        for (index, id) in open.iter().enumerate() {
-            table.settle(id, &outcome, spans.get(index).copied());
+        let open: Vec<String> = table.running.iter().chain(&table.queue).cloned().collect();
+        for id in &open {
+            table.leave(id, Outcome::interrupted(why));
         }
         table.queue.clear();
-        tracing::warn!(turns = open.len(), why, "turns interrupted");
+        if !open.is_empty() {
+            tracing::warn!(turns = open.len(), why, "turns interrupted");
+        }
     }
 
-    fn table(&self) -> MutexGuard<'_, Table> {
+    pub(super) fn table(&self) -> MutexGuard<'_, Table> {
         self.0.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -213,13 +248,14 @@ impl Engine {
             error(ErrorCode::BadRequest, format!("reading the message: {bad}"))
         };
         let parts = self.0.harness.prepare(&request.parts).map_err(bad)?;
-        let starts_at_once = self.has_room()?;
+        let queued = Queued::new(parts);
+        let starts_at_once = self.has_room(&queued)?;
         // Names sort by time, so a turn that has to wait gets its own when it starts.
-        let names = if starts_at_once { Some(self.0.harness.name_turn(parts.len())?) } else { None };
+        let names = if starts_at_once { Some(self.0.harness.name_turn(queued.parts.len())?) } else { None };
         let mut records = vec![Record::accepted(&request.id, &digest)];
         records.extend(names.iter().map(|names| Record::started(&request.id, names)));
         self.0.journal.append(records).await?;
-        Ok(Admitted::Wait(self.enter(request.id, digest, parts, names)))
+        Ok(Admitted::Wait(self.enter(request.id, digest, queued, names)))
     }
 
     /// What is known about a turn of this id, if anything.
@@ -230,8 +266,15 @@ impl Engine {
             let text = "running the turn: its id was used for another message; choose a new id";
             return Some(Err(error(ErrorCode::TurnMismatch, text)));
         }
-        if matches!(entry.stage, Stage::Ended(_)) {
+        if matches!(entry.stage, Stage::Ended(_) | Stage::Left(_)) {
             return Some(Ok(Known::Over));
+        }
+        entry.waiters.retain(|waiter| !waiter.is_closed());
+        if entry.waiters.len() >= MOST_WAITERS {
+            let text = format!(
+                "running the turn: {MOST_WAITERS} requests wait for this very turn already; it goes on, ask again when it has ended"
+            );
+            return Some(Err(error(ErrorCode::QueueFull, text)));
         }
         let (sender, receiver) = oneshot::channel();
         entry.waiters.push(sender);
@@ -239,16 +282,25 @@ impl Engine {
     }
 
     /// Whether a new turn can start at once; an error if it cannot even wait.
-    fn has_room(&self) -> Result<bool, ErrorBody> {
+    fn has_room(&self, queued: &Queued) -> Result<bool, ErrorBody> {
         let table = self.table();
         if let Some(why) = table.stopping {
             return Err(error(ErrorCode::ShuttingDown, format!("running the turn: {why}")));
+        }
+        if table.turns.len() >= MOST_TURNS {
+            return Err(JournalError::Full(MOST_TURNS).into());
         }
         let starts_at_once = table.running.is_none() && table.queue.is_empty();
         if !starts_at_once && table.queue.len() >= self.0.most_queued {
             let waiting = table.queue.len();
             let text =
                 format!("running the turn: {waiting} turns wait already; try again when one has ended");
+            return Err(error(ErrorCode::QueueFull, text));
+        }
+        if !starts_at_once && table.queued_bytes() + queued.bytes > MOST_QUEUED_BYTES {
+            let text = format!(
+                "running the turn: the messages that wait would be larger than {MOST_QUEUED_BYTES} bytes; try again when a turn has ended"
+            );
             return Err(error(ErrorCode::QueueFull, text));
         }
         Ok(starts_at_once)
@@ -258,7 +310,7 @@ impl Engine {
         &self,
         id: String,
         digest: Digest,
-        parts: Parts,
+        queued: Queued,
         names: Option<TurnNames>,
     ) -> oneshot::Receiver<Outcome> {
         let (sender, receiver) = oneshot::channel();
@@ -266,9 +318,8 @@ impl Engine {
         let mut entry = Entry { digest, stage: Stage::Running, waiters: vec![sender] };
         if let Some(why) = table.stopping {
             // The stop came while the turn was written; the harness never sees it.
-            let outcome = Outcome::interrupted(why);
             table.turns.insert(id.clone(), entry);
-            table.settle(&id, &outcome, None);
+            table.leave(&id, Outcome::interrupted(why));
             return receiver;
         }
         match names {
@@ -276,10 +327,10 @@ impl Engine {
                 table.turns.insert(id.clone(), entry);
                 table.running = Some(id.clone());
                 drop(table);
-                tokio::spawn(self.clone().drive(id, parts, Some(names)));
+                tokio::spawn(self.clone().drive(id, queued.parts, Some(names)));
             }
             None => {
-                entry.stage = Stage::Queued(parts);
+                entry.stage = Stage::Queued(queued);
                 table.turns.insert(id.clone(), entry);
                 table.queue.push_back(id);
                 drop(table);
@@ -287,86 +338,6 @@ impl Engine {
             }
         }
         receiver
-    }
-
-    /// Starts the turn that has waited longest, unless one runs.
-    fn start_next(&self) {
-        let mut table = self.table();
-        if table.running.is_some() || table.stopping.is_some() {
-            return;
-        }
-        let Some(id) = table.queue.pop_front() else { return };
-        let Some(entry) = table.turns.get_mut(&id) else { return };
-        let Stage::Queued(parts) = std::mem::replace(&mut entry.stage, Stage::Running) else { return };
-        table.running = Some(id.clone());
-        drop(table);
-        tokio::spawn(self.clone().drive(id, parts, None));
-    }
-
-    /// Takes one turn from its start to its end.
-    async fn drive(self, id: String, parts: Parts, names: Option<TurnNames>) {
-        let outcome = match self.started(&id, parts.len(), names).await {
-            Ok(names) => {
-                tracing::info!(turn = id, message = names.message, "turn started");
-                self.run(&names, parts).await
-            }
-            Err(error) => Outcome::Failed(error),
-        };
-        self.end(&id, outcome).await;
-        self.table().running = None;
-        self.start_next();
-    }
-
-    async fn end(&self, id: &str, outcome: Outcome) {
-        let _ending = self.0.ending.lock().await;
-        let runs = matches!(self.table().turns.get(id), Some(Entry { stage: Stage::Running, .. }));
-        if !runs {
-            return;
-        }
-        let written = self.0.journal.append(vec![Record::ended(id, &outcome)]).await;
-        tracing::info!(turn = id, state = ?outcome.state(), "turn ended");
-        match written {
-            Ok(spans) => self.table().settle(id, &outcome, spans.first().copied()),
-            Err(failed) => {
-                tracing::error!(turn = id, error = %failed, "a turn's end is not in the journal");
-                self.table().settle_unwritten(id, outcome, &Outcome::Failed(failed.into()));
-            }
-        }
-    }
-
-    /// Writes that the harness is about to see the turn, where that is not written yet.
-    async fn started(
-        &self,
-        id: &str,
-        parts: usize,
-        names: Option<TurnNames>,
-    ) -> Result<TurnNames, ErrorBody> {
-        if let Some(names) = names {
-            return Ok(names);
-        }
-        let names = self.0.harness.name_turn(parts)?;
-        self.0.journal.append(vec![Record::started(id, &names)]).await?;
-        Ok(names)
-    }
-
-    async fn run(&self, names: &TurnNames, parts: Parts) -> Outcome {
-        let Shared { harness, conversation, turn_timeout, .. } = &*self.0;
-        let mut running = harness.run(conversation, names, parts);
-        match timeout(*turn_timeout, &mut running).await {
-            Ok(Ok(reply)) => Outcome::Completed(reply),
-            Ok(Err(failed)) => Outcome::Failed(failed.into()),
-            Err(_) => {
-                let aborted = timeout(ABORT_GRACE, harness.abort(conversation)).await;
-                if !matches!(aborted, Ok(Ok(()))) {
-                    tracing::warn!("the harness did not take the abort of a turn that took too long");
-                }
-                // The next turn must not meet this one still at work.
-                let _ = timeout(ABORT_GRACE, running).await;
-                let text =
-                    format!("running the turn: aborted after the agent's turn timeout of {turn_timeout:?}");
-                Outcome::Failed(error(ErrorCode::TurnTimeout, text))
-            }
-        }
     }
 }
 
@@ -377,10 +348,12 @@ enum Known {
 
 fn check_id(id: &str) -> Result<(), ErrorBody> {
     let fits = (1..=128).contains(&id.len()) && id.bytes().all(|byte| (0x20..0x7f).contains(&byte));
-    if fits {
+    // Answers name the turn in a header, which would lose spaces at the ends.
+    if fits && id.trim_matches(' ') == id {
         return Ok(());
     }
-    Err(error(ErrorCode::BadRequest, "reading the turn: id must be 1 to 128 printable ASCII characters"))
+    let text = "reading the turn: id must be 1 to 128 printable ASCII characters, without spaces at its ends";
+    Err(error(ErrorCode::BadRequest, text))
 }
 
 #[cfg(test)]

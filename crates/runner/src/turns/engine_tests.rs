@@ -143,7 +143,10 @@ async fn failures_are_kept_and_replayed() {
     assert_eq!(fixture.harness.runs().len(), 1);
     assert_eq!(code(&fixture.submit("b", "bad parts").await.unwrap()), ErrorCode::BadRequest);
     assert_eq!(code(&fixture.submit("", "x").await.unwrap()), ErrorCode::BadRequest);
-    assert_eq!(code(&fixture.submit("ä", "x").await.unwrap()), ErrorCode::BadRequest);
+    for id in ["ä", " a", "a ", " "] {
+        assert_eq!(code(&fixture.submit(id, "x").await.unwrap()), ErrorCode::BadRequest, "{id:?}");
+    }
+    assert!(fixture.submit("a b", "x").await.unwrap().is_ok());
 }
 
 #[tokio::test]
@@ -168,9 +171,12 @@ async fn stopping_interrupts_what_runs_or_waits_and_takes_nothing_more() {
     // A reply that comes too late changes nothing that was told.
     fixture.harness.release("wait a");
     assert_eq!(code(&fixture.submit("a", "wait a").await.unwrap()), ErrorCode::Interrupted);
-    let story = fixture.storage.story();
-    assert_eq!(story[story.len() - 2..], ["interrupted a", "interrupted b"]);
+    // The next start looks for their ends.
+    assert_eq!(fixture.storage.story(), ["accepted a", "started a", "accepted b"]);
     assert_eq!(fixture.harness.runs(), ["wait a"]);
+    let engine = resume(&fixture.storage, &fixture.harness, 10_000).await;
+    assert_eq!(engine.status("a").await.unwrap().0, TurnState::Interrupted);
+    assert_eq!(fixture.storage.story().len(), 5);
 }
 
 #[tokio::test]
@@ -240,4 +246,106 @@ async fn old_replies_leave_memory_and_are_read_again() {
     };
     assert_eq!(in_memory, 64);
     assert_eq!(text(&fixture.submit("t0", "x0").await.unwrap()), "x0");
+}
+
+fn history_has(fixture: &Fixture, message: &str, text: &str) {
+    let reply = json!({"info": {}, "parts": [{"type": "text", "text": text}]}).to_string();
+    fixture.harness.history.lock().unwrap().insert(message.to_owned(), reply.into());
+}
+
+#[tokio::test]
+async fn when_the_harness_dies_no_other_turn_meets_it_and_its_last_reply_is_still_found() {
+    let fixture = start(10_000).await;
+    let first = fixture.submit("a", "break a");
+    fixture.until("it broke off", async |f| !f.harness.runs().is_empty()).await;
+    let second = fixture.submit("b", "b");
+    fixture.reaches("b", TurnState::Queued).await;
+    // What the supervisor does a moment later.
+    fixture.engine.stop("the harness ended by itself").await;
+    for turn in [first, second] {
+        assert_eq!(code(&turn.await.unwrap()), ErrorCode::Interrupted);
+    }
+    fixture.until("it settles", async |f| f.engine.table().running.is_none()).await;
+    assert_eq!(fixture.harness.runs(), ["break a"]);
+    assert_eq!(fixture.storage.story(), ["accepted a", "started a", "accepted b"]);
+    history_has(&fixture, "msg_0", "found");
+    let engine = resume(&fixture.storage, &fixture.harness, 10_000).await;
+    assert_eq!(text(&engine.submit(turn("a", "break a")).await), "found");
+    assert_eq!(code(&engine.submit(turn("b", "b")).await), ErrorCode::Interrupted);
+    assert_eq!(fixture.storage.story()[3..].len(), 2);
+}
+
+#[tokio::test]
+async fn a_harness_that_breaks_off_and_lives_is_asked_for_the_reply() {
+    let fixture = start(10_000).await;
+    let lost = fixture.submit("a", "break a").await.unwrap().unwrap_err();
+    assert_eq!(lost.code, ErrorCode::Interrupted);
+    assert!(lost.error.contains("new id"), "{lost}");
+    assert_eq!(fixture.harness.aborted.load(Ordering::SeqCst), 1);
+    history_has(&fixture, "msg_1", "found");
+    assert_eq!(text(&fixture.submit("b", "break b").await.unwrap()), "found");
+    assert_eq!(text(&fixture.submit("c", "c").await.unwrap()), "c");
+    let ends = ["interrupted a", "completed b", "completed c"];
+    assert!(ends.iter().all(|end| fixture.storage.story().contains(&(*end).to_owned())));
+}
+
+#[tokio::test]
+async fn only_so_many_wait_for_one_turn_and_who_left_makes_room() {
+    let fixture = start(10_000).await;
+    let first = fixture.submit("a", "wait a");
+    fixture.reaches("a", TurnState::Running).await;
+    let waiters = |engine: &Engine| engine.table().turns["a"].waiters.len();
+    let joined: Vec<_> = (1..MOST_WAITERS).map(|_| fixture.submit("a", "wait a")).collect();
+    fixture.until("all wait", async |f| waiters(&f.engine) == MOST_WAITERS).await;
+    let refused = fixture.submit("a", "wait a").await.unwrap().unwrap_err();
+    assert_eq!(refused.code, ErrorCode::QueueFull);
+    assert!(refused.error.contains("this very turn"), "{refused}");
+    for client in &joined[..2] {
+        client.abort();
+    }
+    fixture.until("they are gone", async |_| joined[..2].iter().all(|client| client.is_finished())).await;
+    let late = fixture.submit("a", "wait a");
+    fixture.until("those who left are dropped", async |f| waiters(&f.engine) == MOST_WAITERS - 1).await;
+    fixture.harness.release("wait a");
+    for reply in [first, late] {
+        assert_eq!(text(&reply.await.unwrap()), "wait a");
+    }
+}
+
+#[tokio::test]
+async fn large_messages_wait_only_as_far_as_there_is_room() {
+    let fixture = start(10_000).await;
+    let first = fixture.submit("a", "wait a");
+    fixture.reaches("a", TurnState::Running).await;
+    let large = "x".repeat(MOST_QUEUED_BYTES / 2);
+    let second = fixture.submit("b", &large);
+    fixture.reaches("b", TurnState::Queued).await;
+    let refused = fixture.submit("c", &large).await.unwrap().unwrap_err();
+    assert_eq!(refused.code, ErrorCode::QueueFull);
+    assert!(refused.error.contains("larger than"), "{refused}");
+    let small = fixture.submit("d", "d");
+    fixture.reaches("d", TurnState::Queued).await;
+    fixture.harness.release("wait a");
+    for turn in [first, second, small] {
+        assert!(turn.await.unwrap().is_ok());
+    }
+    assert_eq!(fixture.engine.table().queued_bytes(), 0);
+}
+
+#[tokio::test]
+async fn a_session_has_only_so_many_turns() {
+    let fixture = start(10_000).await;
+    fixture.submit("a", "a").await.unwrap().unwrap();
+    {
+        let mut table = fixture.engine.table();
+        for number in 1..MOST_TURNS {
+            let ended = Ended { state: TurnState::Completed, outcome: None, span: None };
+            let entry = Entry { digest: Digest::of(&[]), stage: Stage::Ended(ended), waiters: vec![] };
+            table.turns.insert(number.to_string(), entry);
+        }
+    }
+    let refused = fixture.submit("b", "b").await.unwrap().unwrap_err();
+    assert_eq!(refused.code, ErrorCode::JournalFailed);
+    assert!(refused.error.contains("another session"), "{refused}");
+    assert_eq!(text(&fixture.submit("a", "a").await.unwrap()), "a");
 }

@@ -8,9 +8,12 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use paddock_runnerapi::{ErrorBody, ErrorCode};
+
+use tokio::sync::Mutex;
 
 use super::record::Record;
 
@@ -57,6 +60,11 @@ pub enum JournalError {
     /// A sync failed earlier.
     #[error("writing to the journal: an earlier write may be lost; the container must restart")]
     Broken,
+    /// It holds as many turns as the runner can remember.
+    #[error(
+        "writing to the journal: it holds {0} turns, as many as a session may have; begin another session"
+    )]
+    Full(usize),
     /// A line could not be read again.
     #[error("reading a reply from the journal: {0}")]
     Read(io::Error),
@@ -116,13 +124,15 @@ impl Storage for FileStorage {
 struct Inner {
     storage: Box<dyn Storage>,
     length: u64,
-    broken: bool,
+    broken: Arc<AtomicBool>,
 }
 
 /// The journal of one pod.
 #[derive(Clone)]
 pub struct Journal {
     inner: Arc<Mutex<Inner>>,
+    /// Apart from the rest, because a probe must not wait for the disk.
+    broken: Arc<AtomicBool>,
 }
 
 impl Journal {
@@ -146,7 +156,9 @@ impl Journal {
 
     /// A journal on any storage that holds `length` bytes of whole lines.
     pub fn on(storage: Box<dyn Storage>, length: u64) -> Self {
-        Self { inner: Arc::new(Mutex::new(Inner { storage, length, broken: false })) }
+        let broken = Arc::new(AtomicBool::new(false));
+        let inner = Inner { storage, length, broken: Arc::clone(&broken) };
+        Self { inner: Arc::new(Mutex::new(inner)), broken }
     }
 
     /// Appends lines, all or none, and returns where they are once they are durable.
@@ -172,25 +184,27 @@ impl Journal {
 
     /// Whether lines can still be written.
     pub fn is_usable(&self) -> bool {
-        !self.inner.lock().unwrap_or_else(PoisonError::into_inner).broken
+        !self.broken.load(Ordering::SeqCst)
     }
 
-    /// A disk may take its time; requests and probes must not wait for it.
+    /// A disk may take its time; requests and probes must not wait for it. Whoever must wait for the journal
+    /// does so before it takes one of the few threads for blocking work: names are looked up there too.
     async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Inner) -> Result<T, JournalError> + Send + 'static,
     ) -> Result<T, JournalError> {
-        let inner = Arc::clone(&self.inner);
-        let task = tokio::task::spawn_blocking(move || {
-            work(&mut inner.lock().unwrap_or_else(PoisonError::into_inner))
-        });
-        task.await.unwrap_or(Err(JournalError::Broken))
+        let mut inner = Arc::clone(&self.inner).lock_owned().await;
+        tokio::task::spawn_blocking(move || work(&mut inner)).await.unwrap_or_else(|_| {
+            // It broke off somewhere.
+            self.broken.store(true, Ordering::SeqCst);
+            Err(JournalError::Broken)
+        })
     }
 }
 
 impl Inner {
     fn append(&mut self, records: &[Record]) -> Result<Vec<Span>, JournalError> {
-        if self.broken {
+        if self.broken.load(Ordering::SeqCst) {
             return Err(JournalError::Broken);
         }
         let mut bytes = Vec::new();
@@ -203,11 +217,13 @@ impl Inner {
         }
         if let Err(error) = self.storage.append(&bytes) {
             // Half a line in the middle would make all after it unreadable.
-            self.broken = self.storage.truncate(self.length).is_err();
+            if self.storage.truncate(self.length).is_err() {
+                self.broken.store(true, Ordering::SeqCst);
+            }
             return Err(JournalError::Write(error));
         }
         if let Err(error) = self.storage.sync() {
-            self.broken = true;
+            self.broken.store(true, Ordering::SeqCst);
             return Err(JournalError::Write(error));
         }
         self.length += bytes.len() as u64;

@@ -103,3 +103,21 @@ async fn after_a_doubtful_write_nothing_is_written_any_more() {
         assert!(!journal.is_usable());
     }
 }
+
+#[tokio::test]
+async fn nobody_else_waits_for_a_slow_disk() {
+    let storage = MemoryStorage::default();
+    let journal = storage.journal();
+    storage.becomes(Disk::Slow);
+    let writing = journal.append(vec![accepted("a")]);
+    let meanwhile = async {
+        while storage.story().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        // The line is written and the sync hangs; this thread goes on, and so does whoever asks.
+        assert!(journal.is_usable());
+        storage.becomes(Disk::Good);
+    };
+    let (written, ()) = tokio::join!(writing, meanwhile);
+    assert_eq!(written.unwrap().len(), 1);
+}

@@ -1,5 +1,6 @@
 //! Turns: one runs, the others wait in order, and each id reaches the harness at most once.
 
+mod drive;
 mod engine;
 mod journal;
 mod outcome;
@@ -10,7 +11,7 @@ mod table;
 #[cfg(test)]
 pub(crate) mod testing;
 
-pub use engine::Engine;
+pub use engine::{Engine, Ticket};
 pub use journal::{FileStorage, Journal, JournalError, Span, Storage};
 pub use outcome::Outcome;
 pub use record::{Activation, Digest, Record};

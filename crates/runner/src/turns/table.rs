@@ -14,10 +14,37 @@ use super::replies::Kept;
 /// Parts of a message, as the harness gets them.
 pub(super) type Parts = Vec<Value>;
 
+/// A message that waits.
+pub(super) struct Queued {
+    pub(super) parts: Parts,
+    /// About how much memory it takes.
+    pub(super) bytes: usize,
+}
+
+impl Queued {
+    pub(super) fn new(parts: Parts) -> Self {
+        let bytes = parts.iter().map(size).sum();
+        Self { parts, bytes }
+    }
+}
+
+/// About how much memory a value takes, without making a text of it.
+fn size(value: &Value) -> usize {
+    let inner = match value {
+        Value::String(text) => text.len(),
+        Value::Array(values) => values.iter().map(size).sum(),
+        Value::Object(fields) => fields.iter().map(|(name, value)| name.len() + size(value)).sum(),
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+    };
+    size_of::<Value>() + inner
+}
+
 pub(super) enum Stage {
-    Queued(Parts),
+    Queued(Queued),
     Running,
     Ended(Ended),
+    /// Nobody here will see its end; the next start looks for it. This is told until then.
+    Left(Outcome),
 }
 
 /// An outcome is in memory, in the journal, or both; never in neither.
@@ -31,6 +58,15 @@ pub(super) struct Entry {
     pub(super) digest: Digest,
     pub(super) stage: Stage,
     pub(super) waiters: Vec<oneshot::Sender<Outcome>>,
+}
+
+impl Entry {
+    fn tell(&mut self, outcome: &Outcome) {
+        for waiter in std::mem::take(&mut self.waiters) {
+            // That client went away.
+            let _ = waiter.send(outcome.clone());
+        }
+    }
 }
 
 #[derive(Default)]
@@ -55,6 +91,24 @@ impl Table {
         }
     }
 
+    /// Tells a turn's waiters this, and leaves its end to the next start.
+    pub(super) fn leave(&mut self, id: &str, told: Outcome) {
+        let Some(entry) = self.turns.get_mut(id) else { return };
+        if matches!(entry.stage, Stage::Queued(_) | Stage::Running) {
+            entry.tell(&told);
+            entry.stage = Stage::Left(told);
+        }
+    }
+
+    /// How large the waiting messages are together.
+    pub(super) fn queued_bytes(&self) -> usize {
+        let bytes = |id: &String| match self.turns.get(id)?.stage {
+            Stage::Queued(Queued { bytes, .. }) => Some(bytes),
+            _ => None,
+        };
+        self.queue.iter().filter_map(bytes).sum()
+    }
+
     /// As [`Self::settle`] for an outcome that is not durable: it is kept in memory, but its waiters are
     /// told another. A retry writes it first.
     pub(super) fn settle_unwritten(&mut self, id: &str, outcome: Outcome, told: &Outcome) {
@@ -63,14 +117,11 @@ impl Table {
 
     fn end(&mut self, id: &str, outcome: Outcome, span: Option<Span>, told: &Outcome) -> bool {
         let Some(entry) = self.turns.get_mut(id) else { return false };
-        if matches!(entry.stage, Stage::Ended(_)) {
+        if matches!(entry.stage, Stage::Ended(_) | Stage::Left(_)) {
             return false;
         }
         entry.stage = Stage::Ended(Ended { state: outcome.state(), outcome: Some(outcome), span });
-        for waiter in entry.waiters.drain(..) {
-            // That client went away.
-            let _ = waiter.send(told.clone());
-        }
+        entry.tell(told);
         true
     }
 }

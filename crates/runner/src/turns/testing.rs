@@ -1,7 +1,8 @@
 //! Storage for unit tests: in memory, shared, and failing on demand.
 
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::Duration;
 
 use super::journal::{Journal, Span, Storage};
 use super::record::Record;
@@ -18,6 +19,8 @@ pub(crate) enum Disk {
     Stuck,
     /// Takes writes and then cannot say whether they are there.
     FailingSync,
+    /// Takes writes, and keeps the writer waiting until it is another; fails where that never comes.
+    Slow,
 }
 
 #[derive(Default)]
@@ -27,19 +30,24 @@ struct State {
 }
 
 #[derive(Clone, Default)]
-pub(crate) struct MemoryStorage(Arc<Mutex<State>>);
+pub(crate) struct MemoryStorage(Arc<(Mutex<State>, Condvar)>);
 
 impl MemoryStorage {
     pub(crate) fn journal(&self) -> Journal {
         Journal::on(Box::new(self.clone()), 0)
     }
 
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.0.lock().unwrap()
+    }
+
     pub(crate) fn becomes(&self, disk: Disk) {
-        self.0.lock().unwrap().disk = disk;
+        self.state().disk = disk;
+        self.0.1.notify_all();
     }
 
     pub(crate) fn records(&self) -> Vec<Record> {
-        let state = self.0.lock().unwrap();
+        let state = self.state();
         let text = std::str::from_utf8(&state.bytes).unwrap();
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
@@ -74,7 +82,7 @@ fn full() -> io::Error {
 
 impl Storage for MemoryStorage {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let mut state = self.0.lock().unwrap();
+        let mut state = self.state();
         if matches!(state.disk, Disk::Full | Disk::Stuck) {
             state.bytes.extend_from_slice(&bytes[..bytes.len() / 2]);
             return Err(full());
@@ -84,14 +92,17 @@ impl Storage for MemoryStorage {
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        match self.0.lock().unwrap().disk {
+        let is_slow = |state: &mut State| state.disk == Disk::Slow;
+        let waited = self.0.1.wait_timeout_while(self.state(), Duration::from_secs(20), is_slow);
+        match waited.unwrap().0.disk {
             Disk::FailingSync => Err(io::Error::other("bad sector")),
+            Disk::Slow => Err(io::Error::other("nobody went on meanwhile")),
             _ => Ok(()),
         }
     }
 
     fn truncate(&mut self, length: u64) -> io::Result<()> {
-        let mut state = self.0.lock().unwrap();
+        let mut state = self.state();
         if state.disk == Disk::Stuck {
             return Err(full());
         }
@@ -100,7 +111,7 @@ impl Storage for MemoryStorage {
     }
 
     fn read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        let state = self.0.lock().unwrap();
+        let state = self.state();
         let start = usize::try_from(offset).unwrap();
         buffer.copy_from_slice(&state.bytes[start..start + buffer.len()]);
         Ok(())

@@ -192,7 +192,12 @@ impl Pod {
 
     /// None where the connection broke.
     pub async fn try_turn(&self, id: &str, text: &str) -> Option<Answer> {
-        let body = json!({"id": id, "parts": [{"type": "text", "text": text}]});
+        self.try_parts(id, &json!([{"type": "text", "text": text}])).await
+    }
+
+    /// As [`Self::try_turn`], with any parts.
+    pub async fn try_parts(&self, id: &str, parts: &Value) -> Option<Answer> {
+        let body = json!({"id": id, "parts": parts});
         let token = self.token(SESSION, Scope::Turn);
         self.call(Method::POST, "/v1/turns", Some(&token), Some(&body)).await
     }

@@ -1,7 +1,6 @@
 //! A server that speaks opencode's wire, in the test's process. What it does is written in the message.
 
 use std::collections::HashMap;
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
@@ -25,6 +24,7 @@ struct State {
     aborted: Mutex<Vec<String>>,
     sessions: Mutex<u32>,
     changed: Notify,
+    broken: Notify,
 }
 
 pub struct Wire {
@@ -44,7 +44,7 @@ impl Wire {
                 let state = Arc::clone(&shared);
                 let service = service_fn(move |request| {
                     let state = Arc::clone(&state);
-                    async move { Ok::<_, Infallible>(answer(request, &state).await) }
+                    async move { answer(request, &state).await }
                 });
                 let connection = hyper::server::conn::http1::Builder::new();
                 tokio::spawn(connection.serve_connection(TokioIo::new(stream), service));
@@ -72,6 +72,11 @@ impl Wire {
         self.state.aborted.lock().unwrap().clone()
     }
 
+    /// Breaks off the connection of the turn that waits for it.
+    pub fn break_off(&self) {
+        self.state.broken.notify_one();
+    }
+
     /// Puts a finished reply into the history.
     pub fn finish(&self, message: &str, text: &str) {
         self.state.history.lock().unwrap().push(reply(message, text));
@@ -91,14 +96,14 @@ fn json_answer(status: u16, value: &Value) -> Response<Full<Bytes>> {
     response.body(Full::new(value.to_string().into())).unwrap()
 }
 
-async fn answer(request: Request<Incoming>, state: &State) -> Response<Full<Bytes>> {
+async fn answer(request: Request<Incoming>, state: &State) -> Result<Response<Full<Bytes>>, &'static str> {
     let is_basic = request.headers()["authorization"].to_str().unwrap().starts_with("Basic ");
     assert!(is_basic, "the password is missing");
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let body = request.into_body().collect().await.unwrap().to_bytes();
     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
     let segments: Vec<&str> = path.split('/').skip(1).collect();
-    match (method, segments.as_slice()) {
+    Ok(match (method, segments.as_slice()) {
         (Method::POST, ["session"]) => {
             let mut sessions = state.sessions.lock().unwrap();
             *sessions += 1;
@@ -116,7 +121,7 @@ async fn answer(request: Request<Incoming>, state: &State) -> Response<Full<Byte
         (Method::GET, ["session", _, "message"]) => {
             json_answer(200, &Value::Array(state.history.lock().unwrap().clone()))
         }
-        (Method::POST, ["session", _, "message"]) => message(&body, state).await,
+        (Method::POST, ["session", _, "message"]) => message(&body, state).await?,
         (Method::GET, ["permission"]) => {
             let asked = state.asked.lock().unwrap();
             let open: Vec<Value> = asked.keys().map(|id| json!({"id": id, "sessionID": "ses_1"})).collect();
@@ -130,7 +135,7 @@ async fn answer(request: Request<Incoming>, state: &State) -> Response<Full<Byte
             json_answer(200, &json!(true))
         }
         _ => html(),
-    }
+    })
 }
 
 /// What opencode answers to paths that it does not know.
@@ -139,14 +144,15 @@ fn html() -> Response<Full<Bytes>> {
     response.body(Full::new("<!doctype html>".into())).unwrap()
 }
 
-async fn message(body: &Value, state: &State) -> Response<Full<Bytes>> {
+/// An error breaks off the connection.
+async fn message(body: &Value, state: &State) -> Result<Response<Full<Bytes>>, &'static str> {
     let text = body["parts"][0]["text"].as_str().unwrap_or_default();
     let id = body["messageID"].as_str().unwrap_or_default();
     if text == "warm-up" {
-        return json_answer(200, &reply("msg_warm", "ready"));
+        return Ok(json_answer(200, &reply("msg_warm", "ready")));
     }
     state.messages.lock().unwrap().push(body.clone());
-    match text {
+    Ok(match text {
         "hang" => {
             state.changed.notified().await;
             json_answer(200, &reply(id, "aborted"))
@@ -163,7 +169,12 @@ async fn message(body: &Value, state: &State) -> Response<Full<Bytes>> {
         }
         "lost" => json_answer(200, &reply("msg_other", "somebody else's")),
         "html" => html(),
+        "break" => {
+            state.broken.notified().await;
+            return Err("asked to break off");
+        }
+        "400" => json_answer(400, &json!({"name": "BadRequest", "data": "y".repeat(5000)})),
         "500" => json_answer(500, &json!({"name": "UnknownError", "trace": "x".repeat(5000)})),
         text => json_answer(200, &reply(id, &format!("did {text}"))),
-    }
+    })
 }

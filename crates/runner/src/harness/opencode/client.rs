@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, StatusCode};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper_util::client::legacy::Client as HyperClient;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
@@ -70,7 +70,12 @@ impl Client {
         let kind = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let is_json = kind.is_some_and(|kind| kind.starts_with("application/json"));
         let body = Limited::new(response.into_body(), LONGEST_ANSWER).collect().await;
-        let bytes = body.map_err(|source| HarnessError::Unreachable { attempt, source })?.to_bytes();
+        let broken = |source: Box<dyn std::error::Error + Send + Sync>| match source.is::<LengthLimitError>()
+        {
+            true => HarnessError::Unusable { attempt, what: "it is longer than the runner takes" },
+            false => HarnessError::Unreachable { attempt, source },
+        };
+        let bytes = body.map_err(broken)?.to_bytes();
         if !status.is_success() {
             return Err(HarnessError::Refused { attempt, status: status.as_u16(), said: quote(&bytes) });
         }

@@ -122,7 +122,15 @@ pub(super) fn content(endpoint: &ModelEndpoint<'_>) -> Value {
         "provider": {PROVIDER: {
             "name": "Paddock",
             "npm": "@ai-sdk/openai-compatible",
-            "options": {"baseURL": endpoint.base_url, "apiKey": endpoint.token.reveal()},
+            "options": {
+                "baseURL": endpoint.base_url,
+                "apiKey": endpoint.token.reveal(),
+                // opencode gives up on a model that is silent for five minutes and asks again, for ever. How
+                // long a turn may take is the agent's to say; the runner ends it then.
+                "timeout": false,
+                "headerTimeout": false,
+                "chunkTimeout": false,
+            },
             "models": {MODEL: model},
         }},
         // The pod is the sandbox; nobody is there to answer a question.

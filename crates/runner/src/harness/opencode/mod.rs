@@ -109,7 +109,12 @@ impl Opencode {
             body["system"] = json!(prompt);
         }
         let path = format!("/session/{conversation}/message");
-        let reply = self.client.call("run a turn", Method::POST, &path, Some(&body)).await?;
+        let reply = self.client.call("run a turn", Method::POST, &path, Some(&body)).await;
+        let reply = reply.map_err(|error| match error {
+            // For example an image that cannot be decoded.
+            HarnessError::Refused { status: 400, said, .. } => HarnessError::BadMessage { said },
+            error => error,
+        })?;
         if reply::answers(&reply, &names.message) {
             return Ok(reply);
         }

@@ -2,7 +2,11 @@
 
 use bytes::Bytes;
 use serde::Deserialize;
+use serde_json::Value;
 use serde_json::value::RawValue;
+
+/// What opencode writes where it was stopped in the middle.
+const ABORTED: &str = "MessageAbortedError";
 
 #[derive(Deserialize)]
 struct Message {
@@ -16,7 +20,7 @@ struct Info {
     #[serde(default)]
     finish: Option<String>,
     #[serde(default)]
-    error: Option<serde::de::IgnoredAny>,
+    error: Option<Value>,
     #[serde(default)]
     time: Time,
 }
@@ -35,7 +39,11 @@ impl Info {
     /// A turn has one message per step; only the last of them ends it.
     fn ends_the_turn(&self) -> bool {
         let goes_on = matches!(self.finish.as_deref(), Some("tool-calls" | "unknown"));
-        self.time.completed.is_some() && (self.error.is_some() || (self.finish.is_some() && !goes_on))
+        let ended = match &self.error {
+            Some(error) => error["name"] != ABORTED,
+            None => self.finish.is_some() && !goes_on,
+        };
+        self.time.completed.is_some() && ended
     }
 }
 
@@ -56,7 +64,7 @@ pub(super) fn find_finished(history: &[u8], message: &str) -> Option<Bytes> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     fn assistant(id: &str, parent: &str, finish: Option<&str>, completed: Option<u64>) -> Value {
         json!({"info": {"id": id, "role": "assistant", "parentID": parent, "finish": finish,
@@ -88,9 +96,11 @@ mod tests {
     }
 
     #[test]
-    fn a_models_error_is_a_reply() {
+    fn a_models_error_is_a_reply_and_an_abort_is_none() {
         let mut failed = assistant("a1", "msg_1", None, Some(2));
         failed["info"]["error"] = json!({"name": "APIError"});
         assert!(find(&json!([failed]), "msg_1").is_some());
+        failed["info"]["error"] = json!({"name": "MessageAbortedError"});
+        assert_eq!(find(&json!([failed]), "msg_1"), None);
     }
 }
