@@ -1,0 +1,104 @@
+//! Agents as clients see them.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::agent::Agent;
+
+/// What stands in place of a value that must not be read back.
+pub const MASKED: &str = "********";
+/// Harnesses whose agents are used through a terminal. A client must know before a session exists.
+const TERMINAL_HARNESSES: [&str; 2] = ["claude-code", "codex"];
+
+/// A saved agent.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ApiAgent {
+    /// The Agent object's name.
+    pub id: String,
+    /// The name people see.
+    pub name: String,
+    /// Model name.
+    pub model: String,
+    /// Instructions added to the harness's own.
+    pub prompt: Option<String>,
+    /// The harness.
+    pub harness_id: String,
+    /// Whether its sessions have a terminal.
+    pub supports_tui: bool,
+    /// Repository to work on.
+    pub repo_url: Option<String>,
+    /// Branch of the repository.
+    pub branch: String,
+    /// Picture.
+    pub pfp_url: Option<String>,
+    /// MCP servers.
+    pub mcp_servers: Vec<String>,
+    /// Names of environment variables, with masked values.
+    pub env_vars: BTreeMap<String, String>,
+    /// Where a credential may be sent.
+    pub env_var_hosts: BTreeMap<String, Vec<String>>,
+    /// Skills.
+    pub attached_skill_ids: Vec<String>,
+    /// Hosts that may be reached.
+    pub allow_out: Vec<String>,
+    /// Hosts that may not be reached.
+    pub deny_out: Vec<String>,
+    /// Projects.
+    pub projects: Vec<Value>,
+    /// When it was created.
+    pub created_at: Timestamp,
+}
+
+impl ApiAgent {
+    /// What clients see of `agent`.
+    pub fn new(agent: &Agent) -> Self {
+        let id = agent.metadata.name.clone().unwrap_or_default();
+        Self {
+            name: agent.spec.display_name.clone().unwrap_or_else(|| id.clone()),
+            model: agent.spec.model.clone(),
+            prompt: agent.spec.prompt.clone(),
+            harness_id: agent.spec.harness.clone(),
+            supports_tui: TERMINAL_HARNESSES.contains(&agent.spec.harness.as_str()),
+            repo_url: None,
+            branch: "main".to_owned(),
+            pfp_url: None,
+            mcp_servers: Vec::new(),
+            env_vars: agent.spec.env.iter().map(|e| (e.name.clone(), MASKED.to_owned())).collect(),
+            env_var_hosts: BTreeMap::new(),
+            attached_skill_ids: Vec::new(),
+            allow_out: Vec::new(),
+            deny_out: Vec::new(),
+            projects: Vec::new(),
+            created_at: agent.metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |t| t.0),
+            id,
+        }
+    }
+}
+
+/// An agent in a list.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ApiAgentEntry {
+    /// The agent.
+    #[serde(flatten)]
+    pub agent: ApiAgent,
+    /// How many sessions it has, ended ones included.
+    pub session_count: usize,
+    /// Whether one of them is creating or ready.
+    pub has_active_session: bool,
+}
+
+/// A page of agents.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ApiAgentList {
+    /// The page.
+    pub data: Vec<ApiAgentEntry>,
+    /// How many match in all.
+    pub total: usize,
+    /// How many fit on a page.
+    pub limit: usize,
+    /// How many were skipped.
+    pub offset: usize,
+}
