@@ -57,6 +57,41 @@ async fn in_the_middle_of_a_turn_is_a_502_and_then_dead() {
 }
 
 #[tokio::test]
+async fn a_harness_that_dies_takes_its_turn_with_it_and_not_its_session() {
+    scenario("harness killed mid-turn", Share::Shared, LIMIT, async |s| {
+        let agent = s.agent("reborn", json!({})).await;
+        let session = s.ready_session("reborn", &agent).await;
+        let id = name_of(&session);
+        let word = s.word("kept");
+        s.http.say(&id, &format!("!run echo {word} > kept.txt")).await.reply();
+
+        // The agent kills its own harness; the kubelet starts the container again, in the same pod.
+        let key = s.word("key-");
+        let killed = Instant::now();
+        let told = s.http.say_once(&id, &key, "!run kill -9 $(pgrep -x opencode)").await;
+        told.error(502, Some("interrupted"));
+        let answer = wait::until("the session answers again", LIVENESS, async || {
+            let answer = s.http.say(&id, "!run cat kept.txt").await;
+            match answer.status.as_u16() {
+                200 => Ok(answer),
+                503 => Err(answer.body_text()),
+                other => panic!("neither an answer nor \"not ready\" but {other}: {}", answer.body_text()),
+            }
+        })
+        .await;
+        measure::times("harness killed→session answers again", &[killed.elapsed()]);
+        assert!(answer.reply().contains(&word), "the workspace is the same: {}", answer.reply());
+        // The turn is not run again behind anybody's back.
+        s.http.say_once(&id, &key, "!run kill -9 $(pgrep -x opencode)").await.error(502, Some("interrupted"));
+        let told = s.http.get(&format!("/sessions/{id}")).await.with_status(200);
+        assert_eq!(told["status"], "ready", "{told}");
+        let after = s.ready(&id).await;
+        assert_eq!(pod_of(&after).uid, pod_of(&session).uid, "it is the same pod");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn between_turns_is_dead_too() {
     scenario("pod deleted between turns", Share::Shared, LIMIT, async |s| {
         let agent = s.agent("idle", json!({})).await;
