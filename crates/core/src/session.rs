@@ -4,6 +4,7 @@
 //! or make a cold one, and write Ready once the sandbox is assigned *and* the runner has confirmed.
 //! Ready: watch over the pod. Failed and Dead: give everything back.
 
+mod activation;
 mod creating;
 mod running;
 mod status;
@@ -20,6 +21,7 @@ use paddock_runnerapi::ActivateResponse;
 use crate::engine::Settings;
 use crate::ids::{Key, controller_uid, is_deleting, label, uid};
 use crate::op::{Op, Target};
+use crate::pod::Pod;
 use crate::store::Store;
 
 /// What decisions about sessions may look at.
@@ -78,6 +80,13 @@ pub struct Memory {
     pub runner_trouble: Option<String>,
     /// The API server refused to create its Sandbox.
     pub sandbox_rejected: Option<String>,
+}
+
+impl Memory {
+    /// True when `pod` will never serve the session.
+    fn is_refused_by(&self, pod: &Pod) -> bool {
+        self.refused.as_ref().is_some_and(|refused| refused.pod_uid == pod.uid)
+    }
 }
 
 /// A runner's confirmation.

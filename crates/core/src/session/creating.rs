@@ -3,24 +3,20 @@
 use jiff::{SignedDuration, Timestamp};
 use paddock_api::session::{Capabilities, Phase, PodRef, Reason, SandboxRef, Startup, StartupPath, Step};
 use paddock_api::{Sandbox, Session, labels};
-use paddock_runnerapi::{ActivateRequest, AgentBinding, EnvVar, InitialTurn, PORT, SessionRef};
 
 use crate::build;
 use crate::catalog::{self, Missing, ResolvedAgent, Source};
 use crate::health::{self, Health};
 use crate::ids::{Key, controller_uid, is_deleting, label, uid};
-use crate::op::{Activation, Op, Patch, Refresh, Target, merge_diff};
+use crate::op::{Op, Patch, Refresh, Target, merge_diff};
 use crate::pod::Pod;
+use crate::session::activation::{FIRST_INCARNATION, Prompt, activate, endpoint};
 use crate::session::{Confirmed, Context, Decision, Memory, bound_sandboxes, end, status};
 
 /// Agent, pool and template may be applied in one go with the session and be seen a little later.
 const MISSING_GRACE: SignedDuration = SignedDuration::from_secs(5);
 /// When to look again at a pool member that is being written to.
 const BUSY_PAUSE: SignedDuration = SignedDuration::from_millis(10);
-/// Turns that may wait behind the running one.
-const MAX_QUEUED_TURNS: u32 = 8;
-/// A session has one pod in its life; a restart would count on from here.
-const FIRST_INCARNATION: u32 = 1;
 
 pub(super) fn decide(ctx: Context<'_>, session: &Session, memory: &mut Memory) -> Decision {
     let created = session.metadata.creation_timestamp.as_ref().map_or(ctx.now, |t| t.0);
@@ -104,16 +100,20 @@ fn without_sandbox(
 ) -> Decision {
     if let Some(key) = memory.reserved.clone() {
         match ctx.store.sandboxes.get(&key).and_then(|s| adoptable(ctx, s, session, &agent.spec.harness)) {
-            Some((sandbox, pod)) => return adopt(session, memory, agent, sandbox, pod),
-            // Somebody else has it, or it broke: take another.
+            Some((sandbox, pod)) if !memory.is_refused_by(pod) => {
+                return adopt(session, memory, agent, sandbox, pod);
+            }
+            // It serves another session, whose assignment is on its way.
+            Some(_) => {}
+            // It broke or is not wanted any more. If it was activated for nothing, nobody else may have it.
             None => {
                 if let Some(delete) = super::spoilt(ctx, memory) {
                     return Decision::op(delete);
                 }
-                memory.reserved = None;
-                memory.activation = None;
             }
         }
+        memory.reserved = None;
+        memory.activation = None;
     }
     if let Some(pool) = source.pool {
         let current = build::template_hash(source.template, &ctx.settings.runner);
@@ -121,7 +121,7 @@ fn without_sandbox(
             .store
             .sandboxes_of_pool(uid(&pool.metadata))
             .filter_map(|sandbox| adoptable(ctx, sandbox, session, &agent.spec.harness))
-            .filter(|(_, pod)| memory.refused.as_ref().is_none_or(|r| r.pod_uid != pod.uid))
+            .filter(|(_, pod)| !memory.is_refused_by(pod))
             .partition(|(sandbox, _)| ctx.busy.is_busy(&Key::of(&sandbox.metadata)));
         let best = free.into_iter().min_by_key(|(sandbox, pod)| {
             let stale = label(&sandbox.metadata, labels::TEMPLATE_HASH) != Some(current.as_str());
@@ -374,51 +374,4 @@ fn sandbox_ref(sandbox: &Sandbox) -> SandboxRef {
         name: sandbox.metadata.name.clone().unwrap_or_default(),
         uid: uid(&sandbox.metadata).to_owned(),
     }
-}
-
-/// `ip:port` of a pod's runner; IPv6 addresses in brackets.
-fn endpoint(ip: &str) -> String {
-    if ip.contains(':') { format!("[{ip}]:{PORT}") } else { format!("{ip}:{PORT}") }
-}
-
-/// Whether an activation brings the session's first turn. That waits until the assignment is written: a pod
-/// that is only promised may yet be taken back, and another one would then be given the turn again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Prompt {
-    Now,
-    Later,
-}
-
-fn activate(session: &Session, agent: &ResolvedAgent, pod: &Pod, ip: &str, prompt: Prompt) -> Op {
-    let session_uid = uid(&session.metadata).to_owned();
-    let name = session.metadata.name.clone().unwrap_or_default();
-    let turn_timeout = agent.spec.lifecycle.turn_timeout().as_std();
-    let request = ActivateRequest {
-        session: SessionRef {
-            namespace: session.metadata.namespace.clone().unwrap_or_default(),
-            name: name.clone(),
-            uid: session_uid.clone(),
-        },
-        incarnation: FIRST_INCARNATION,
-        agent: AgentBinding {
-            model: agent.spec.model.clone(),
-            prompt: agent.spec.prompt.clone(),
-            env: agent
-                .spec
-                .env
-                .iter()
-                .map(|e| EnvVar { name: e.name.clone(), value: e.value.clone() })
-                .collect(),
-            turn_timeout_ms: u64::try_from(turn_timeout.as_millis()).unwrap_or(u64::MAX),
-            max_queued_turns: MAX_QUEUED_TURNS,
-        },
-        title: session.spec.title.clone().unwrap_or_else(|| format!("Session {name}")),
-        initial_turn: session
-            .spec
-            .prompt
-            .clone()
-            .filter(|_| prompt == Prompt::Now)
-            .map(|text| InitialTurn { id: format!("initial-{session_uid}"), text }),
-    };
-    Op::Activate(Box::new(Activation { pod_uid: pod.uid.clone(), endpoint: endpoint(ip), request }))
 }
