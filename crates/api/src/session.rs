@@ -169,6 +169,31 @@ pub enum Reason {
     Stopped,
 }
 
+impl Reason {
+    /// The word as it stands in the status, in Events, logs and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::AgentNotFound => "AgentNotFound",
+            Self::PoolNotFound => "PoolNotFound",
+            Self::TemplateNotFound => "TemplateNotFound",
+            Self::PodRejected => "PodRejected",
+            Self::ImagePullFailed => "ImagePullFailed",
+            Self::CrashLoop => "CrashLoop",
+            Self::ContainerConfigError => "ContainerConfigError",
+            Self::PodFailed => "PodFailed",
+            Self::StartupTimeout => "StartupTimeout",
+            Self::ActivationRejected => "ActivationRejected",
+            Self::PodStarting => "PodStarting",
+            Self::Unschedulable => "Unschedulable",
+            Self::Activating => "Activating",
+            Self::Activated => "Activated",
+            Self::PodDeleted => "PodDeleted",
+            Self::Unreachable => "Unreachable",
+            Self::Stopped => "Stopped",
+        }
+    }
+}
+
 /// What a session was made from, frozen when it was bound.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FrozenAgent {

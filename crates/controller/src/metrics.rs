@@ -2,7 +2,7 @@
 
 use std::sync::atomic::AtomicU64;
 
-use paddock_api::session::{Phase, SessionStatus, StartupPath};
+use paddock_api::session::{Phase, Reason, SessionStatus, StartupPath};
 use paddock_core::Engine;
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
@@ -11,7 +11,6 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::report::reason_text;
 use crate::watches::Watched;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -146,7 +145,7 @@ impl Metrics {
 
     /// Counts a session's change of phase.
     pub(crate) fn session_phase(&self, status: &SessionStatus) {
-        let reason = status.reason.map_or("Pending", reason_text);
+        let reason = status.reason.map_or("Pending", Reason::as_str);
         match (status.phase, &status.startup) {
             (Phase::Ready, Some(startup)) => {
                 let path = path(startup.path);

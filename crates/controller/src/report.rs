@@ -18,7 +18,7 @@ pub(crate) fn outcome(op: &Op, outcome: &Outcome, counts: &Metrics, events: &Rec
             if !told("phase") && !told("reason") {
                 return;
             }
-            let reason = status.reason.map_or("Pending", reason_text);
+            let reason = status.reason.map_or("Pending", Reason::as_str);
             let key = &patch.target.key;
             tracing::info!(
                 session = %key,
@@ -136,28 +136,5 @@ pub(crate) fn result(outcome: &Outcome) -> &'static str {
             ActivationFailure::Unavailable(_) => "unavailable",
             ActivationFailure::Rejected(_) => "rejected",
         },
-    }
-}
-
-/// The reason as it stands in the status.
-pub(crate) fn reason_text(reason: Reason) -> &'static str {
-    match reason {
-        Reason::AgentNotFound => "AgentNotFound",
-        Reason::PoolNotFound => "PoolNotFound",
-        Reason::TemplateNotFound => "TemplateNotFound",
-        Reason::PodRejected => "PodRejected",
-        Reason::ImagePullFailed => "ImagePullFailed",
-        Reason::CrashLoop => "CrashLoop",
-        Reason::ContainerConfigError => "ContainerConfigError",
-        Reason::PodFailed => "PodFailed",
-        Reason::StartupTimeout => "StartupTimeout",
-        Reason::ActivationRejected => "ActivationRejected",
-        Reason::PodStarting => "PodStarting",
-        Reason::Unschedulable => "Unschedulable",
-        Reason::Activating => "Activating",
-        Reason::Activated => "Activated",
-        Reason::PodDeleted => "PodDeleted",
-        Reason::Unreachable => "Unreachable",
-        Reason::Stopped => "Stopped",
     }
 }

@@ -35,7 +35,7 @@ pub fn decide(store: &Store, agent: &Agent, now: Timestamp) -> Decision {
         Err(missing) => NewCondition {
             kind: "PoolReady",
             status: ConditionStatus::False,
-            reason: format!("{:?}", missing.reason),
+            reason: missing.reason.as_str().to_owned(),
             message: missing.message,
         },
     };

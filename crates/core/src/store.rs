@@ -4,7 +4,7 @@
 //! every successful write is put in here at once, and a watch event that is older than what is here is
 //! ignored. That takes the place of expectation counters.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -83,9 +83,32 @@ impl Stored for Pod {
 #[derive(Debug)]
 pub struct Table<K> {
     rows: BTreeMap<Key, Row<K>>,
-    /// UIDs of objects that were seen to go, the latest last. An answer that was under way then must not
-    /// bring them back.
-    gone: VecDeque<String>,
+    gone: Gone,
+}
+
+/// UIDs of objects that were seen to go. An answer that was under way then must not bring them back.
+#[derive(Debug, Default)]
+struct Gone {
+    known: HashSet<String>,
+    /// The latest last.
+    order: VecDeque<String>,
+}
+
+impl Gone {
+    fn has(&self, uid: &str) -> bool {
+        self.known.contains(uid)
+    }
+
+    fn add(&mut self, uid: &str) {
+        if self.known.insert(uid.to_owned()) {
+            self.order.push_back(uid.to_owned());
+        }
+        if self.order.len() > GONE
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.known.remove(&oldest);
+        }
+    }
 }
 
 /// How many gone objects are remembered: more than can be under way at once.
@@ -100,7 +123,7 @@ struct Row<K> {
 
 impl<K> Default for Table<K> {
     fn default() -> Self {
-        Self { rows: BTreeMap::new(), gone: VecDeque::new() }
+        Self { rows: BTreeMap::new(), gone: Gone::default() }
     }
 }
 
@@ -150,14 +173,9 @@ impl<K: Stored> Table<K> {
         })
     }
 
-    /// True when the object with this UID was seen to go.
-    fn is_gone(&self, uid: &str) -> bool {
-        self.gone.iter().any(|gone| gone == uid)
-    }
-
     /// Takes the result of an own write in.
     fn written(&mut self, object: K, now: Timestamp) {
-        if self.is_gone(object.uid()) {
+        if self.gone.has(object.uid()) {
             return;
         }
         let key = object.key();
@@ -172,12 +190,7 @@ impl<K: Stored> Table<K> {
 
     /// Drops an object that is gone, unless the name is another object's by now.
     fn remove(&mut self, key: &Key, uid: &str) -> bool {
-        if !self.is_gone(uid) {
-            self.gone.push_back(uid.to_owned());
-            if self.gone.len() > GONE {
-                self.gone.pop_front();
-            }
-        }
+        self.gone.add(uid);
         match self.rows.get(key) {
             Some(row) if row.object.uid() == uid => self.rows.remove(key).is_some(),
             _ => false,
@@ -193,14 +206,14 @@ impl<K: Stored> Table<K> {
         }
     }
 
-    /// Keys of objects that a fresh list no longer has.
-    fn missing_from(&self, listed: &BTreeSet<Key>, now: Timestamp) -> Vec<Key> {
+    /// Keys and UIDs of objects that a fresh list no longer has.
+    fn missing_from(&self, listed: &BTreeSet<Key>, now: Timestamp) -> Vec<(Key, String)> {
         self.rows
             .iter()
             .filter(|(key, row)| {
                 !listed.contains(*key) && row.unseen_since.is_none_or(|since| now - UNSEEN_GRACE > since)
             })
-            .map(|(key, _)| key.clone())
+            .map(|(key, row)| (key.clone(), row.object.uid().to_owned()))
             .collect()
     }
 }
@@ -233,143 +246,81 @@ pub struct Store {
     by_pool: HashMap<String, BTreeSet<Key>>,
 }
 
-macro_rules! plain_kind {
-    ($observe:ident, $is_news:ident, $is_gone:ident, $written:ident, $remove:ident, $missing:ident, $table:ident, $kind:ty) => {
-        /// Takes a watched object in. False when it brings nothing new.
-        pub fn $observe(&mut self, object: $kind) -> bool {
-            self.$table.observe(object)
-        }
+/// A kind that the store keeps.
+pub trait Kept: Stored + Sized {
+    /// Where it is kept.
+    fn table(store: &Store) -> &Table<Self>;
+    /// See [`Kept::table`].
+    fn table_mut(store: &mut Store) -> &mut Table<Self>;
+    /// Called around every change of the object of this name: before it with `false`, after it with `true`.
+    fn index(_store: &mut Store, _key: &Key, _present: bool) {}
+}
 
-        /// True when `object` tells something that is not here yet.
-        pub fn $is_news(&self, object: &$kind) -> bool {
-            self.$table.is_news(object)
-        }
-
-        /// True when the object with this UID was seen to go.
-        pub fn $is_gone(&self, uid: &str) -> bool {
-            self.$table.is_gone(uid)
-        }
-
-        /// Takes the result of an own write in.
-        pub fn $written(&mut self, object: $kind, now: Timestamp) {
-            self.$table.written(object, now);
-        }
-
-        /// Drops an object that is gone.
-        pub fn $remove(&mut self, key: &Key, uid: &str) -> bool {
-            self.$table.remove(key, uid)
-        }
-
-        /// Keys and UIDs of objects that a fresh list no longer has.
-        pub fn $missing(&self, listed: &BTreeSet<Key>, now: Timestamp) -> Vec<(Key, String)> {
-            let gone = self.$table.missing_from(listed, now);
-            gone.into_iter()
-                .filter_map(|key| {
-                    let uid = self.$table.get(&key)?.uid().to_owned();
-                    Some((key, uid))
-                })
-                .collect()
+macro_rules! kept {
+    ($kind:ty, $table:ident $(, $index:path)?) => {
+        impl Kept for $kind {
+            fn table(store: &Store) -> &Table<Self> {
+                &store.$table
+            }
+            fn table_mut(store: &mut Store) -> &mut Table<Self> {
+                &mut store.$table
+            }
+            $(fn index(store: &mut Store, key: &Key, present: bool) {
+                $index(store, key, present);
+            })?
         }
     };
 }
+kept!(Agent, agents);
+kept!(Session, sessions);
+kept!(SandboxTemplate, templates);
+kept!(SandboxWarmPool, pools);
+kept!(Sandbox, sandboxes, Store::index_sandbox);
+kept!(Pod, pods);
 
 impl Store {
-    plain_kind!(
-        observe_agent,
-        agent_is_news,
-        agent_is_gone,
-        agent_written,
-        remove_agent,
-        missing_agents,
-        agents,
-        Agent
-    );
-    plain_kind!(
-        observe_session,
-        session_is_news,
-        session_is_gone,
-        session_written,
-        remove_session,
-        missing_sessions,
-        sessions,
-        Session
-    );
-    plain_kind!(
-        observe_template,
-        template_is_news,
-        template_is_gone,
-        template_written,
-        remove_template,
-        missing_templates,
-        templates,
-        SandboxTemplate
-    );
-    plain_kind!(
-        observe_pool,
-        pool_is_news,
-        pool_is_gone,
-        pool_written,
-        remove_pool,
-        missing_pools,
-        pools,
-        SandboxWarmPool
-    );
-    plain_kind!(observe_pod, pod_is_news, pod_is_gone, pod_written, remove_pod, missing_pods, pods, Pod);
-
-    /// Takes a watched Sandbox in. False when it brings nothing new.
-    pub fn observe_sandbox(&mut self, sandbox: Sandbox) -> bool {
-        let key = Stored::key(&sandbox);
-        self.unindex(&key);
-        let changed = self.sandboxes.observe(sandbox);
-        self.index(&key);
-        changed
-    }
-
-    /// True when `sandbox` tells something that is not here yet.
-    pub fn sandbox_is_news(&self, sandbox: &Sandbox) -> bool {
-        self.sandboxes.is_news(sandbox)
-    }
-
-    /// True when the Sandbox with this UID was seen to go.
-    pub fn sandbox_is_gone(&self, uid: &str) -> bool {
-        self.sandboxes.is_gone(uid)
+    /// Takes a watched object in. False when it brings nothing new.
+    pub fn observe<K: Kept>(&mut self, object: K) -> bool {
+        let key = object.key();
+        self.change(&key, |table| table.observe(object))
     }
 
     /// Takes the result of an own write in.
-    pub fn sandbox_written(&mut self, sandbox: Sandbox, now: Timestamp) {
-        let key = Stored::key(&sandbox);
-        self.unindex(&key);
-        self.sandboxes.written(sandbox, now);
-        self.index(&key);
+    pub fn written<K: Kept>(&mut self, object: K, now: Timestamp) {
+        let key = object.key();
+        self.change(&key, |table| table.written(object, now));
     }
 
-    /// Drops a Sandbox that is gone.
-    pub fn remove_sandbox(&mut self, key: &Key, uid: &str) -> bool {
-        self.unindex(key);
-        let removed = self.sandboxes.remove(key, uid);
-        self.index(key);
-        removed
+    /// Drops an object that is gone.
+    pub fn remove<K: Kept>(&mut self, key: &Key, uid: &str) -> bool {
+        self.change(key, |table: &mut Table<K>| table.remove(key, uid))
     }
 
-    /// Keys and UIDs of Sandboxes that a fresh list no longer has.
-    pub fn missing_sandboxes(&self, listed: &BTreeSet<Key>, now: Timestamp) -> Vec<(Key, String)> {
-        let gone = self.sandboxes.missing_from(listed, now);
-        gone.into_iter()
-            .filter_map(|key| {
-                let uid = uid(&self.sandboxes.get(&key)?.metadata).to_owned();
-                Some((key, uid))
-            })
-            .collect()
+    /// Notes that an object is on its way out.
+    pub fn mark_deleting<K: Kept>(&mut self, key: &Key, uid: &str) {
+        K::table_mut(self).mark_deleting(key, uid);
     }
 
-    /// Notes that a Sandbox is on its way out.
-    pub fn sandbox_deleting(&mut self, key: &Key, uid: &str) {
-        self.sandboxes.mark_deleting(key, uid);
+    /// True when `object` tells something that is not here yet.
+    pub fn is_news<K: Kept>(&self, object: &K) -> bool {
+        K::table(self).is_news(object)
     }
 
-    /// Notes that a Pod is on its way out.
-    pub fn pod_deleting(&mut self, key: &Key, uid: &str) {
-        self.pods.mark_deleting(key, uid);
+    /// True when the object with this UID was seen to go.
+    pub fn is_gone<K: Kept>(&self, uid: &str) -> bool {
+        K::table(self).gone.has(uid)
+    }
+
+    /// Keys and UIDs of objects that a fresh list no longer has.
+    pub fn missing_from<K: Kept>(&self, listed: &BTreeSet<Key>, now: Timestamp) -> Vec<(Key, String)> {
+        K::table(self).missing_from(listed, now)
+    }
+
+    fn change<K: Kept, R>(&mut self, key: &Key, change: impl FnOnce(&mut Table<K>) -> R) -> R {
+        K::index(self, key, false);
+        let result = change(K::table_mut(self));
+        K::index(self, key, true);
+        result
     }
 
     /// Sandboxes assigned to the session with this UID.
@@ -404,22 +355,7 @@ impl Store {
         (pod.owner_uid.as_deref() == Some(uid(&sandbox.metadata))).then_some(pod)
     }
 
-    fn index(&mut self, key: &Key) {
-        let Some(sandbox) = self.sandboxes.get(key) else { return };
-        let session = label(&sandbox.metadata, labels::SESSION_UID).map(str::to_owned);
-        let owner = controller_uid(&sandbox.metadata).map(str::to_owned);
-        match (session, owner) {
-            (Some(session), _) => {
-                self.by_session.entry(session).or_default().insert(key.clone());
-            }
-            (None, Some(owner)) => {
-                self.by_pool.entry(owner).or_default().insert(key.clone());
-            }
-            (None, None) => {}
-        }
-    }
-
-    fn unindex(&mut self, key: &Key) {
+    fn index_sandbox(&mut self, key: &Key, present: bool) {
         let Some(sandbox) = self.sandboxes.get(key) else { return };
         let session = label(&sandbox.metadata, labels::SESSION_UID);
         let owner = controller_uid(&sandbox.metadata);
@@ -428,7 +364,9 @@ impl Store {
             (None, Some(owner)) => (&mut self.by_pool, owner),
             (None, None) => return,
         };
-        if let Some(keys) = map.get_mut(id) {
+        if present {
+            map.entry(id.to_owned()).or_default().insert(key.clone());
+        } else if let Some(keys) = map.get_mut(id) {
             keys.remove(key);
             if keys.is_empty() {
                 map.remove(id);

@@ -4,6 +4,7 @@
 //! assignment or to write again blindly.
 
 use jiff::{SignedDuration, Timestamp};
+use paddock_api::Sandbox;
 
 use crate::engine::routing::Watched;
 use crate::engine::{Command, Engine, Work};
@@ -11,6 +12,7 @@ use crate::ids::Key;
 use crate::op::{
     Activation, ActivationFailure, Named, Op, Outcome, Refresh, Refreshed, Target, WriteFailure,
 };
+use crate::pod::Pod;
 use crate::session::{Confirmed, Refused};
 use crate::store::Stored;
 
@@ -49,7 +51,7 @@ impl Engine {
             }
             Outcome::NotActivated(failure) => {
                 if let (Work::Session(key), Op::Activate(activation)) = (work, &command.op) {
-                    self.not_activated(&key.clone(), activation, failure, work, now);
+                    self.not_activated(key, activation, failure, work, now);
                 }
             }
             Outcome::Failed(failure) => return self.failed(work, &command.op, failure, now),
@@ -83,59 +85,59 @@ impl Engine {
     }
 
     fn written(&mut self, op: &Op, uid: &str, version: &str, now: Timestamp) {
-        macro_rules! put {
-            ($object:expr, $written:ident, $touch:ident) => {{
-                let mut object = (*$object).clone();
-                object.stamp(uid, version);
-                let key = Stored::key(&object);
-                // What it was before may have concerned others: a pool whose member was adopted refills.
-                self.$touch(&key);
-                self.store.$written(object, now);
-                self.$touch(&key);
-            }};
-        }
         match op {
             Op::CreateSandbox(sandbox) => {
                 let mut sandbox = (**sandbox).clone();
                 sandbox.metadata.creation_timestamp =
                     Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(now));
-                put!(&sandbox, sandbox_written, touch_sandbox);
+                self.put(sandbox, uid, version, now);
             }
             Op::PatchSandbox(patch) => {
                 self.reserved.remove(&patch.target.key);
-                put!(&*patch.after, sandbox_written, touch_sandbox);
+                self.put((*patch.after).clone(), uid, version, now);
             }
-            Op::PatchSandboxStatus(patch) => put!(&*patch.after, sandbox_written, touch_sandbox),
+            Op::PatchSandboxStatus(patch) => self.put((*patch.after).clone(), uid, version, now),
             Op::CreatePod(pod) => {
                 let mut created = pod.after.clone();
                 created.created = Some(now);
-                put!(&created, pod_written, touch_sandbox);
+                self.put(created, uid, version, now);
                 self.sandboxes.entry(pod.after.key()).or_default().pod_rejected = None;
             }
-            Op::PatchPod(patch) => put!(&*patch.after, pod_written, touch_sandbox),
-            Op::PatchSessionStatus(patch) => put!(&*patch.after, session_written, touch_session),
+            Op::PatchPod(patch) => self.put((*patch.after).clone(), uid, version, now),
+            Op::PatchSessionStatus(patch) => self.put((*patch.after).clone(), uid, version, now),
+            // Nothing depends on these statuses.
             Op::PatchPoolStatus(patch) => {
                 let mut pool = (*patch.after).clone();
                 pool.stamp(uid, version);
-                self.store.pool_written(pool, now);
+                self.store.written(pool, now);
             }
             Op::PatchAgentStatus(patch) => {
                 let mut agent = (*patch.after).clone();
                 agent.stamp(uid, version);
-                self.store.agent_written(agent, now);
+                self.store.written(agent, now);
             }
             Op::DeleteSandbox(_) | Op::DeletePod(_) | Op::Activate(_) | Op::Refresh(_) => {}
         }
+    }
+
+    /// Takes an own write's result in.
+    fn put<K: Watched>(&mut self, mut object: K, uid: &str, version: &str, now: Timestamp) {
+        object.stamp(uid, version);
+        let key = object.key();
+        // What it was before may have concerned others: a pool whose member was adopted refills.
+        K::touch(self, &key);
+        self.store.written(object, now);
+        K::touch(self, &key);
     }
 
     fn deleting(&mut self, op: &Op) {
         match op {
             Op::DeleteSandbox(target) => {
                 self.touch_sandbox(&target.key);
-                self.store.sandbox_deleting(&target.key, &target.uid);
+                self.store.mark_deleting::<Sandbox>(&target.key, &target.uid);
             }
             Op::DeletePod(target) => {
-                self.store.pod_deleting(&target.key, &target.uid);
+                self.store.mark_deleting::<Pod>(&target.key, &target.uid);
                 self.touch_sandbox(&target.key);
             }
             _ => {}
@@ -177,7 +179,7 @@ impl Engine {
     fn refreshed(&mut self, work: &Work, op: &Op, found: Refreshed) {
         let Op::Refresh(asked) = op else { return };
         if let Work::Session(key) = work {
-            self.answered(&key.clone(), asked);
+            self.answered(key, asked);
         }
         match (found, asked) {
             (Refreshed::Session(found), Refresh::Session(asked)) => self.settle(found, asked),

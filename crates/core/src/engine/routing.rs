@@ -9,91 +9,30 @@ use paddock_api::{Agent, Sandbox, SandboxTemplate, SandboxWarmPool, Session, lab
 use crate::engine::{Change, Engine, Work};
 use crate::ids::{Key, controller_uid, label, uid};
 use crate::pod::Pod;
-use crate::store::{Store, Stored};
+use crate::store::{Kept, Stored};
 
-/// How one kind's changes reach the store and what they touch.
-pub(super) trait Watched: Stored + Sized {
-    fn observe(store: &mut Store, object: Self) -> bool;
-    fn is_news(store: &Store, object: &Self) -> bool;
-    fn is_gone(store: &Store, uid: &str) -> bool;
-    fn remove(store: &mut Store, key: &Key, uid: &str) -> bool;
-    fn missing(store: &Store, listed: &BTreeSet<Key>, now: Timestamp) -> Vec<(Key, String)>;
+/// What a change of one kind touches.
+pub(super) trait Watched: Kept {
     /// Marks what depends on the object of this name. Called while the object is in the store: before it is
     /// removed and after it was put in.
     fn touch(engine: &mut Engine, key: &Key);
 }
 
 macro_rules! watched {
-    ($kind:ty, $observe:ident, $is_news:ident, $is_gone:ident, $remove:ident, $missing:ident, $touch:expr) => {
+    ($kind:ty, $touch:path) => {
         impl Watched for $kind {
-            fn observe(store: &mut Store, object: Self) -> bool {
-                store.$observe(object)
-            }
-            fn is_news(store: &Store, object: &Self) -> bool {
-                store.$is_news(object)
-            }
-            fn is_gone(store: &Store, uid: &str) -> bool {
-                store.$is_gone(uid)
-            }
-            fn remove(store: &mut Store, key: &Key, uid: &str) -> bool {
-                store.$remove(key, uid)
-            }
-            fn missing(store: &Store, listed: &BTreeSet<Key>, now: Timestamp) -> Vec<(Key, String)> {
-                store.$missing(listed, now)
-            }
             fn touch(engine: &mut Engine, key: &Key) {
-                let touch: fn(&mut Engine, &Key) = $touch;
-                touch(engine, key);
+                $touch(engine, key);
             }
         }
     };
 }
-watched!(
-    Session,
-    observe_session,
-    session_is_news,
-    session_is_gone,
-    remove_session,
-    missing_sessions,
-    Engine::touch_session
-);
-watched!(
-    Agent,
-    observe_agent,
-    agent_is_news,
-    agent_is_gone,
-    remove_agent,
-    missing_agents,
-    Engine::touch_agent
-);
-watched!(
-    SandboxTemplate,
-    observe_template,
-    template_is_news,
-    template_is_gone,
-    remove_template,
-    missing_templates,
-    Engine::touch_template
-);
-watched!(
-    SandboxWarmPool,
-    observe_pool,
-    pool_is_news,
-    pool_is_gone,
-    remove_pool,
-    missing_pools,
-    Engine::touch_pool
-);
-watched!(
-    Sandbox,
-    observe_sandbox,
-    sandbox_is_news,
-    sandbox_is_gone,
-    remove_sandbox,
-    missing_sandboxes,
-    Engine::touch_sandbox
-);
-watched!(Pod, observe_pod, pod_is_news, pod_is_gone, remove_pod, missing_pods, Engine::touch_sandbox);
+watched!(Session, Engine::touch_session);
+watched!(Agent, Engine::touch_agent);
+watched!(SandboxTemplate, Engine::touch_template);
+watched!(SandboxWarmPool, Engine::touch_pool);
+watched!(Sandbox, Engine::touch_sandbox);
+watched!(Pod, Engine::touch_sandbox);
 
 impl Engine {
     pub(super) fn apply<K: Watched>(&mut self, change: Change<K>, now: Timestamp) {
@@ -102,7 +41,7 @@ impl Engine {
             Change::Deleted(object) => self.forget::<K>(&object.key(), object.uid()),
             Change::Synced(objects) => {
                 let listed = objects.iter().map(Stored::key).collect();
-                for (key, uid) in K::missing(&self.store, &listed, now) {
+                for (key, uid) in self.store.missing_from::<K>(&listed, now) {
                     self.forget::<K>(&key, &uid);
                 }
                 for object in objects {
@@ -114,27 +53,27 @@ impl Engine {
 
     pub(super) fn observe<K: Watched>(&mut self, object: K) {
         let key = object.key();
-        if !K::is_news(&self.store, &object) {
+        if !self.store.is_news(&object) {
             // The echo of our own write, mostly: noted as seen, and nothing to decide.
-            K::observe(&mut self.store, object);
+            self.store.observe(object);
             return;
         }
         // What it was before may have concerned others than what it is now.
         K::touch(self, &key);
-        K::observe(&mut self.store, object);
+        self.store.observe(object);
         K::touch(self, &key);
     }
 
     /// Takes in what a read has found. Unlike a watch's events, its answer may be older than what was seen.
     pub(super) fn found<K: Watched>(&mut self, object: K) {
-        if !K::is_gone(&self.store, object.uid()) {
+        if !self.store.is_gone::<K>(object.uid()) {
             self.observe(object);
         }
     }
 
     pub(super) fn forget<K: Watched>(&mut self, key: &Key, uid: &str) {
         K::touch(self, key);
-        K::remove(&mut self.store, key, uid);
+        self.store.remove::<K>(key, uid);
     }
 
     pub(super) fn all_work(&self) -> BTreeSet<Work> {

@@ -2,7 +2,7 @@
 
 use paddock_api::Session;
 use paddock_api::condition::{ConditionStatus, NewCondition, set_condition};
-use paddock_api::session::{Phase, SessionStatus};
+use paddock_api::session::{Phase, Reason, SessionStatus};
 
 use crate::op::{Op, Patch, Target, merge_diff};
 use crate::session::Context;
@@ -38,11 +38,11 @@ fn conditions(status: &SessionStatus) -> Vec<NewCondition> {
     let bound = status.sandbox.is_some();
     let activated = status.harness_session_id.is_some();
     let live = !status.phase.is_final();
-    let reason = status.reason.map_or_else(|| "Pending".to_owned(), |r| format!("{r:?}"));
+    let reason = status.reason.map_or("Pending", Reason::as_str);
     let condition = |kind, holds, message: &str| NewCondition {
         kind,
         status: if holds { ConditionStatus::True } else { ConditionStatus::False },
-        reason: reason.clone(),
+        reason: reason.to_owned(),
         message: message.to_owned(),
     };
     vec![
