@@ -57,10 +57,62 @@ pub struct AgentSpec {
     /// The pool to take sandboxes from; the harness's default pool when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pool_ref: Option<PoolRef>,
+    /// Pools to try in this order when `poolRef` (or the default pool) has no sandbox ready, before a cold start.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub fallback_pool_refs: Vec<PoolRef>,
+    /// What becomes of the agent's files when its pod goes.
+    #[serde(default, skip_serializing_if = "Workspace::is_default")]
+    pub workspace: Workspace,
+    /// How many sessions of this Agent may live at once, suspended ones included; no limit when absent. Has no
+    /// meaning in a session's inline agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1000))]
+    pub max_sessions: Option<u32>,
     /// Rules of a session's life.
     #[serde(default, skip_serializing_if = "Lifecycle::is_empty")]
     pub lifecycle: Lifecycle,
 }
+
+/// Where the agent's files, the harness's conversation and the runner's journal are kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self.mode == 'Persistent' || (!has(self.size) && !has(self.storageClassName))").message("size and storageClassName need mode: Persistent"))]
+pub struct Workspace {
+    /// `Ephemeral`: they go with the pod. `Persistent`: a volume per session keeps them over suspend, restart and a
+    /// lost pod.
+    #[serde(default)]
+    pub mode: WorkspaceMode,
+    /// Size of the volume of a session that starts cold; 10Gi when absent. Sessions from a pool have the volume
+    /// that the pool's template declares.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 32), regex(pattern = r"^[0-9]+(\.[0-9]+)?(Ki|Mi|Gi|Ti|k|M|G|T)?$"))]
+    pub size: Option<String>,
+    /// Storage class of that volume; the cluster's default when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub storage_class_name: Option<String>,
+}
+
+impl Workspace {
+    /// True when nothing is set.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// See [`Workspace::mode`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum WorkspaceMode {
+    /// Gone with the pod.
+    #[default]
+    Ephemeral,
+    /// On a volume of the session's own.
+    Persistent,
+}
+
+/// Size of a persistent workspace where nobody sets it.
+pub const DEFAULT_WORKSPACE_SIZE: &str = "10Gi";
 
 /// The harness of an agent that names none.
 pub const DEFAULT_HARNESS: &str = "opencode";
@@ -100,12 +152,57 @@ pub struct Lifecycle {
     /// How long a session may take to become Ready before it is Failed. 5m when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub startup_timeout: Option<Duration>,
+    /// How long a Ready session may be idle (no turn, no terminal traffic) before `onIdle` happens. 1h when
+    /// absent; 0s means never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_timeout: Option<Duration>,
+    /// What happens to an idle session. Without a persistent workspace Suspend is Stop, for there would be
+    /// nothing to come back to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_idle: Option<OnIdle>,
+    /// How long a session may live in all, from its creation, before it is stopped. No limit when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_lifetime: Option<Duration>,
+    /// How long the record of a Failed or Dead session is kept before the Session object is deleted. 24h when
+    /// absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl_after_finished: Option<Duration>,
+    /// What happens when the pod is lost. Manual when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovery: Option<Recovery>,
+    /// Whether a message to a suspended session resumes it. True when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resume_on_message: Option<bool>,
+}
+
+/// What happens to an idle session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum OnIdle {
+    /// Its pod is given back, its volume stays; it can go on later.
+    #[default]
+    Suspend,
+    /// It ends.
+    Stop,
+}
+
+/// What happens when a session's pod is lost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Recovery {
+    /// The session is Dead, with the reason.
+    #[default]
+    Manual,
+    /// The session gets a new pod. What was on a persistent workspace is there again.
+    Auto,
 }
 
 /// [`Lifecycle::turn_timeout`] where nobody sets it.
 pub const DEFAULT_TURN_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 /// [`Lifecycle::startup_timeout`] where nobody sets it.
 pub const DEFAULT_STARTUP_TIMEOUT: Duration = Duration::from_secs(5 * 60);
+/// [`Lifecycle::idle_timeout`] where nobody sets it.
+pub const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_secs(60 * 60);
+/// [`Lifecycle::ttl_after_finished`] where nobody sets it.
+pub const DEFAULT_TTL_AFTER_FINISHED: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Lifecycle {
     /// True when no rule is set.
@@ -118,6 +215,12 @@ impl Lifecycle {
         Lifecycle {
             turn_timeout: over.turn_timeout.or(self.turn_timeout),
             startup_timeout: over.startup_timeout.or(self.startup_timeout),
+            idle_timeout: over.idle_timeout.or(self.idle_timeout),
+            on_idle: over.on_idle.or(self.on_idle),
+            max_lifetime: over.max_lifetime.or(self.max_lifetime),
+            ttl_after_finished: over.ttl_after_finished.or(self.ttl_after_finished),
+            recovery: over.recovery.or(self.recovery),
+            resume_on_message: over.resume_on_message.or(self.resume_on_message),
         }
     }
 
@@ -130,6 +233,31 @@ impl Lifecycle {
     pub fn startup_timeout(&self) -> Duration {
         self.startup_timeout.unwrap_or(DEFAULT_STARTUP_TIMEOUT)
     }
+
+    /// How long a Ready session may be idle; `None`: for ever.
+    pub fn idle_timeout(&self) -> Option<Duration> {
+        Some(self.idle_timeout.unwrap_or(DEFAULT_IDLE_TIMEOUT)).filter(|timeout| !timeout.is_zero())
+    }
+
+    /// What happens to an idle session.
+    pub fn on_idle(&self) -> OnIdle {
+        self.on_idle.unwrap_or_default()
+    }
+
+    /// How long the record of an ended session is kept.
+    pub fn ttl_after_finished(&self) -> Duration {
+        self.ttl_after_finished.unwrap_or(DEFAULT_TTL_AFTER_FINISHED)
+    }
+
+    /// What happens when the pod is lost.
+    pub fn recovery(&self) -> Recovery {
+        self.recovery.unwrap_or_default()
+    }
+
+    /// Whether a message resumes a suspended session.
+    pub fn resume_on_message(&self) -> bool {
+        self.resume_on_message.unwrap_or(true)
+    }
 }
 
 /// What is known about an agent.
@@ -139,6 +267,11 @@ pub struct AgentStatus {
     /// The `metadata.generation` this was derived from.
     #[serde(default)]
     pub observed_generation: i64,
+    /// UIDs of the sessions that may live, where `maxSessions` is set. A session without a place here gets no
+    /// sandbox.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "set"))]
+    pub admitted_sessions: Vec<String>,
     /// Conditions: `PoolReady`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]

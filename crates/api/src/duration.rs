@@ -30,7 +30,12 @@ impl Duration {
         Self(std::time::Duration::from_secs(secs))
     }
 
-    /// The same length as the standard library's type.
+    /// True for no time at all.
+    pub const fn is_zero(self) -> bool {
+        self.as_std().is_zero()
+    }
+
+    /// The duration in the standard library's type.
     pub const fn as_std(self) -> std::time::Duration {
         self.0
     }

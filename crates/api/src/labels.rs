@@ -14,6 +14,11 @@ pub const HARNESS: &str = "paddock.dev/harness";
 pub const HARNESS_CONTAINER: &str = "paddock.dev/harness-container";
 /// Annotation on SandboxWarmPools: `"true"` makes a pool the one its harness uses by default.
 pub const DEFAULT_POOL: &str = "paddock.dev/default-pool";
+/// Name of the volume claim template that makes a SandboxTemplate's pods persistent: it carries the workspace, the
+/// harness's home and the runner's journal.
+pub const WORKSPACE_VOLUME: &str = "workspace";
+/// Annotation on Sandboxes: the volume claim of an earlier incarnation that this one's pod mounts as its workspace.
+pub const WORKSPACE_CLAIM: &str = "paddock.dev/workspace-claim";
 /// On a pool's Sandboxes: the ordinal the name is derived from, a decimal number.
 pub const POOL_ORDINAL: &str = "paddock.dev/pool-ordinal";
 

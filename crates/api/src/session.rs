@@ -29,6 +29,8 @@ use crate::condition::Condition;
         json_path = ".status.conditions[?(@.type=='Ready')].status"
     ),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.reason"),
+    printcolumn(name = "Turns", type_ = "integer", json_path = ".status.turns.total"),
+    printcolumn(name = "Active", type_ = "date", json_path = ".status.lastActivityTime"),
     printcolumn(name = "Node", type_ = "string", json_path = ".status.pod.node"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Sandbox", type_ = "string", json_path = ".status.sandbox.name", priority = 1),
@@ -42,7 +44,8 @@ use crate::condition::Condition;
     validation = Rule::new("has(self.agentRef) != has(self.agent)").message("give exactly one of agentRef (a saved Agent) and agent (an inline one)"),
     validation = Rule::new("has(self.agentRef) == has(oldSelf.agentRef) && (!has(self.agentRef) || self.agentRef == oldSelf.agentRef) && has(self.agent) == has(oldSelf.agent) && (!has(self.agent) || self.agent == oldSelf.agent)").message("agentRef and agent are immutable: what a session is made from does not change; make a new session"),
     validation = Rule::new("has(self.prompt) == has(oldSelf.prompt) && (!has(self.prompt) || self.prompt == oldSelf.prompt)").message("prompt is immutable: it is the session's first turn; send a message instead"),
-    validation = Rule::new("oldSelf.state != 'Stopped' || self.state == 'Stopped'").message("a stopped session does not run again; make a new session")
+    validation = Rule::new("oldSelf.state != 'Stopped' || self.state == 'Stopped' || (has(self.restartedAt) && (!has(oldSelf.restartedAt) || self.restartedAt != oldSelf.restartedAt))").message("a stopped session runs again only with a new restartedAt"),
+    validation = Rule::new("!has(oldSelf.restartedAt) || has(self.restartedAt)").message("restartedAt cannot be taken back; give a newer time to restart again")
 )]
 pub struct SessionSpec {
     /// The saved Agent to use. Exactly one of agentRef and agent.
@@ -63,12 +66,27 @@ pub struct SessionSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 50), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub env: Vec<EnvVar>,
-    /// Whether the session shall run. `Stopped` ends it: the pod is deleted, the record stays.
+    /// Whether the session shall run. `Suspended` gives the pod back and keeps the persistent workspace; `Stopped`
+    /// ends the session: the pod is deleted, the record stays.
     #[serde(default)]
     pub state: DesiredState,
+    /// A new value, usually the current time, gives the session a new pod: a restart of a live session, and the
+    /// way back for a Failed or Dead one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
+    pub restarted_at: Option<Timestamp>,
     /// Rules of the session's life, in place of the agent's.
     #[serde(default, skip_serializing_if = "Lifecycle::is_empty")]
     pub lifecycle: Lifecycle,
+}
+
+impl Session {
+    /// True while `restartedAt` asks for an incarnation that is not there yet. What a session was created with
+    /// asks for nothing: its first pod is new anyway.
+    pub fn restart_wanted(&self) -> bool {
+        let Some(status) = &self.status else { return false };
+        self.spec.restarted_at.is_some() && self.spec.restarted_at != status.restarted_at
+    }
 }
 
 /// Names an Agent in the same namespace.
@@ -85,6 +103,8 @@ pub enum DesiredState {
     /// It runs.
     #[default]
     Running,
+    /// It rests without a pod, and can go on later.
+    Suspended,
     /// It ends.
     Stopped,
 }
@@ -97,6 +117,8 @@ pub enum Phase {
     Creating,
     /// The runner has confirmed that it serves this session.
     Ready,
+    /// It has no pod; its persistent workspace waits for it to go on.
+    Suspended,
     /// It could not be made; `reason` and `message` say why.
     Failed,
     /// It has ended, or its pod was lost.
@@ -109,12 +131,13 @@ impl Phase {
         match self {
             Self::Creating => "creating",
             Self::Ready => "ready",
+            Self::Suspended => "suspended",
             Self::Failed => "failed",
             Self::Dead => "dead",
         }
     }
 
-    /// True once nothing but deletion can happen to the session.
+    /// True once nothing but a restart or its deletion can happen to the session.
     pub const fn is_final(self) -> bool {
         matches!(self, Self::Failed | Self::Dead)
     }
@@ -124,6 +147,8 @@ impl Phase {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Step {
+    /// The pod of the incarnation before is still ending; two must not share a workspace.
+    EndingPod,
     /// A cold sandbox's pod is starting.
     StartingPod,
     /// The pod's runner is given the session.
@@ -161,8 +186,42 @@ pub enum Reason {
     Activating,
     /// The runner serves the session.
     Activated,
-    /// The pod was deleted.
-    PodDeleted,
+    /// The pod was deleted, by hand or by a program that gave no reason.
+    Deleted,
+    /// The kubelet evicted the pod, for example for want of disk, or a drain did.
+    Evicted,
+    /// The pod gave way to one of higher priority.
+    Preempted,
+    /// The pod's node does not answer any more.
+    NodeLost,
+    /// A container took more memory than its limit.
+    OOMKilled,
+    /// The harness ended, and the pod with it.
+    HarnessCrashed,
+    /// The pod was lost again and again shortly after it became Ready.
+    RecoveryExhausted,
+    /// Creating: a new pod is made in place of a lost one.
+    Recovering,
+    /// Creating: a new pod is made because `restartedAt` has a new value.
+    Restarting,
+    /// Creating: a suspended session goes on.
+    Resuming,
+    /// A ResourceQuota or LimitRange leaves no room for the pod.
+    QuotaExceeded,
+    /// The pod has scheduling gates that somebody else must lift.
+    SchedulingGated,
+    /// The Agent's `maxSessions` are taken.
+    MaxSessionsReached,
+    /// It lived as long as `maxLifetime` allows.
+    MaxLifetimeReached,
+    /// It was idle for as long as `idleTimeout` says.
+    IdleTimeout,
+    /// It was suspended on request.
+    SuspendRequested,
+    /// Suspending needs a persistent workspace, and the session has none.
+    WorkspaceNotPersistent,
+    /// The volume of the session's workspace is gone.
+    WorkspaceLost,
     /// The gateway proved that nothing listens at the session's address.
     Unreachable,
     /// It was stopped on request.
@@ -187,7 +246,24 @@ impl Reason {
             Self::Unschedulable => "Unschedulable",
             Self::Activating => "Activating",
             Self::Activated => "Activated",
-            Self::PodDeleted => "PodDeleted",
+            Self::Deleted => "Deleted",
+            Self::Evicted => "Evicted",
+            Self::Preempted => "Preempted",
+            Self::NodeLost => "NodeLost",
+            Self::OOMKilled => "OOMKilled",
+            Self::HarnessCrashed => "HarnessCrashed",
+            Self::RecoveryExhausted => "RecoveryExhausted",
+            Self::Recovering => "Recovering",
+            Self::Restarting => "Restarting",
+            Self::Resuming => "Resuming",
+            Self::QuotaExceeded => "QuotaExceeded",
+            Self::SchedulingGated => "SchedulingGated",
+            Self::MaxSessionsReached => "MaxSessionsReached",
+            Self::MaxLifetimeReached => "MaxLifetimeReached",
+            Self::IdleTimeout => "IdleTimeout",
+            Self::SuspendRequested => "SuspendRequested",
+            Self::WorkspaceNotPersistent => "WorkspaceNotPersistent",
+            Self::WorkspaceLost => "WorkspaceLost",
             Self::Unreachable => "Unreachable",
             Self::Stopped => "Stopped",
         }
@@ -206,9 +282,13 @@ pub struct FrozenAgent {
     /// The Agent's generation; 0 for an inline agent.
     #[serde(default)]
     pub generation: i64,
-    /// Hash of the agent's spec.
+    /// Hash of the agent's spec, the session's own rules and environment included.
     #[serde(default)]
     pub hash: String,
+    /// The Agent's spec as it was. Later incarnations are made from it, whatever became of the Agent; absent for
+    /// an inline agent, which cannot change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spec: Option<Box<AgentSpec>>,
 }
 
 /// Names a Sandbox.
@@ -270,6 +350,28 @@ pub struct Startup {
     pub ready_at: Timestamp,
 }
 
+/// Turns of a session's pods, as last read from the runner.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Turns {
+    /// All there were.
+    #[serde(default)]
+    pub total: u64,
+    /// Those that run: none or one.
+    #[serde(default)]
+    pub running: u32,
+    /// Those that wait.
+    #[serde(default)]
+    pub queued: u32,
+}
+
+/// Names the volume claim with a session's files.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkspaceRef {
+    /// The PersistentVolumeClaim's name, in the session's namespace.
+    pub claim_name: String,
+}
+
 /// What a session is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -292,6 +394,32 @@ pub struct SessionStatus {
     /// Which pod of the session this is, counted from 1.
     #[serde(default)]
     pub incarnation: u32,
+    /// Since when this incarnation is wanted, RFC 3339; the startup timeout counts from here. Absent for the
+    /// first one, which is wanted since the session's creation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
+    pub incarnation_since: Option<Timestamp>,
+    /// The value of `spec.restartedAt` that the current incarnation answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
+    pub restarted_at: Option<Timestamp>,
+    /// How often a lost pod was replaced since an incarnation last lived for ten minutes.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub recoveries: u32,
+    /// When the session became Failed or Dead, RFC 3339; its time to live counts from here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
+    pub finished_at: Option<Timestamp>,
+    /// Turns, as last read from the runner.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub turns: Option<Turns>,
+    /// When the session was last seen to be busy, RFC 3339. Coarse: at least 30 s between two writes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
+    pub last_activity_time: Option<Timestamp>,
+    /// The volume with the session's files, where its workspace is persistent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workspace: Option<WorkspaceRef>,
     /// What the session was made from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<FrozenAgent>,
@@ -313,8 +441,12 @@ pub struct SessionStatus {
     /// How long the start took.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub startup: Option<Startup>,
-    /// Conditions: `Ready`, `Bound`, `Activated`.
+    /// Conditions: `Ready`, `Bound`, `Activated`, `Idle`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
+}
+
+fn is_zero(n: &u32) -> bool {
+    *n == 0
 }

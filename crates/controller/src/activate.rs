@@ -35,7 +35,7 @@ async fn exchange(key: &SigningKey, activation: &Activation) -> Result<ActivateR
     let rejected = |what: &str| ActivationFailure::Rejected(what.to_owned());
     let session_uid = &activation.request.session.uid;
     let token = key
-        .sign(&activation.pod_uid, session_uid, Scope::Activate, jiff::Timestamp::now())
+        .sign(&activation.pod_uid, session_uid, Scope::Control, jiff::Timestamp::now())
         .map_err(|error| rejected(&error.to_string()))?;
     let body = serde_json::to_vec(&activation.request).map_err(|error| rejected(&error.to_string()))?;
     let request = Request::builder()

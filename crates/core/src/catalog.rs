@@ -61,6 +61,7 @@ pub fn agent(store: &Store, session: &Session) -> Result<ResolvedAgent, Missing>
                 uid: uid(&agent.metadata).to_owned(),
                 generation: agent.metadata.generation.unwrap_or_default(),
                 hash: String::new(),
+                spec: None,
             };
             (agent.spec.clone(), frozen)
         }

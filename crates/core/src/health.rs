@@ -28,7 +28,7 @@ pub enum Health {
 /// Reads a pod's status.
 pub fn of(pod: &Pod, now: Timestamp) -> Health {
     if pod.deleting {
-        return Health::Gone(Reason::PodDeleted, format!("pod {} was deleted", pod.name));
+        return Health::Gone(Reason::Deleted, format!("pod {} was deleted", pod.name));
     }
     if matches!(pod.phase, PodPhase::Failed | PodPhase::Succeeded) {
         return Health::Gone(Reason::PodFailed, ended(pod));
@@ -157,6 +157,6 @@ mod tests {
         assert!(matches!(of(&pod, at(0)), Health::Starting(Reason::PodStarting, _)));
         pod.ready = true;
         pod.deleting = true;
-        assert!(matches!(of(&pod, at(0)), Health::Gone(Reason::PodDeleted, _)));
+        assert!(matches!(of(&pod, at(0)), Health::Gone(Reason::Deleted, _)));
     }
 }

@@ -151,8 +151,9 @@ pub fn decide(ctx: Context<'_>, session: &Session, memory: &mut Memory) -> Decis
         (_, DesiredState::Stopped) => {
             end(ctx, session, Phase::Dead, Reason::Stopped, "stopped on request".into())
         }
-        (Phase::Creating, DesiredState::Running) => creating::decide(ctx, session, memory),
-        (Phase::Ready, DesiredState::Running) => running::decide(ctx, session, memory),
+        (Phase::Creating, _) => creating::decide(ctx, session, memory),
+        (Phase::Ready, _) => running::decide(ctx, session, memory),
+        (Phase::Suspended, _) => Decision::default(),
     }
 }
 

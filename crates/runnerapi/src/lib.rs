@@ -7,8 +7,8 @@ pub mod message;
 pub mod token;
 
 pub use message::{
-    ActivateRequest, ActivateResponse, AgentBinding, Capabilities, EnvVar, ErrorBody, ErrorCode, InitialTurn,
-    SessionRef, TurnRequest, TurnState, TurnStatus,
+    ActivateRequest, ActivateResponse, Activity, AgentBinding, Capabilities, EnvVar, ErrorBody, ErrorCode,
+    InitialTurn, QuiesceRequest, SessionRef, TurnCounts, TurnRequest, TurnState, TurnStatus,
 };
 pub use token::{Scope, SigningKey, TokenError, VerifyingKeys};
 
@@ -21,6 +21,10 @@ pub const LIVEZ: &str = "/livez";
 pub const READYZ: &str = "/readyz";
 /// `POST` [`ActivateRequest`] → 200 [`ActivateResponse`]. Idempotent per session UID and incarnation.
 pub const ACTIVATE: &str = "/v1/activate";
+/// `GET` → 200 [`Activity`]: how busy the session is. Reading it is no activity.
+pub const ACTIVITY: &str = "/v1/activity";
+/// `POST` [`QuiesceRequest`] → 200 [`Activity`], after which no turn is accepted any more. Idempotent.
+pub const QUIESCE: &str = "/v1/quiesce";
 /// `POST` [`TurnRequest`] → 200 with the harness's reply as it came, after the turn has ended.
 /// `GET /v1/turns/{id}` → 200 [`TurnStatus`].
 pub const TURNS: &str = "/v1/turns";

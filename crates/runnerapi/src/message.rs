@@ -90,6 +90,38 @@ pub struct Capabilities {
     pub terminal: bool,
 }
 
+/// How busy the session is: the answer to [`crate::ACTIVITY`] and [`crate::QUIESCE`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Activity {
+    /// Milliseconds since the session was last busy; 0 while a turn runs or waits, a terminal has traffic, or the
+    /// harness has open work.
+    pub idle_ms: u64,
+    /// Turns of this conversation, those of earlier incarnations on the same volume included.
+    pub turns: TurnCounts,
+    /// The pod takes no more turns: it is about to be given back.
+    pub quiesced: bool,
+}
+
+/// Numbers of turns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TurnCounts {
+    /// All that were accepted.
+    pub total: u64,
+    /// Those that run: none or one.
+    pub running: u32,
+    /// Those that wait.
+    pub queued: u32,
+}
+
+/// Asks a pod to take no more turns, so that nothing is lost when it is given back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuiesceRequest {
+    /// Only if the session has been idle for at least so many milliseconds; otherwise [`ErrorCode::Busy`] and
+    /// nothing changes. Absent: in any case; turns that run or wait are interrupted when the pod ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub if_idle_ms: Option<u64>,
+}
+
 /// One user message.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TurnRequest {
@@ -157,6 +189,8 @@ pub enum ErrorCode {
     BoundToOther,
     /// 409: the pod serves no session yet.
     NotActivated,
+    /// 409: the session is not as idle as was asked for.
+    Busy,
     /// 413: the body is larger than the runner takes.
     TooLarge,
     /// 422: this turn id was used for another message.
@@ -171,6 +205,8 @@ pub enum ErrorCode {
     Interrupted,
     /// 503: the harness is still booting; try again shortly.
     NotReady,
+    /// 503: the pod takes no more turns, because its session is being suspended; the next pod will.
+    Quiesced,
     /// 503: the pod is shutting down.
     ShuttingDown,
     /// 500: the journal cannot be written, for example because the disk is full.
@@ -185,13 +221,13 @@ impl ErrorCode {
             Self::BadRequest => 400,
             Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
-            Self::BoundToOther | Self::NotActivated => 409,
+            Self::BoundToOther | Self::NotActivated | Self::Busy => 409,
             Self::TooLarge => 413,
             Self::TurnMismatch => 422,
             Self::QueueFull => 429,
             Self::JournalFailed => 500,
             Self::HarnessFailed | Self::TurnTimeout | Self::Interrupted => 502,
-            Self::NotReady | Self::ShuttingDown => 503,
+            Self::NotReady | Self::Quiesced | Self::ShuttingDown => 503,
         }
     }
 }

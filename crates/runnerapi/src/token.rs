@@ -19,8 +19,8 @@ pub const LEEWAY_SECS: u64 = 60;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
-    /// Binding the pod to the session. Controller only.
-    Activate,
+    /// Binding the pod to the session, reading how busy it is, and bringing it to rest. Controller only.
+    Control,
     /// Running and reading turns.
     Turn,
 }
@@ -179,7 +179,7 @@ MC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g
         let token = signing.sign("pod-1", "ses-1", Scope::Turn, jiff::Timestamp::now()).unwrap();
         assert_eq!(verifying.verify(&token, "pod-1", Scope::Turn).unwrap(), "ses-1");
         assert!(matches!(verifying.verify(&token, "pod-2", Scope::Turn), Err(TokenError::Invalid(_))));
-        assert!(matches!(verifying.verify(&token, "pod-1", Scope::Activate), Err(TokenError::WrongScope)));
+        assert!(matches!(verifying.verify(&token, "pod-1", Scope::Control), Err(TokenError::WrongScope)));
     }
 
     #[test]

@@ -204,7 +204,7 @@ impl Scenario {
             let status = session.status.as_ref()?;
             match status.phase {
                 Phase::Ready => Some(session.clone()),
-                Phase::Creating => None,
+                Phase::Creating | Phase::Suspended => None,
                 Phase::Failed | Phase::Dead => {
                     panic!("{name} became {:?} ({:?}): {}", status.phase, status.reason, status.message)
                 }

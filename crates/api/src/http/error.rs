@@ -30,6 +30,8 @@ pub enum ErrorCode {
     NotFound,
     /// 404: the session is not ready yet; try again shortly.
     Creating,
+    /// 404: the session is suspended, and a message does not resume it.
+    Suspended,
     /// 404: the session could not be made.
     Failed,
     /// 404: the session has ended.
@@ -86,7 +88,7 @@ impl ErrorCode {
         match self {
             Self::BadRequest | Self::Unsupported => 400,
             Self::Unauthorized => 401,
-            Self::NotFound | Self::Creating | Self::Failed | Self::Dead => 404,
+            Self::NotFound | Self::Creating | Self::Suspended | Self::Failed | Self::Dead => 404,
             Self::MethodNotAllowed => 405,
             Self::RequestTimeout => 408,
             Self::TerminalOnly => 409,
@@ -116,6 +118,7 @@ impl ErrorCode {
             Self::Unauthorized => "unauthorized",
             Self::NotFound => "not_found",
             Self::Creating => "creating",
+            Self::Suspended => "suspended",
             Self::Failed => "failed",
             Self::Dead => "dead",
             Self::MethodNotAllowed => "method_not_allowed",

@@ -20,6 +20,8 @@ pub enum ApiStatus {
     Creating,
     /// It takes messages.
     Ready,
+    /// It rests without a pod, and can go on.
+    Suspended,
     /// It could not be made.
     Failed,
     /// It has ended.
@@ -28,14 +30,17 @@ pub enum ApiStatus {
 
 impl ApiStatus {
     /// The status of `session`. One that was told to stop counts as dead at once: it takes no more messages,
-    /// and a client that has deleted it must not read otherwise.
+    /// and a client that has deleted it must not read otherwise. Likewise one that was told to restart counts as
+    /// creating.
     pub fn of(session: &Session) -> Self {
         if session.spec.state == DesiredState::Stopped {
             return Self::Dead;
         }
         match session.status.as_ref().map_or(Phase::Creating, |status| status.phase) {
+            _ if session.restart_wanted() => Self::Creating,
             Phase::Creating => Self::Creating,
             Phase::Ready => Self::Ready,
+            Phase::Suspended => Self::Suspended,
             Phase::Failed => Self::Failed,
             Phase::Dead => Self::Dead,
         }
@@ -49,6 +54,7 @@ impl std::str::FromStr for ApiStatus {
         match text {
             "creating" => Ok(Self::Creating),
             "ready" => Ok(Self::Ready),
+            "suspended" => Ok(Self::Suspended),
             "failed" => Ok(Self::Failed),
             "dead" => Ok(Self::Dead),
             _ => Err(()),
@@ -73,11 +79,11 @@ pub enum ApiPhase {
 impl ApiPhase {
     fn of(status: ApiStatus, step: Option<Step>) -> Option<Self> {
         match (status, step) {
-            (ApiStatus::Creating, None) => Some(Self::CreatingSandbox),
+            (ApiStatus::Creating, None | Some(Step::EndingPod)) => Some(Self::CreatingSandbox),
             (ApiStatus::Creating, Some(Step::StartingPod)) => Some(Self::PodPending),
             (ApiStatus::Creating, Some(Step::Activating)) => Some(Self::WaitingHarness),
             (ApiStatus::Ready, _) => Some(Self::Ready),
-            (ApiStatus::Failed | ApiStatus::Dead, _) => None,
+            (ApiStatus::Suspended | ApiStatus::Failed | ApiStatus::Dead, _) => None,
         }
     }
 }
@@ -152,7 +158,7 @@ impl ApiSession {
             task_arn: inner.sandbox.as_ref().map(|s| s.name.clone()),
             response,
             created_at: session.metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |t| t.0),
-            last_seen_at: None,
+            last_seen_at: inner.last_activity_time,
             idle_timeout_ms: None,
             failure_reason: failure_reason(status, inner),
             phase: ApiPhase::of(status, inner.step),
@@ -161,7 +167,7 @@ impl ApiSession {
             title_preview: preview.map(|text| text.chars().take(PREVIEW_CHARS).collect()),
             sandboxes: BTreeMap::new(),
             title: session.spec.title.clone(),
-            turns: 0,
+            turns: inner.turns.unwrap_or_default().total,
             incarnation: inner.incarnation,
             id,
         }

@@ -12,7 +12,7 @@ pub(super) fn decide(ctx: Context<'_>, session: &Session, memory: &mut Memory) -
     let status = session.status.clone().unwrap_or_default();
     let (Some(pod_ref), Some(sandbox_ref)) = (status.pod, status.sandbox) else {
         let message = "the session's status names no pod; its record was altered by somebody else".to_owned();
-        return end(ctx, session, Phase::Dead, Reason::PodDeleted, message);
+        return end(ctx, session, Phase::Dead, Reason::Deleted, message);
     };
     let key = Key::new(session.metadata.namespace.clone().unwrap_or_default(), pod_ref.name.clone());
     let Some(pod) = ctx.store.pods.get(&key).filter(|pod| pod.uid == pod_ref.uid) else {
@@ -22,7 +22,7 @@ pub(super) fn decide(ctx: Context<'_>, session: &Session, memory: &mut Memory) -
             return Decision::op(Op::Refresh(Refresh::Pod(named)));
         }
         let message = format!("pod {} is gone; make a new session to go on", pod_ref.name);
-        return end(ctx, session, Phase::Dead, Reason::PodDeleted, message);
+        return end(ctx, session, Phase::Dead, Reason::Deleted, message);
     };
     memory.pod_asked = None;
     match health::of(pod, ctx.now) {

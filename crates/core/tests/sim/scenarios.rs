@@ -129,7 +129,7 @@ fn a_session_whose_pod_is_deleted_is_dead_and_gets_no_second_pod() {
     story.cluster.delete_pod(&pod);
     story.run_for(15);
     let status = story.status("s1");
-    assert_eq!((status.phase, status.reason), (Phase::Dead, Some(Reason::PodDeleted)));
+    assert_eq!((status.phase, status.reason), (Phase::Dead, Some(Reason::Deleted)));
     assert_eq!(story.cluster.pods.len(), 1, "only the pool's member is left");
     assert!(!story.cluster.sandboxes.values().any(|s| label(&s.metadata, labels::SESSION).is_some()));
 }

@@ -80,6 +80,12 @@ fn not_ready(session: &Session, name: &str) -> Result<(), ApiError> {
             ),
         )
         .retry_after(CREATING_RETRY)),
+        ApiStatus::Suspended => Err(ApiError::new(
+            ErrorCode::Suspended,
+            format!(
+                "session {name} is suspended{because}; resume it with spec.state: Running, then send the message again"
+            ),
+        )),
         ApiStatus::Failed => Err(ApiError::new(
             ErrorCode::Failed,
             format!("session {name} could not be made{because}; make a new session"),

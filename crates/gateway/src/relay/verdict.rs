@@ -85,7 +85,10 @@ fn of_runner(body: ErrorBody) -> Verdict {
         RunnerCode::TurnTimeout => error(Code::TurnTimeout),
         RunnerCode::Interrupted => error(Code::Interrupted),
         RunnerCode::JournalFailed => error(Code::JournalFailed),
-        RunnerCode::NotReady | RunnerCode::ShuttingDown => error(Code::NotReady).retry_after(BUSY_RETRY),
+        RunnerCode::Busy => misrouted("answered a question that was not asked"),
+        RunnerCode::NotReady | RunnerCode::Quiesced | RunnerCode::ShuttingDown => {
+            error(Code::NotReady).retry_after(BUSY_RETRY)
+        }
     })
 }
 

@@ -149,7 +149,7 @@ async fn a_session_that_takes_no_messages_says_why() {
         "failed",
         json!({"phase": "Failed", "reason": "CrashLoop", "message": "look at the logs"}),
     );
-    gateway.put_session("dead", json!({"phase": "Dead", "reason": "PodDeleted"}));
+    gateway.put_session("dead", json!({"phase": "Dead", "reason": "Deleted"}));
     for (session, code) in [
         ("creating", "creating"),
         ("failed", "failed"),

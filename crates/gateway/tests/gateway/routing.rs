@@ -140,7 +140,7 @@ async fn a_session_that_ended_meanwhile_is_told_as_it_is() {
     let gateway = TestGateway::start().await;
     gateway.put_session("s1", ready_status(nowhere().await, "pod-1"));
     gateway.cluster.set_watch(Watch::Cut);
-    gateway.cluster.put_status("s1", json!({"phase": "Dead", "reason": "PodDeleted"}));
+    gateway.cluster.put_status("s1", json!({"phase": "Dead", "reason": "Deleted"}));
     assert_eq!(gateway.message("s1", "hi").await.error(), (404, "dead"));
 }
 

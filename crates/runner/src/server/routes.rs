@@ -57,7 +57,7 @@ fn probe(good: bool, app: &App) -> Answer {
 }
 
 async fn activate(request: Request<Incoming>, app: &App, limits: &Limits) -> Result<Answer, ErrorBody> {
-    let subject = app.authenticate(bearer(&request), Scope::Activate)?;
+    let subject = app.authenticate(bearer(&request), Scope::Control)?;
     let activator = app.activator()?;
     let _room = limits.request()?;
     let _body = limits.body(&request)?;

@@ -96,7 +96,7 @@ async fn probes_tell_how_far_the_pod_is() {
     let fixture = start().await;
     let probe = async |path: &str| fixture.send("GET", path, "", "").await.status;
     assert_eq!((probe("/livez").await, probe("/readyz").await), (200, 503));
-    let token = fixture.token("pod", "s1", Scope::Activate);
+    let token = fixture.token("pod", "s1", Scope::Control);
     assert_eq!(fixture.activate("s1", &token).await.code(), (503, "not_ready"));
     fixture.boot();
     assert_eq!((probe("/livez").await, probe("/readyz").await), (200, 200));
@@ -111,12 +111,12 @@ async fn probes_tell_how_far_the_pod_is() {
 async fn only_the_right_token_opens_a_route() {
     let fixture = start().await;
     fixture.boot();
-    let activate = fixture.token("pod", "s1", Scope::Activate);
+    let activate = fixture.token("pod", "s1", Scope::Control);
     for token in [
         "nonsense".to_owned(),
-        fixture.token("other-pod", "s1", Scope::Activate),
+        fixture.token("other-pod", "s1", Scope::Control),
         fixture.token("pod", "s1", Scope::Turn),
-        fixture.token("pod", "s2", Scope::Activate),
+        fixture.token("pod", "s2", Scope::Control),
     ] {
         assert_eq!(fixture.activate("s1", &token).await.code(), (401, "unauthorized"));
     }
@@ -126,7 +126,7 @@ async fn only_the_right_token_opens_a_route() {
     assert_eq!(fixture.turn(&activate, "t", "x").await.code(), (401, "unauthorized"));
     let other = fixture.token("pod", "s2", Scope::Turn);
     assert_eq!(fixture.turn(&other, "t", "x").await.code(), (409, "bound_to_other"));
-    let activate_other = fixture.token("pod", "s2", Scope::Activate);
+    let activate_other = fixture.token("pod", "s2", Scope::Control);
     assert_eq!(fixture.activate("s2", &activate_other).await.code(), (409, "bound_to_other"));
     assert_eq!(fixture.turn(&turn, "t", "x").await.status, 200);
     assert_eq!(fixture.harness.runs(), ["x"]);
@@ -136,7 +136,7 @@ async fn only_the_right_token_opens_a_route() {
 async fn turns_are_named_on_every_answer_and_can_be_looked_up() {
     let fixture = start().await;
     fixture.boot();
-    fixture.activate("s1", &fixture.token("pod", "s1", Scope::Activate)).await;
+    fixture.activate("s1", &fixture.token("pod", "s1", Scope::Control)).await;
     let token = fixture.token("pod", "s1", Scope::Turn);
     for (text, status) in [("hi", 200), ("fail", 502), ("bad", 400)] {
         let answer = fixture.turn(&token, text, text).await;
@@ -160,7 +160,7 @@ async fn turns_are_named_on_every_answer_and_can_be_looked_up() {
 async fn malformed_requests_get_json_errors() {
     let fixture = start().await;
     fixture.boot();
-    let token = fixture.token("pod", "s1", Scope::Activate);
+    let token = fixture.token("pod", "s1", Scope::Control);
     assert_eq!(fixture.send("GET", "/nothing", "", "").await.code(), (404, "not_found"));
     let wrong = fixture.send("GET", "/v1/activate", "", "").await;
     assert_eq!(wrong.code(), (405, "method_not_allowed"));
@@ -182,7 +182,7 @@ async fn malformed_requests_get_json_errors() {
 async fn draining_answers_who_waits_and_tells_others_why() {
     let fixture = start().await;
     fixture.boot();
-    fixture.activate("s1", &fixture.token("pod", "s1", Scope::Activate)).await;
+    fixture.activate("s1", &fixture.token("pod", "s1", Scope::Control)).await;
     let token = fixture.token("pod", "s1", Scope::Turn);
     let stop = async {
         while fixture.harness.runs().is_empty() {
@@ -204,7 +204,7 @@ async fn draining_answers_who_waits_and_tells_others_why() {
 async fn a_storm_of_retries_does_not_starve_probes() {
     let fixture = start().await;
     fixture.boot();
-    fixture.activate("s1", &fixture.token("pod", "s1", Scope::Activate)).await;
+    fixture.activate("s1", &fixture.token("pod", "s1", Scope::Control)).await;
     let token = fixture.token("pod", "s1", Scope::Turn);
     let storm = futures::future::join_all((0..2 * CONNECTIONS).map(|_| fixture.turn(&token, "t", "wait")));
     let probes = async {
@@ -232,7 +232,7 @@ async fn a_storm_of_retries_does_not_starve_probes() {
 async fn an_id_that_a_header_would_change_is_refused() {
     let fixture = start().await;
     fixture.boot();
-    fixture.activate("s1", &fixture.token("pod", "s1", Scope::Activate)).await;
+    fixture.activate("s1", &fixture.token("pod", "s1", Scope::Control)).await;
     let token = fixture.token("pod", "s1", Scope::Turn);
     for id in [" a", "a "] {
         assert_eq!(fixture.turn(&token, id, "x").await.code(), (400, "bad_request"), "{id:?}");

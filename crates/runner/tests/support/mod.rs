@@ -181,7 +181,7 @@ impl Pod {
     }
 
     pub async fn activate(&self, request: &ActivateRequest) -> Answer {
-        let token = self.token(&request.session.uid, Scope::Activate);
+        let token = self.token(&request.session.uid, Scope::Control);
         let body = serde_json::to_value(request).unwrap();
         self.call(Method::POST, "/v1/activate", Some(&token), Some(&body)).await.expect("an answer")
     }

@@ -96,7 +96,7 @@ async fn a_runner_takes_orders_from_nobody_else() {
         let bad = [
             ("another key", token(&theirs, pod_uid, session_uid, Scope::Turn)),
             ("another pod", token(&ours, "7e9e5c1e-0000-4000-8000-000000000000", session_uid, Scope::Turn)),
-            ("another scope", token(&ours, pod_uid, session_uid, Scope::Activate)),
+            ("another scope", token(&ours, pod_uid, session_uid, Scope::Control)),
             ("an old token", expired),
         ];
         for (what, bad) in bad {
