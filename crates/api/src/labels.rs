@@ -14,6 +14,8 @@ pub const HARNESS: &str = "paddock.dev/harness";
 pub const HARNESS_CONTAINER: &str = "paddock.dev/harness-container";
 /// Annotation on SandboxWarmPools: `"true"` makes a pool the one its harness uses by default.
 pub const DEFAULT_POOL: &str = "paddock.dev/default-pool";
+/// On volume claims: the name of the Sandbox they were made for.
+pub const SANDBOX: &str = "paddock.dev/sandbox";
 /// Name of the volume claim template that makes a SandboxTemplate's pods persistent: it carries the workspace, the
 /// harness's home and the runner's journal.
 pub const WORKSPACE_VOLUME: &str = "workspace";

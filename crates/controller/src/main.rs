@@ -1,6 +1,5 @@
 //! `paddock-controller`: keeps pools warm and gives sessions their sandboxes.
 
-mod activate;
 mod cli;
 mod manifest;
 mod metrics;
@@ -8,6 +7,7 @@ mod perform;
 mod pods;
 mod report;
 mod run;
+mod runners;
 mod watches;
 
 use std::process::ExitCode;

@@ -1,16 +1,16 @@
 //! Performs operations. Decides nothing: every outcome goes back to the engine.
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use paddock_api::{Agent, Sandbox, SandboxWarmPool, Session, labels};
+use paddock_core::RunnerFailure;
 use paddock_core::op::{Named, Op, Outcome, Patch, Refresh, Refreshed, Target, WriteFailure};
-use paddock_kubeio::slim::SlimPod;
+use paddock_kubeio::slim::{SlimPod, SlimVolumeClaim};
 use paddock_kubeio::write::{self, Precondition, WriteError, Written};
-use paddock_runnerapi::SigningKey;
+use paddock_runnerapi::{Activity, SigningKey};
 use serde::de::DeserializeOwned;
 
-use crate::activate;
-use crate::manifest::PodManifest;
-use crate::pods;
+use crate::manifest::Manifest;
+use crate::{pods, runners};
 
 /// What operations need.
 pub(crate) struct Performer {
@@ -28,10 +28,16 @@ impl Performer {
                 written(write::create(client, namespace, &**sandbox).await)
             }
             Op::CreatePod(pod) => {
-                let manifest = PodManifest::new(pod.manifest.clone());
+                let manifest = Manifest::<Pod>::new(pod.manifest.clone());
                 written(write::create(client, &pod.after.namespace, &manifest).await)
             }
+            Op::CreateVolumeClaim(claim) => {
+                let manifest = Manifest::<PersistentVolumeClaim>::new(claim.manifest.clone());
+                written(write::create(client, &claim.after.namespace, &manifest).await)
+            }
             Op::PatchSandbox(patch) => self.patch::<Sandbox, _>(patch).await,
+            Op::PatchSession(patch) => self.patch::<Session, _>(patch).await,
+            Op::PatchVolumeClaim(patch) => self.patch::<PersistentVolumeClaim, _>(patch).await,
             Op::PatchPod(patch) => self.patch::<Pod, _>(patch).await,
             Op::PatchSandboxStatus(patch) => self.patch_status::<Sandbox, _>(patch).await,
             Op::PatchSessionStatus(patch) => self.patch_status::<Session, _>(patch).await,
@@ -39,10 +45,15 @@ impl Performer {
             Op::PatchAgentStatus(patch) => self.patch_status::<Agent, _>(patch).await,
             Op::DeleteSandbox(target) => self.delete::<Sandbox>(target).await,
             Op::DeletePod(target) => self.delete::<Pod>(target).await,
-            Op::Activate(activation) => match activate::activate(&self.signing_key, activation).await {
+            Op::DeleteSession(target) => self.delete::<Session>(target).await,
+            Op::Activate(activation) => match runners::activate(&self.signing_key, activation).await {
                 Ok(response) => Outcome::Activated(response),
-                Err(failure) => Outcome::NotActivated(failure),
+                Err(failure) => Outcome::Refused(failure),
             },
+            Op::ReadActivity(runner) => answered(runners::activity(&self.signing_key, runner).await),
+            Op::Quiesce(runner, if_idle_ms) => {
+                answered(runners::quiesce(&self.signing_key, runner, *if_idle_ms).await)
+            }
             Op::Refresh(refresh) => match self.refresh(refresh).await {
                 Ok(found) => Outcome::Refreshed(found),
                 Err(error) => Outcome::Failed(failure(error)),
@@ -104,6 +115,10 @@ impl Performer {
                 let pod: Option<Box<SlimPod>> = self.read(named).await?;
                 Refreshed::Pod(pod.map(|pod| Box::new(pods::to_core(*pod))))
             }
+            Refresh::VolumeClaim(named) => {
+                let claim: Option<Box<SlimVolumeClaim>> = self.read(named).await?;
+                Refreshed::VolumeClaim(claim.map(|claim| Box::new(pods::volume_claim(*claim))))
+            }
             Refresh::Claims { namespace, session_uid } => {
                 let selector = format!("{}={session_uid}", labels::SESSION_UID);
                 Refreshed::Claims(write::list(&self.client, namespace, &selector).await?)
@@ -122,6 +137,13 @@ impl Performer {
 
 fn precondition(target: &Target) -> Precondition {
     Precondition { uid: target.uid.clone(), resource_version: Some(target.resource_version.clone()) }
+}
+
+fn answered(answer: Result<Activity, RunnerFailure>) -> Outcome {
+    match answer {
+        Ok(activity) => Outcome::Activity(activity),
+        Err(failure) => Outcome::Refused(failure),
+    }
 }
 
 fn written(answer: Result<Written, WriteError>) -> Outcome {

@@ -1,7 +1,9 @@
-//! From the API server's pods to those that decisions are made on.
+//! From the API server's pods and volume claims to those that decisions are made on.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use paddock_core::VolumeClaim;
 use paddock_core::pod::{ContainerState, Pod, PodPhase};
-use paddock_kubeio::slim::{self, ContainerStatus, SlimPod, Terminated};
+use paddock_kubeio::slim::{self, ContainerStatus, SlimPod, SlimVolumeClaim, Terminated};
 
 /// What decisions need of `pod`.
 pub(crate) fn to_core(pod: SlimPod) -> Pod {
@@ -11,14 +13,13 @@ pub(crate) fn to_core(pod: SlimPod) -> Pod {
         .condition("PodScheduled")
         .filter(|c| c.status == "False" && c.reason.as_deref() == Some("Unschedulable"))
         .map(|c| c.message.clone().unwrap_or_else(|| "no reason given".to_owned()));
+    let disruption = pod
+        .condition("DisruptionTarget")
+        .filter(|c| c.status == "True")
+        .map(|c| c.reason.clone().unwrap_or_default());
     let meta = pod.metadata;
     let status = pod.status;
-    let owner_uid = meta
-        .owner_references
-        .unwrap_or_default()
-        .into_iter()
-        .find(|owner| owner.controller == Some(true))
-        .map(|owner| owner.uid);
+    let owner_uid = owner_uid(meta.owner_references);
     let containers = status.init_container_statuses.into_iter().chain(status.container_statuses);
     Pod {
         namespace: meta.namespace.unwrap_or_default(),
@@ -30,6 +31,8 @@ pub(crate) fn to_core(pod: SlimPod) -> Pod {
         created: meta.creation_timestamp.map(|t| t.0),
         started: status.start_time,
         deleting,
+        disruption,
+        volume_claims: pod.spec.volume_claims,
         node: pod.spec.node_name,
         ip: status.pod_ip.filter(|ip| !ip.is_empty()),
         phase: match status.phase {
@@ -47,18 +50,39 @@ pub(crate) fn to_core(pod: SlimPod) -> Pod {
     }
 }
 
+/// What decisions need of `claim`.
+pub(crate) fn volume_claim(claim: SlimVolumeClaim) -> VolumeClaim {
+    let meta = claim.metadata;
+    VolumeClaim {
+        deleting: meta.deletion_timestamp.is_some(),
+        namespace: meta.namespace.unwrap_or_default(),
+        name: meta.name.unwrap_or_default(),
+        uid: meta.uid.unwrap_or_default(),
+        resource_version: meta.resource_version.unwrap_or_default(),
+        labels: meta.labels.unwrap_or_default(),
+        owner_uid: owner_uid(meta.owner_references),
+    }
+}
+
+/// The UID of the owner that controls an object.
+fn owner_uid(owners: Option<Vec<OwnerReference>>) -> Option<String> {
+    owners.unwrap_or_default().into_iter().find(|owner| owner.controller == Some(true)).map(|owner| owner.uid)
+}
+
 fn container(status: ContainerStatus) -> ContainerState {
     let (waiting_reason, waiting_message, ended) = match status.state {
         slim::ContainerState::Waiting { reason, message } => (reason, message, None),
         slim::ContainerState::Terminated(terminated) => (None, None, Some(terminated)),
         slim::ContainerState::Running | slim::ContainerState::Unreported => (None, None, None),
     };
+    let ended = ended.or(status.last_terminated);
     ContainerState {
         name: status.name,
         restarts: status.restart_count,
         waiting_reason,
         waiting_message,
-        last_exit: ended.or(status.last_terminated).map(|t| exit(&t)),
+        out_of_memory: ended.as_ref().is_some_and(|t| t.reason.as_deref() == Some("OOMKilled")),
+        last_exit: ended.map(|t| exit(&t)),
     }
 }
 

@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::ObjectReference;
 use paddock_api::session::{Phase, Reason};
 use paddock_core::Key;
-use paddock_core::op::{ActivationFailure, Op, Outcome, WriteFailure};
+use paddock_core::op::{Op, Outcome, RunnerFailure, WriteFailure};
 use paddock_kubeio::events::{Kind, Recorder};
 
 use crate::metrics::{self, Metrics};
@@ -61,13 +61,21 @@ pub(crate) fn outcome(op: &Op, outcome: &Outcome, counts: &Metrics, events: &Rec
         (Op::DeleteSandbox(target), Outcome::Deleted) => {
             tracing::info!(sandbox = %target.key, uid = target.uid, "sandbox deleted");
         }
-        (_, Outcome::NotActivated(failure)) => {
-            let Op::Activate(activation) = op else { return };
-            let session = &activation.request.session;
-            let (ActivationFailure::Spoilt(why)
-            | ActivationFailure::Unavailable(why)
-            | ActivationFailure::Rejected(why)) = failure;
-            tracing::warn!(session = session.name, pod = activation.pod_uid, why, "activation failed");
+        (Op::DeleteSession(target), Outcome::Deleted) => {
+            tracing::info!(session = %target.key, uid = target.uid, "the record of an ended session is deleted");
+        }
+        (Op::CreateVolumeClaim(claim), Outcome::Written { uid, .. }) => {
+            tracing::info!(claim = %claim.after.key(), uid, "volume claim created");
+        }
+        // That was the question.
+        (_, Outcome::Refused(RunnerFailure::Busy)) => {}
+        (
+            _,
+            Outcome::Refused(
+                RunnerFailure::Spoilt(why) | RunnerFailure::Unavailable(why) | RunnerFailure::Rejected(why),
+            ),
+        ) => {
+            tracing::warn!(op = name(op), runner = about(op), why, "a runner did not do what it was asked");
         }
         (_, Outcome::Failed(failure)) => {
             let object = about(op);
@@ -92,11 +100,18 @@ fn about(op: &Op) -> String {
         Op::CreatePod(pod) => pod.after.key().to_string(),
         Op::PatchSandbox(patch) | Op::PatchSandboxStatus(patch) => patch.target.key.to_string(),
         Op::PatchPod(patch) => patch.target.key.to_string(),
-        Op::PatchSessionStatus(patch) => patch.target.key.to_string(),
+        Op::PatchSessionStatus(patch) | Op::PatchSession(patch) => patch.target.key.to_string(),
+        Op::CreateVolumeClaim(claim) => claim.after.key().to_string(),
+        Op::PatchVolumeClaim(patch) => patch.target.key.to_string(),
         Op::PatchPoolStatus(patch) => patch.target.key.to_string(),
         Op::PatchAgentStatus(patch) => patch.target.key.to_string(),
-        Op::DeleteSandbox(target) | Op::DeletePod(target) => target.key.to_string(),
-        Op::Activate(activation) => activation.endpoint.clone(),
+        Op::DeleteSandbox(target) | Op::DeletePod(target) | Op::DeleteSession(target) => {
+            target.key.to_string()
+        }
+        Op::Activate(activation) => {
+            format!("{} for session {}", activation.endpoint, activation.request.session.name)
+        }
+        Op::ReadActivity(runner) | Op::Quiesce(runner, _) => runner.endpoint.clone(),
         Op::Refresh(refresh) => format!("{refresh:?}"),
     }
 }
@@ -114,7 +129,13 @@ pub(crate) fn name(op: &Op) -> &'static str {
         Op::PatchSessionStatus(_) => "patch_session_status",
         Op::PatchPoolStatus(_) => "patch_pool_status",
         Op::PatchAgentStatus(_) => "patch_agent_status",
+        Op::CreateVolumeClaim(_) => "create_volume_claim",
+        Op::PatchVolumeClaim(_) => "keep_volume_claim",
+        Op::PatchSession(_) => "suspend_session",
+        Op::DeleteSession(_) => "delete_session",
         Op::Activate(_) => "activate",
+        Op::ReadActivity(_) => "read_activity",
+        Op::Quiesce(..) => "quiesce",
         Op::Refresh(_) => "refresh",
     }
 }
@@ -122,7 +143,11 @@ pub(crate) fn name(op: &Op) -> &'static str {
 /// How an operation ended, for metrics.
 pub(crate) fn result(outcome: &Outcome) -> &'static str {
     match outcome {
-        Outcome::Written { .. } | Outcome::Deleted | Outcome::Activated(_) | Outcome::Refreshed(_) => "ok",
+        Outcome::Written { .. }
+        | Outcome::Deleted
+        | Outcome::Activated(_)
+        | Outcome::Activity(_)
+        | Outcome::Refreshed(_) => "ok",
         Outcome::Failed(failure) => match failure {
             WriteFailure::NotFound => "not_found",
             WriteFailure::AlreadyExists => "already_exists",
@@ -131,10 +156,11 @@ pub(crate) fn result(outcome: &Outcome) -> &'static str {
             WriteFailure::Throttled(_) => "throttled",
             WriteFailure::Unavailable(_) => "unavailable",
         },
-        Outcome::NotActivated(failure) => match failure {
-            ActivationFailure::Spoilt(_) => "spoilt",
-            ActivationFailure::Unavailable(_) => "unavailable",
-            ActivationFailure::Rejected(_) => "rejected",
+        Outcome::Refused(failure) => match failure {
+            RunnerFailure::Spoilt(_) => "spoilt",
+            RunnerFailure::Unavailable(_) => "unavailable",
+            RunnerFailure::Rejected(_) => "rejected",
+            RunnerFailure::Busy => "busy",
         },
     }
 }

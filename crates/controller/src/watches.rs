@@ -3,7 +3,7 @@
 use kube::Resource;
 use paddock_api::{Agent, Sandbox, SandboxTemplate, SandboxWarmPool, Session, labels};
 use paddock_core::{Change, Engine};
-use paddock_kubeio::slim::SlimPod;
+use paddock_kubeio::slim::{SlimPod, SlimVolumeClaim};
 use paddock_kubeio::watch::{self, Closed, Event, Freshness, Scope, WatchOptions};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc::UnboundedSender;
@@ -40,12 +40,11 @@ pub(crate) fn spawn_all(
     starter.watch::<Sandbox, _>("Sandbox", None, |engine, change, now| engine.sandboxes_changed(change, now));
     // Only pods that Sandboxes own: a cluster has many others.
     starter.watch::<SlimPod, _>("Pod", Some(labels::SANDBOX_NAME_HASH), |engine, change, now| {
-        let change = match change {
-            Change::Synced(pods) => Change::Synced(pods.into_iter().map(pods::to_core).collect()),
-            Change::Applied(pod) => Change::Applied(pods::to_core(pod)),
-            Change::Deleted(pod) => Change::Deleted(pods::to_core(pod)),
-        };
-        engine.pods_changed(change, now);
+        engine.pods_changed(change.map(pods::to_core), now);
+    });
+    let claims_of_ours = Some(labels::SANDBOX_NAME_HASH);
+    starter.watch::<SlimVolumeClaim, _>("PersistentVolumeClaim", claims_of_ours, |engine, change, now| {
+        engine.volume_claims_changed(change.map(pods::volume_claim), now);
     });
     starter.started
 }

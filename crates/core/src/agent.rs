@@ -7,7 +7,7 @@ use paddock_api::{Agent, AgentStatus};
 use crate::catalog;
 use crate::ids::is_deleting;
 use crate::op::{Op, Patch, Target, merge_diff};
-use crate::session::Decision;
+use crate::session::{Decision, admit};
 use crate::store::Store;
 
 /// Decides on `agent`.
@@ -42,6 +42,7 @@ pub fn decide(store: &Store, agent: &Agent, now: Timestamp) -> Decision {
     let generation = agent.metadata.generation.unwrap_or_default();
     let mut status: AgentStatus = agent.status.clone().unwrap_or_default();
     status.observed_generation = generation;
+    status.admitted_sessions = admit(store, agent);
     set_condition(&mut status.conditions, condition, Some(generation), now);
     if agent.status.as_ref() == Some(&status) {
         return Decision::default();

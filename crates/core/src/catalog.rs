@@ -1,6 +1,6 @@
 //! Which agent, pool and template a session is made from.
 
-use paddock_api::agent::AgentSpec;
+use paddock_api::agent::{AgentSpec, Lifecycle, Workspace, WorkspaceMode};
 use paddock_api::labels::{self, name_hash};
 use paddock_api::session::{FrozenAgent, Reason};
 use paddock_api::{SandboxTemplate, SandboxWarmPool, Session};
@@ -38,12 +38,39 @@ pub struct Missing {
     pub ask: Option<Refresh>,
 }
 
-/// The agent of `session`.
+/// What `session` is made from: as it was frozen, or as it is now; none while its Agent does not exist.
+fn spec<'a>(store: &'a Store, session: &'a Session) -> Option<&'a AgentSpec> {
+    let frozen = session.status.as_ref().and_then(|status| status.agent.as_ref()?.spec.as_deref());
+    frozen.or(session.spec.agent.as_ref()).or_else(|| {
+        let name = &session.spec.agent_ref.as_ref()?.name;
+        let key = Key::new(session.metadata.namespace.as_deref().unwrap_or_default(), name);
+        store.agents.get(&key).map(|agent| &agent.spec)
+    })
+}
+
+/// The rules of the session's life, its own taking the place of the agent's; none while its Agent does not exist.
+pub fn lifecycle(store: &Store, session: &Session) -> Option<Lifecycle> {
+    spec(store, session).map(|spec| spec.lifecycle.overridden_by(&session.spec.lifecycle))
+}
+
+/// Where the session's files are kept; none while its Agent does not exist.
+pub fn workspace<'a>(store: &'a Store, session: &'a Session) -> Option<&'a Workspace> {
+    spec(store, session).map(|spec| &spec.workspace)
+}
+
+/// The agent of `session`: as it was frozen, or as it is now.
 ///
 /// # Errors
 /// When the Agent does not exist.
 pub fn agent(store: &Store, session: &Session) -> Result<ResolvedAgent, Missing> {
-    let (mut spec, mut frozen) = match (&session.spec.agent, &session.spec.agent_ref) {
+    let kept = session.status.as_ref().and_then(|status| {
+        let frozen = status.agent.as_ref()?;
+        Some(((**frozen.spec.as_ref()?).clone(), frozen.clone()))
+    });
+    if let Some((spec, frozen)) = kept {
+        return Ok(resolved(spec, frozen, session));
+    }
+    let (spec, frozen) = match (&session.spec.agent, &session.spec.agent_ref) {
         (Some(inline), _) => (inline.clone(), FrozenAgent::default()),
         (None, Some(reference)) => {
             let namespace = session.metadata.namespace.clone().unwrap_or_default();
@@ -61,7 +88,7 @@ pub fn agent(store: &Store, session: &Session) -> Result<ResolvedAgent, Missing>
                 uid: uid(&agent.metadata).to_owned(),
                 generation: agent.metadata.generation.unwrap_or_default(),
                 hash: String::new(),
-                spec: None,
+                spec: Some(Box::new(agent.spec.clone())),
             };
             (agent.spec.clone(), frozen)
         }
@@ -73,10 +100,14 @@ pub fn agent(store: &Store, session: &Session) -> Result<ResolvedAgent, Missing>
             });
         }
     };
+    Ok(resolved(spec, frozen, session))
+}
+
+fn resolved(mut spec: AgentSpec, mut frozen: FrozenAgent, session: &Session) -> ResolvedAgent {
     spec.lifecycle = spec.lifecycle.overridden_by(&session.spec.lifecycle);
     spec.env = paddock_api::agent::merge_env(&spec.env, &session.spec.env);
     frozen.hash = name_hash(&serde_json::to_string(&spec).unwrap_or_default());
-    Ok(ResolvedAgent { spec, frozen })
+    ResolvedAgent { spec, frozen }
 }
 
 /// The pool and template that serve `agent` in `namespace`.
@@ -96,7 +127,7 @@ pub fn source<'a>(store: &'a Store, namespace: &str, agent: &AgentSpec) -> Resul
                 ),
             })?)
         }
-        None => default_pool(store, namespace, &agent.harness),
+        None => default_pool(store, namespace, agent),
     };
     let template = match pool {
         Some(pool) => {
@@ -137,21 +168,30 @@ pub fn source<'a>(store: &'a Store, namespace: &str, agent: &AgentSpec) -> Resul
     Ok(Source { pool, template })
 }
 
-/// The pool marked as default for `harness`, or else the first by name.
-fn default_pool<'a>(store: &'a Store, namespace: &str, harness: &str) -> Option<&'a SandboxWarmPool> {
+/// The pool for agents that name none: one whose members keep their workspace as the agent wants it, then the one marked
+/// as default, then the first by name.
+fn default_pool<'a>(store: &'a Store, namespace: &str, agent: &AgentSpec) -> Option<&'a SandboxWarmPool> {
+    let template = |pool: &SandboxWarmPool| {
+        store.templates.get(&Key::new(namespace, &pool.spec.sandbox_template_ref.name))
+    };
+    let wants_persistent = agent.workspace.mode == WorkspaceMode::Persistent;
     store
         .pools_in(namespace)
         .filter(|pool| {
-            let template = Key::new(namespace, &pool.spec.sandbox_template_ref.name);
-            store
-                .templates
-                .get(&template)
-                .is_some_and(|t| annotation(&t.metadata, labels::HARNESS) == Some(harness))
+            template(pool)
+                .is_some_and(|t| annotation(&t.metadata, labels::HARNESS) == Some(agent.harness.as_str()))
         })
         .max_by_key(|pool| {
+            let fits = template(pool).is_some_and(|t| is_persistent(t) == wants_persistent);
             let preferred = annotation(&pool.metadata, labels::DEFAULT_POOL) == Some("true");
-            (preferred, std::cmp::Reverse(pool.metadata.name.clone()))
+            (fits, preferred, std::cmp::Reverse(pool.metadata.name.clone()))
         })
+}
+
+/// Whether the pods of `template` have a workspace that outlives them.
+fn is_persistent(template: &SandboxTemplate) -> bool {
+    let claims = &template.spec.volume_claim_templates;
+    claims.iter().any(|claim| claim.metadata.name.as_deref() == Some(labels::WORKSPACE_VOLUME))
 }
 
 fn harness_template<'a>(store: &'a Store, namespace: &str, harness: &str) -> Option<&'a SandboxTemplate> {

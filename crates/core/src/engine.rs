@@ -17,6 +17,7 @@ use crate::op::{Op, Outcome};
 use crate::pod::Pod;
 use crate::session::{Context, Decision, SandboxBusy};
 use crate::store::Store;
+use crate::volume_claim::VolumeClaim;
 use crate::{agent, pool, sandbox, session};
 
 /// First pause after a failed operation; doubled up to [`BACKOFF_MAX`].
@@ -55,6 +56,17 @@ pub enum Change<K> {
     Applied(K),
     /// One object as it was before it went.
     Deleted(K),
+}
+
+impl<K> Change<K> {
+    /// The same change of what `convert` makes of the objects.
+    pub fn map<T>(self, convert: impl Fn(K) -> T) -> Change<T> {
+        match self {
+            Self::Synced(objects) => Change::Synced(objects.into_iter().map(convert).collect()),
+            Self::Applied(object) => Change::Applied(convert(object)),
+            Self::Deleted(object) => Change::Deleted(convert(object)),
+        }
+    }
 }
 
 /// An operation to perform, and what to report its outcome with.
@@ -319,6 +331,11 @@ impl Engine {
 
     /// Pods.
     pub fn pods_changed(&mut self, change: Change<Pod>, now: Timestamp) {
+        self.apply(change, now);
+    }
+
+    /// Volume claims.
+    pub fn volume_claims_changed(&mut self, change: Change<VolumeClaim>, now: Timestamp) {
         self.apply(change, now);
     }
 

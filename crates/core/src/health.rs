@@ -21,17 +21,20 @@ pub enum Health {
     Doubtful(Reason, String, Timestamp),
     /// It will not come up by itself.
     Hopeless(Reason, String),
-    /// It has ended or is being deleted.
+    /// It has ended by itself.
+    Ended(Reason, String),
+    /// It is being deleted.
     Gone(Reason, String),
 }
 
 /// Reads a pod's status.
 pub fn of(pod: &Pod, now: Timestamp) -> Health {
     if pod.deleting {
-        return Health::Gone(Reason::Deleted, format!("pod {} was deleted", pod.name));
+        let (reason, message) = deleted(pod);
+        return Health::Gone(reason, message);
     }
     if matches!(pod.phase, PodPhase::Failed | PodPhase::Succeeded) {
-        return Health::Gone(Reason::PodFailed, ended(pod));
+        return Health::Ended(ended_reason(pod), ended(pod));
     }
     if let Some(ip) = pod.serving_ip() {
         return Health::Serving(ip.to_owned());
@@ -96,6 +99,48 @@ fn container_trouble(pod: &Pod, container: &ContainerState, now: Timestamp) -> O
         )),
         _ => None,
     }
+}
+
+/// Why a pod is on its way out, in the words of whoever sent it there.
+fn deleted(pod: &Pod) -> (Reason, String) {
+    let name = &pod.name;
+    match pod.disruption.as_deref() {
+        Some("PreemptionByScheduler") => {
+            (Reason::Preempted, format!("pod {name} gave way to a pod of higher priority"))
+        }
+        Some("DeletionByTaintManager" | "DeletionByPodGC") => {
+            let node = pod.node.as_deref().unwrap_or("unknown");
+            (
+                Reason::NodeLost,
+                format!("node {node} of pod {name} does not answer any more, or was taken away"),
+            )
+        }
+        Some("EvictionByEvictionAPI") => {
+            (Reason::Evicted, format!("pod {name} was evicted, as by a drain of its node"))
+        }
+        Some("TerminationByKubelet") => {
+            (Reason::Evicted, format!("the kubelet ended pod {name}: {}", why(pod)))
+        }
+        _ => (Reason::Deleted, format!("pod {name} was deleted")),
+    }
+}
+
+/// Why a pod ended by itself.
+fn ended_reason(pod: &Pod) -> Reason {
+    match pod.status_reason.as_deref() {
+        Some("Evicted") => Reason::Evicted,
+        Some("Preempting") => Reason::Preempted,
+        // A node that is being shut down ends its pods in good order.
+        Some("NodeLost" | "NodeShutdown" | "Terminated" | "Shutdown") => Reason::NodeLost,
+        _ if pod.containers.iter().any(|container| container.out_of_memory) => Reason::OOMKilled,
+        // It never ran: the node did not admit it, for example.
+        _ if pod.containers.iter().all(|c| c.last_exit.is_none()) => Reason::PodFailed,
+        _ => Reason::HarnessCrashed,
+    }
+}
+
+fn why(pod: &Pod) -> &str {
+    pod.status_message.as_deref().or(pod.status_reason.as_deref()).unwrap_or("no reason given")
 }
 
 fn ended(pod: &Pod) -> String {

@@ -26,8 +26,10 @@ pub mod pool;
 pub mod sandbox;
 pub mod session;
 pub mod store;
+pub mod volume_claim;
 
 pub use engine::{Change, Command, Engine, Settings, Work};
 pub use ids::Key;
-pub use op::{ActivationFailure, Op, Outcome, Refresh, Refreshed, Target, WriteFailure};
+pub use op::{Op, Outcome, Refresh, Refreshed, RunnerFailure, Target, WriteFailure};
 pub use pod::Pod;
+pub use volume_claim::VolumeClaim;

@@ -2,12 +2,13 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use paddock_api::{Agent, Sandbox, SandboxTemplate, SandboxWarmPool, Session};
-use paddock_runnerapi::{ActivateRequest, ActivateResponse};
+use paddock_runnerapi::{ActivateRequest, ActivateResponse, Activity};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::ids::Key;
 use crate::pod::Pod;
+use crate::volume_claim::VolumeClaim;
 
 /// Names one version of one object: the precondition of a write.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +29,11 @@ impl Target {
             uid: meta.uid.clone().unwrap_or_default(),
             resource_version: meta.resource_version.clone().unwrap_or_default(),
         }
+    }
+
+    /// This volume claim, in this version.
+    pub fn of_volume_claim(claim: &VolumeClaim) -> Self {
+        Self { key: claim.key(), uid: claim.uid.clone(), resource_version: claim.resource_version.clone() }
     }
 
     /// This pod, in this version.
@@ -54,6 +60,26 @@ pub struct NewPod {
     pub manifest: Value,
     /// The pod as it is right after creation, but for UID and resourceVersion.
     pub after: Pod,
+}
+
+/// A volume claim to create.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewVolumeClaim {
+    /// The manifest to send.
+    pub manifest: Value,
+    /// The claim as it is right after creation, but for UID and resourceVersion.
+    pub after: VolumeClaim,
+}
+
+/// The runner that serves a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunnerRef {
+    /// UID of its pod; the token is bound to it.
+    pub pod_uid: String,
+    /// UID of the session; the token is bound to it too.
+    pub session_uid: String,
+    /// Where it listens, `ip:port`.
+    pub endpoint: String,
 }
 
 /// A pod to activate for a session.
@@ -84,6 +110,14 @@ pub enum Op {
     PatchPod(Patch<Pod>),
     /// Delete a pod.
     DeletePod(Target),
+    /// Create a volume claim of a Sandbox, under a derived name.
+    CreateVolumeClaim(Box<NewVolumeClaim>),
+    /// Give a volume claim another owner.
+    PatchVolumeClaim(Patch<VolumeClaim>),
+    /// Change what a Session is asked to be: an idle one shall be suspended.
+    PatchSession(Patch<Session>),
+    /// Delete a Session whose record has been kept long enough.
+    DeleteSession(Target),
     /// Patch a Session's status.
     PatchSessionStatus(Patch<Session>),
     /// Patch a pool's status.
@@ -92,6 +126,10 @@ pub enum Op {
     PatchAgentStatus(Patch<Agent>),
     /// Give a pod its session.
     Activate(Box<Activation>),
+    /// Ask a runner how busy its session is.
+    ReadActivity(RunnerRef),
+    /// Ask a runner to take no more turns; only if it was idle for so many milliseconds, where they are given.
+    Quiesce(RunnerRef, Option<u64>),
     /// Ask the API server itself, past every cache.
     Refresh(Refresh),
 }
@@ -105,6 +143,8 @@ pub enum Refresh {
     Sandbox(Named),
     /// Of one Pod.
     Pod(Named),
+    /// Of one volume claim.
+    VolumeClaim(Named),
     /// Of one pool.
     Pool(Named),
     /// Of one Agent.
@@ -139,6 +179,8 @@ pub enum Refreshed {
     Sandbox(Option<Box<Sandbox>>),
     /// The Pod, if it exists.
     Pod(Option<Box<Pod>>),
+    /// The volume claim, if it exists.
+    VolumeClaim(Option<Box<VolumeClaim>>),
     /// The pool, if it exists.
     Pool(Option<Box<SandboxWarmPool>>),
     /// The Agent, if it exists.
@@ -165,8 +207,10 @@ pub enum Outcome {
     Failed(WriteFailure),
     /// The runner serves the session.
     Activated(ActivateResponse),
-    /// The runner does not.
-    NotActivated(ActivationFailure),
+    /// How busy the session is.
+    Activity(Activity),
+    /// The runner did not do it.
+    Refused(RunnerFailure),
     /// The API server has answered.
     Refreshed(Refreshed),
 }
@@ -193,15 +237,17 @@ pub enum WriteFailure {
     Unavailable(String),
 }
 
-/// Why an activation failed.
+/// Why a runner did not do what it was asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ActivationFailure {
+pub enum RunnerFailure {
     /// The pod serves another session, or does not accept this controller's key: it is spoilt for this one.
     Spoilt(String),
     /// The runner cannot be reached or is not ready; trying again may help.
     Unavailable(String),
     /// The runner refuses for good.
     Rejected(String),
+    /// The session is not as idle as was asked for.
+    Busy,
 }
 
 /// The merge patch that turns the JSON of `before` into that of `after`.

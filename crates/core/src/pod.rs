@@ -27,6 +27,11 @@ pub struct Pod {
     pub started: Option<Timestamp>,
     /// It is on its way out.
     pub deleting: bool,
+    /// Why it is being disrupted, the reason of its condition `DisruptionTarget`, for example
+    /// `EvictionByEvictionAPI`.
+    pub disruption: Option<String>,
+    /// Names of the volume claims that it mounts.
+    pub volume_claims: Vec<String>,
     /// Name of the node it runs on.
     pub node: Option<String>,
     /// Its address.
@@ -74,6 +79,8 @@ pub struct ContainerState {
     pub waiting_message: Option<String>,
     /// How it ended last, for example `Error (exit code 1)`.
     pub last_exit: Option<String>,
+    /// It ended last because it took more memory than its limit.
+    pub out_of_memory: bool,
 }
 
 impl Pod {

@@ -130,8 +130,7 @@ fn split_broken<'a>(
         cured_by_template
             || matches!(
                 health,
-                Some(Health::Gone(paddock_api::session::Reason::PodFailed, _))
-                    | Some(Health::Hopeless(paddock_api::session::Reason::CrashLoop, _))
+                Some(Health::Ended(..)) | Some(Health::Hopeless(paddock_api::session::Reason::CrashLoop, _))
             )
     });
     let mut replace = stale;

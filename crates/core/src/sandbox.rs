@@ -9,15 +9,15 @@ use paddock_api::{Sandbox, SandboxStatus};
 use crate::build;
 use crate::health::{self, Health};
 use crate::ids::{Key, is_deleting, label, uid};
-use crate::op::{Op, Patch, Target, merge_diff};
+use crate::op::{NewVolumeClaim, Op, Patch, Target, merge_diff};
 use crate::pod::Pod;
-use crate::session::{Context, Decision, pod_was_made};
+use crate::session::{Context, Decision, is_current, pod_was_made};
 
 /// What is remembered about a Sandbox beside its object.
 #[derive(Clone, Debug, Default)]
 pub struct Memory {
-    /// The API server's words when it last refused the pod.
-    pub pod_rejected: Option<String>,
+    /// What the API server last refused to make for it, and why.
+    pub rejected: Option<String>,
 }
 
 /// Decides on `sandbox`.
@@ -47,16 +47,22 @@ pub fn decide(ctx: Context<'_>, sandbox: &Sandbox, memory: &Memory) -> Decision 
         (None, Some(_)) => {}
         (None, None) if !suspended && may_have_pod(session, sandbox) => {
             if let Ok(pod) = build::pod(sandbox, &ctx.settings.runner) {
-                ops.push(Op::CreatePod(Box::new(pod)));
+                // Volumes first: where a pod was made, they all were.
+                let missing = |new: &NewVolumeClaim| ctx.store.volume_claims.get(&new.after.key()).is_none();
+                let claims = build::volume_claims(sandbox).into_iter().filter(missing);
+                ops.extend(claims.map(|claim| Op::CreateVolumeClaim(Box::new(claim))));
+                if ops.is_empty() {
+                    ops.push(Op::CreatePod(Box::new(pod)));
+                }
             }
         }
         (None, None) => {}
     }
     // A pod that is about to be created is reported on together with what becomes of it.
-    let creating = ops.iter().any(|op| matches!(op, Op::CreatePod(_)));
+    let creating = ops.iter().any(|op| matches!(op, Op::CreatePod(_) | Op::CreateVolumeClaim(_)));
     let warm_on_its_way =
         session == Some(Phase::Creating) && label(&sandbox.metadata, labels::LAUNCH_TYPE) == Some("warm");
-    if (!creating || memory.pod_rejected.is_some()) && !warm_on_its_way {
+    if (!creating || memory.rejected.is_some()) && !warm_on_its_way {
         ops.extend(status(ctx, sandbox, pod, named, memory));
     }
     let wake = pod.and_then(|pod| match health::of(pod, ctx.now) {
@@ -72,7 +78,8 @@ fn session_phase(ctx: Context<'_>, sandbox: &Sandbox) -> Option<Phase> {
     let name = label(&sandbox.metadata, labels::SESSION)?;
     let namespace = sandbox.metadata.namespace.as_deref().unwrap_or_default();
     match ctx.store.sessions.get(&Key::new(namespace, name)) {
-        Some(session) if uid(&session.metadata) == session_uid => {
+        // One that an earlier incarnation has left is given back.
+        Some(session) if uid(&session.metadata) == session_uid && is_current(session, sandbox) => {
             Some(session.status.as_ref().map(|s| s.phase).unwrap_or_default())
         }
         // Its session is gone: the garbage collector takes it, nothing is made for it any more.
@@ -166,8 +173,8 @@ fn ready(
         if let Err(error) = build::pod(sandbox, &ctx.settings.runner) {
             return not_ready("InvalidConfiguration", error.to_string());
         }
-        if let Some(why) = &memory.pod_rejected {
-            return not_ready("ReconcilerError", format!("the API server refuses the pod: {why}"));
+        if let Some(why) = &memory.rejected {
+            return not_ready("ReconcilerError", format!("the API server refuses {why}"));
         }
         return not_ready("DependenciesNotReady", "the pod does not exist".into());
     };
@@ -175,7 +182,7 @@ fn ready(
         Health::Serving(_) => {
             condition(ConditionStatus::True, "DependenciesReady", "Pod is Ready; Service Exists".into())
         }
-        Health::Gone(Reason::PodFailed, message) => {
+        Health::Ended(_, message) => {
             let succeeded = pod.phase == crate::pod::PodPhase::Succeeded;
             not_ready(if succeeded { "PodSucceeded" } else { "PodFailed" }, message)
         }

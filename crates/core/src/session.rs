@@ -1,26 +1,45 @@
 //! What becomes of one session.
 //!
-//! Creating: find the agent and its pool, adopt a warm sandbox (durable patch and activation side by side)
-//! or make a cold one, and write Ready once the sandbox is assigned *and* the runner has confirmed.
-//! Ready: watch over the pod. Failed and Dead: give everything back.
+//! | phase | rules in |
+//! | --- | --- |
+//! | Creating | [`admission`]: the agent's `maxSessions`; [`creating`]: adopt a warm sandbox or make a cold one; [`activation`]: give the pod its session |
+//! | Ready | [`running`]: watch over the pod; [`idle`]: notice that nobody uses it; [`loss`]: what a lost pod means |
+//! | Suspended | [`suspend`]: the way there and back |
+//! | Failed, Dead | [`ending`]: give everything back, and forget the record in time |
+//!
+//! Each pod of a session is an incarnation of it. Only the status says which is the current one
+//! ([`incarnation`]); sandboxes of others are given back, but never before the session's workspace is safe
+//! ([`workspace`]).
 
 mod activation;
+mod admission;
 mod creating;
+mod ending;
+mod idle;
+mod incarnation;
+mod loss;
 mod running;
 mod status;
+mod suspend;
+mod workspace;
 
+pub(crate) use admission::{admit, agent_of};
 pub(crate) use creating::pod_was_made;
+pub(crate) use ending::spoilt;
+pub(crate) use idle::LOOK_MIN;
+pub(crate) use incarnation::is_current;
 
 use std::collections::HashMap;
 
 use jiff::Timestamp;
 use paddock_api::session::{DesiredState, FrozenAgent, Phase, Reason};
-use paddock_api::{Sandbox, Session, labels};
-use paddock_runnerapi::ActivateResponse;
+use paddock_api::{Sandbox, Session};
+use paddock_runnerapi::{ActivateResponse, Activity};
 
+use crate::catalog;
 use crate::engine::Settings;
-use crate::ids::{Key, controller_uid, is_deleting, label, uid};
-use crate::op::{Op, Target};
+use crate::ids::{Key, controller_uid, is_deleting, uid};
+use crate::op::Op;
 use crate::pod::Pod;
 use crate::store::Store;
 
@@ -56,7 +75,9 @@ pub trait SandboxBusy: std::fmt::Debug {
 /// way by the labels on Sandboxes and the runner's idempotency.
 #[derive(Clone, Debug, Default)]
 pub struct Memory {
-    /// When this leader first saw the session.
+    /// Which incarnation all of this is about.
+    pub incarnation: u32,
+    /// When this leader first saw the incarnation wanted.
     pub first_seen: Option<Timestamp>,
     /// The API server itself was asked which Sandboxes are assigned to it.
     pub claims_asked: bool,
@@ -76,10 +97,20 @@ pub struct Memory {
     pub refused: Option<Refused>,
     /// The pod with this UID was looked for on the API server itself.
     pub pod_asked: Option<String>,
+    /// The volume claim of its workspace was looked for on the API server itself.
+    pub workspace_asked: bool,
     /// Why the last attempt to assign or activate a pod failed.
     pub runner_trouble: Option<String>,
     /// The API server refused to create its Sandbox.
     pub sandbox_rejected: Option<String>,
+    /// How busy the session was when its runner was last asked.
+    pub activity: Option<Observed>,
+    /// No runner is asked before; the last attempt failed.
+    pub look_after: Option<Timestamp>,
+    /// Its pod was brought to rest because it was idle: what people are told about it.
+    pub idle: Option<String>,
+    /// Since when its pod is being brought to rest.
+    pub quiescing_since: Option<Timestamp>,
 }
 
 impl Memory {
@@ -111,6 +142,17 @@ pub struct Refused {
     pub rejected: Option<String>,
 }
 
+/// How busy a session was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Observed {
+    /// UID of the pod that was asked.
+    pub pod_uid: String,
+    /// What its runner said.
+    pub activity: Activity,
+    /// When.
+    pub at: Timestamp,
+}
+
 /// What to do about an object now.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Decision {
@@ -130,72 +172,66 @@ impl Decision {
     fn ops(ops: Vec<Op>) -> Self {
         Self { ops, ..Self::default() }
     }
+
+    fn wake(at: Timestamp) -> Self {
+        Self { wake: Some(at), ..Self::default() }
+    }
+
+    /// Looks again at `at`, or earlier where that was wanted already.
+    fn and_wake(mut self, at: Option<Timestamp>) -> Self {
+        self.wake = [self.wake, at].into_iter().flatten().min();
+        self
+    }
 }
 
 /// Decides on `session`.
 pub fn decide(ctx: Context<'_>, session: &Session, memory: &mut Memory) -> Decision {
     if is_deleting(&session.metadata) {
-        // The garbage collector would take its Sandboxes too, but only after the last finalizer.
-        let mut ops = delete_sandboxes(ctx, session, None);
-        ops.extend(spoilt(ctx, memory));
-        return Decision::ops(ops);
+        return ending::deleting(ctx, session, memory);
     }
-    memory.first_seen.get_or_insert(ctx.now);
+    if let Some(decision) = incarnation::remember(ctx, session, memory) {
+        return decision;
+    }
     let phase = session.status.as_ref().map(|s| s.phase).unwrap_or_default();
-    match (phase, session.spec.state) {
-        (Phase::Failed | Phase::Dead, _) => {
-            let mut ops = delete_sandboxes(ctx, session, None);
-            ops.extend(spoilt(ctx, memory));
-            Decision::ops(ops)
-        }
-        (_, DesiredState::Stopped) => {
-            end(ctx, session, Phase::Dead, Reason::Stopped, "stopped on request".into())
-        }
-        (Phase::Creating, _) => creating::decide(ctx, session, memory),
-        (Phase::Ready, _) => running::decide(ctx, session, memory),
-        (Phase::Suspended, _) => Decision::default(),
+    let state = session.spec.state;
+    if state == DesiredState::Running && session.restart_wanted() {
+        return incarnation::next(ctx, session, incarnation::Next::Restart);
     }
+    if phase.is_final() {
+        return ending::ended(ctx, session, memory);
+    }
+    if state == DesiredState::Stopped {
+        return ending::end(ctx, session, Phase::Dead, Reason::Stopped, "stopped on request".into());
+    }
+    let lifetime = lifetime_ends(ctx, session);
+    if let Some((limit, _)) = lifetime.as_ref().filter(|(_, at)| *at <= ctx.now) {
+        let message = format!("lived for {limit}, as long as lifecycle.maxLifetime allows");
+        return ending::end(ctx, session, Phase::Dead, Reason::MaxLifetimeReached, message);
+    }
+    let decision = match phase {
+        Phase::Creating => creating::decide(ctx, session, memory),
+        Phase::Ready => running::decide(ctx, session, memory),
+        Phase::Suspended => suspend::suspended(ctx, session, memory),
+        Phase::Failed | Phase::Dead => Decision::default(),
+    };
+    decision.and_wake(lifetime.map(|(_, at)| at))
 }
 
-/// Writes a final phase. The sandboxes are given back once that is written.
-fn end(ctx: Context<'_>, session: &Session, phase: Phase, reason: Reason, message: String) -> Decision {
-    status::write(ctx, session, |status| {
-        status.phase = phase;
-        status.step = None;
-        status.reason = Some(reason);
-        status.message = message;
-        status.endpoint = None;
+/// How long the session may live, and when that is over.
+fn lifetime_ends(ctx: Context<'_>, session: &Session) -> Option<(paddock_api::Duration, Timestamp)> {
+    let limit = catalog::lifecycle(ctx.store, session)?.max_lifetime?;
+    let created = session.metadata.creation_timestamp.as_ref()?.0;
+    Some((limit, created.checked_add(limit.as_std()).unwrap_or(Timestamp::MAX)))
+}
+
+/// Sandboxes assigned to the session, of any incarnation, that are not on their way out yet.
+fn assigned_sandboxes<'a>(ctx: Context<'a>, session: &Session) -> impl Iterator<Item = &'a Sandbox> {
+    let session_uid = uid(&session.metadata).to_owned();
+    let namespace = session.metadata.namespace.clone();
+    ctx.store.sandboxes_of_session(uid(&session.metadata)).filter(move |s| {
+        // A label is anybody's to write; the owner must agree, and owners never cross namespaces.
+        s.metadata.namespace == namespace
+            && controller_uid(&s.metadata) == Some(session_uid.as_str())
+            && !is_deleting(&s.metadata)
     })
-    .map(Decision::op)
-    .unwrap_or_default()
-}
-
-/// Deletes the pool member that was activated for a session and never assigned to it: nobody else may have it.
-pub(crate) fn spoilt(ctx: Context<'_>, memory: &Memory) -> Option<Op> {
-    let sandbox = ctx.store.sandboxes.get(memory.reserved.as_ref()?)?;
-    let unassigned = label(&sandbox.metadata, labels::SESSION_UID).is_none();
-    (unassigned && !is_deleting(&sandbox.metadata)).then(|| Op::DeleteSandbox(Target::of(&sandbox.metadata)))
-}
-
-/// Sandboxes assigned to the session that are not on their way out yet.
-fn bound_sandboxes<'a>(ctx: Context<'a>, session: &Session) -> Vec<&'a Sandbox> {
-    let session_uid = uid(&session.metadata);
-    ctx.store
-        .sandboxes_of_session(session_uid)
-        .filter(|s| {
-            // A label is anybody's to write; the owner must agree, and owners never cross namespaces.
-            s.metadata.namespace == session.metadata.namespace
-                && controller_uid(&s.metadata) == Some(session_uid)
-                && !is_deleting(&s.metadata)
-        })
-        .collect()
-}
-
-/// Deletes the session's sandboxes, all but `keep`.
-fn delete_sandboxes(ctx: Context<'_>, session: &Session, keep: Option<&str>) -> Vec<Op> {
-    bound_sandboxes(ctx, session)
-        .into_iter()
-        .filter(|sandbox| Some(uid(&sandbox.metadata)) != keep)
-        .map(|sandbox| Op::DeleteSandbox(Target::of(&sandbox.metadata)))
-        .collect()
 }

@@ -12,6 +12,7 @@ use paddock_api::{Agent, Sandbox, SandboxTemplate, SandboxWarmPool, Session, lab
 
 use crate::ids::{Key, controller_uid, label, uid};
 use crate::pod::Pod;
+use crate::volume_claim::VolumeClaim;
 
 /// How long a written object may be missing from a fresh list before it counts as gone. A list that was
 /// answered just before the write does not have it.
@@ -60,24 +61,29 @@ fn stamp_meta(meta: &mut ObjectMeta, uid: &str, resource_version: &str) {
     meta.resource_version = Some(resource_version.to_owned());
 }
 
-impl Stored for Pod {
-    fn key(&self) -> Key {
-        Pod::key(self)
-    }
-    fn uid(&self) -> &str {
-        &self.uid
-    }
-    fn resource_version(&self) -> &str {
-        &self.resource_version
-    }
-    fn stamp(&mut self, uid: &str, resource_version: &str) {
-        self.uid = uid.to_owned();
-        self.resource_version = resource_version.to_owned();
-    }
-    fn mark_deleting(&mut self) {
-        self.deleting = true;
-    }
+macro_rules! stored_slim {
+    ($($kind:ty),*) => {$(
+        impl Stored for $kind {
+            fn key(&self) -> Key {
+                <$kind>::key(self)
+            }
+            fn uid(&self) -> &str {
+                &self.uid
+            }
+            fn resource_version(&self) -> &str {
+                &self.resource_version
+            }
+            fn stamp(&mut self, uid: &str, resource_version: &str) {
+                self.uid = uid.to_owned();
+                self.resource_version = resource_version.to_owned();
+            }
+            fn mark_deleting(&mut self) {
+                self.deleting = true;
+            }
+        }
+    )*};
 }
+stored_slim!(Pod, VolumeClaim);
 
 /// Objects of one kind.
 #[derive(Debug)]
@@ -242,6 +248,8 @@ pub struct Store {
     pub sandboxes: Table<Sandbox>,
     /// Pods that belong to Sandboxes.
     pub pods: Table<Pod>,
+    /// Volume claims that were made for Sandboxes.
+    pub volume_claims: Table<VolumeClaim>,
     by_session: HashMap<String, BTreeSet<Key>>,
     by_pool: HashMap<String, BTreeSet<Key>>,
 }
@@ -277,6 +285,7 @@ kept!(SandboxTemplate, templates);
 kept!(SandboxWarmPool, pools);
 kept!(Sandbox, sandboxes, Store::index_sandbox);
 kept!(Pod, pods);
+kept!(VolumeClaim, volume_claims);
 
 impl Store {
     /// Takes a watched object in. False when it brings nothing new.

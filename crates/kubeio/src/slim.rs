@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use kube::Resource;
 use serde::{Deserialize, Deserializer};
@@ -33,6 +33,9 @@ pub struct SlimPod {
 pub struct SlimPodSpec {
     /// The node that the pod was bound to.
     pub node_name: Option<String>,
+    /// Names of the PersistentVolumeClaims among its volumes.
+    #[serde(rename = "volumes", deserialize_with = "claim_names")]
+    pub volume_claims: Vec<String>,
 }
 
 /// The part of a pod's status that is kept.
@@ -163,33 +166,64 @@ impl SlimPod {
     }
 }
 
-impl Resource for SlimPod {
-    type DynamicType = ();
-    type Scope = <Pod as Resource>::Scope;
+/// A PersistentVolumeClaim, without what Paddock does not read.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+pub struct SlimVolumeClaim {
+    /// See [`SlimPod::metadata`].
+    #[serde(default, deserialize_with = "slim_metadata")]
+    pub metadata: ObjectMeta,
+}
 
-    fn kind(_: &()) -> Cow<'_, str> {
-        Pod::kind(&())
-    }
+macro_rules! slim_kind {
+    ($slim:ty, $full:ty) => {
+        impl Resource for $slim {
+            type DynamicType = ();
+            type Scope = <$full as Resource>::Scope;
 
-    fn group(_: &()) -> Cow<'_, str> {
-        Pod::group(&())
-    }
+            fn kind(_: &()) -> Cow<'_, str> {
+                <$full>::kind(&())
+            }
 
-    fn version(_: &()) -> Cow<'_, str> {
-        Pod::version(&())
-    }
+            fn group(_: &()) -> Cow<'_, str> {
+                <$full>::group(&())
+            }
 
-    fn plural(_: &()) -> Cow<'_, str> {
-        Pod::plural(&())
-    }
+            fn version(_: &()) -> Cow<'_, str> {
+                <$full>::version(&())
+            }
 
-    fn meta(&self) -> &ObjectMeta {
-        &self.metadata
-    }
+            fn plural(_: &()) -> Cow<'_, str> {
+                <$full>::plural(&())
+            }
 
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
+            fn meta(&self) -> &ObjectMeta {
+                &self.metadata
+            }
+
+            fn meta_mut(&mut self) -> &mut ObjectMeta {
+                &mut self.metadata
+            }
+        }
+    };
+}
+slim_kind!(SlimPod, Pod);
+slim_kind!(SlimVolumeClaim, PersistentVolumeClaim);
+
+/// The names of the claims among a pod's volumes.
+fn claim_names<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Volume {
+        persistent_volume_claim: Option<Source>,
     }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Source {
+        claim_name: String,
+    }
+    let volumes: Option<Vec<Volume>> = Option::deserialize(deserializer)?;
+    let claims = volumes.unwrap_or_default().into_iter().filter_map(|volume| volume.persistent_volume_claim);
+    Ok(claims.map(|claim| claim.claim_name).collect())
 }
 
 /// The metadata that is kept. Everything else is passed over by the parser without being stored.

@@ -3,6 +3,7 @@
 //! An init container copies the runner's static binary into a shared volume, so the image needs nothing
 //! of Paddock's in it.
 
+use paddock_api::labels::WORKSPACE_VOLUME;
 use paddock_runnerapi as runnerapi;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -37,6 +38,9 @@ pub(super) fn inject(
     runner: &RunnerSettings,
 ) -> Result<(), BuildError> {
     let fields = spec.as_object_mut().ok_or(BuildError::Malformed("spec"))?;
+    let persistent = array(fields, "volumes")?
+        .iter()
+        .any(|v| v.get("name").and_then(Value::as_str) == Some(WORKSPACE_VOLUME));
     let containers = array(fields, "containers")?;
     let index = match container_name {
         None => 0,
@@ -46,7 +50,7 @@ pub(super) fn inject(
             .ok_or_else(|| BuildError::NoSuchContainer(name.to_owned()))?,
     };
     let container = containers[index].as_object_mut().ok_or(BuildError::Malformed("containers[]"))?;
-    let volumes = harness_container(container, harness, runner)?;
+    let volumes = harness_container(container, harness, runner, persistent)?;
 
     array(fields, "volumes")?.extend(volumes.into_iter().map(|name| json!({"name": name, "emptyDir": {}})));
     array(fields, "initContainers")?.insert(0, init_container(runner));
@@ -60,6 +64,7 @@ fn harness_container(
     container: &mut Map<String, Value>,
     harness: &str,
     runner: &RunnerSettings,
+    persistent: bool,
 ) -> Result<Vec<&'static str>, BuildError> {
     let own_command = {
         let mut command = std::mem::take(array(container, "command")?);
@@ -85,16 +90,23 @@ fn harness_container(
     let mut volumes = Vec::new();
     mounts.push(json!({"name": BIN_VOLUME, "mountPath": runnerapi::INSTALL_DIR, "readOnly": true}));
     volumes.push(BIN_VOLUME);
-    for (name, path) in [
-        (STATE_VOLUME, runnerapi::DEFAULT_STATE_DIR),
-        ("paddock-workspace", workspace.as_str()),
-        ("paddock-home", home.as_str()),
-        ("paddock-tmp", "/tmp"),
+    for (name, path, kept_as) in [
+        (STATE_VOLUME, runnerapi::DEFAULT_STATE_DIR, Some("state")),
+        ("paddock-workspace", workspace.as_str(), Some("workspace")),
+        ("paddock-home", home.as_str(), Some("home")),
+        ("paddock-tmp", "/tmp", None),
     ] {
         let taken = mounts.iter().any(|m| m.get("mountPath").and_then(Value::as_str) == Some(path));
-        if !taken {
-            mounts.push(json!({"name": name, "mountPath": path}));
-            volumes.push(name);
+        match kept_as.filter(|_| persistent) {
+            _ if taken => {}
+            // One volume for all three: they belong together, and a claim less is a thing less to lose.
+            Some(folder) => {
+                mounts.push(json!({"name": WORKSPACE_VOLUME, "mountPath": path, "subPath": folder}));
+            }
+            None => {
+                mounts.push(json!({"name": name, "mountPath": path}));
+                volumes.push(name);
+            }
         }
     }
 

@@ -3,11 +3,14 @@
 mod harness;
 mod pod;
 mod sandbox;
+mod volume;
 
 pub use harness::RunnerSettings;
 pub use pod::pod;
 pub(crate) use pod::relabel;
-pub use sandbox::{adopted, for_pool, for_session, template_hash};
+pub use sandbox::{WorkspaceSource, adopted, for_pool, for_session, template_hash};
+pub(crate) use volume::owner;
+pub use volume::{PodVolume, pod_volumes, volume_claims, workspace_claim};
 
 /// Why a template cannot be made into a pod.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -4,18 +4,19 @@ use std::collections::BTreeMap;
 
 use paddock_api::Sandbox;
 use paddock_api::labels::{self, name_hash};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use crate::build::{BuildError, RunnerSettings, harness};
+use crate::build::{BuildError, PodVolume, RunnerSettings, harness, pod_volumes};
 use crate::ids::{annotation, label, uid};
 use crate::op::NewPod;
 use crate::pod::Pod;
 
 /// Labels that a pod takes over from its Sandbox.
-const SHARED_LABELS: [&str; 8] = [
+const SHARED_LABELS: [&str; 9] = [
     labels::HARNESS,
     labels::SESSION,
     labels::SESSION_UID,
+    labels::INCARNATION,
     labels::AGENT,
     labels::WARM_POOL_SANDBOX,
     labels::TEMPLATE_HASH,
@@ -28,9 +29,6 @@ const SHARED_LABELS: [&str; 8] = [
 /// # Errors
 /// When the template cannot be made into a pod; the Sandbox's status tells it to people.
 pub fn pod(sandbox: &Sandbox, runner: &RunnerSettings) -> Result<NewPod, BuildError> {
-    if !sandbox.spec.volume_claim_templates.is_empty() {
-        return Err(BuildError::NotServed("volumeClaimTemplates"));
-    }
     if sandbox.spec.service == Some(true) {
         return Err(BuildError::NotServed("service"));
     }
@@ -55,6 +53,8 @@ pub fn pod(sandbox: &Sandbox, runner: &RunnerSettings) -> Result<NewPod, BuildEr
         return Err(BuildError::NoContainers);
     }
     fields.entry("automountServiceAccountToken").or_insert(json!(false));
+    let volumes = pod_volumes(sandbox);
+    mount(fields, &volumes)?;
     if let Some(harness) = label(&sandbox.metadata, labels::HARNESS) {
         harness::inject(
             &mut spec,
@@ -69,6 +69,7 @@ pub fn pod(sandbox: &Sandbox, runner: &RunnerSettings) -> Result<NewPod, BuildEr
         name: name.clone(),
         labels: pod_labels.clone(),
         owner_uid: Some(uid(&sandbox.metadata).to_owned()),
+        volume_claims: volumes.into_iter().map(|volume| volume.claim_name).collect(),
         ..Pod::default()
     };
     let manifest = json!({
@@ -92,6 +93,23 @@ pub fn pod(sandbox: &Sandbox, runner: &RunnerSettings) -> Result<NewPod, BuildEr
     Ok(NewPod { manifest, after })
 }
 
+/// Adds the volumes; one of the same name in the template is replaced, as a StatefulSet does it.
+fn mount(fields: &mut Map<String, Value>, added: &[PodVolume]) -> Result<(), BuildError> {
+    if added.is_empty() {
+        return Ok(());
+    }
+    let volumes = fields.entry("volumes").or_insert_with(|| json!([]));
+    if volumes.is_null() {
+        *volumes = json!([]);
+    }
+    let volumes = volumes.as_array_mut().ok_or(BuildError::Malformed("volumes"))?;
+    volumes.retain(|v| added.iter().all(|a| v.get("name").and_then(Value::as_str) != Some(a.name.as_str())));
+    volumes.extend(
+        added.iter().map(|a| json!({"name": a.name, "persistentVolumeClaim": {"claimName": a.claim_name}})),
+    );
+    Ok(())
+}
+
 /// The labels of `sandbox` that its pod carries too.
 pub(crate) fn shared_labels(sandbox: &Sandbox) -> BTreeMap<String, String> {
     SHARED_LABELS
@@ -103,7 +121,7 @@ pub(crate) fn shared_labels(sandbox: &Sandbox) -> BTreeMap<String, String> {
 /// The metadata patch that gives an adopted pod its Sandbox's labels; nothing when it has them already.
 pub(crate) fn relabel(pod: &Pod, sandbox: &Sandbox) -> Option<(Value, Pod)> {
     let wanted = shared_labels(sandbox);
-    let mut patch = serde_json::Map::new();
+    let mut patch = Map::new();
     let mut after = pod.clone();
     for key in SHARED_LABELS {
         match (wanted.get(key), pod.labels.get(key)) {

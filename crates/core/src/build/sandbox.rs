@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use paddock_api::agent::Workspace;
 use paddock_api::labels::{self, name_hash};
-use paddock_api::sandbox::{OperatingMode, SandboxSpec, ShutdownPolicy};
+use paddock_api::sandbox::{OperatingMode, SandboxSpec, ShutdownPolicy, VolumeClaimTemplate};
 use paddock_api::{Sandbox, SandboxTemplate, SandboxWarmPool, Session};
 
 use crate::build::RunnerSettings;
+use crate::build::volume::workspace_template;
 use crate::ids::{annotation, derived_name, uid};
 
 /// Hash of everything that shapes the pods of a template: members with another hash are stale.
@@ -43,6 +45,17 @@ pub fn for_pool(
     sandbox
 }
 
+/// What a session's own sandbox shall hold.
+#[derive(Clone, Copy, Debug)]
+pub enum WorkspaceSource<'a> {
+    /// Files that go with the pod, or whatever the template says.
+    AsTemplate,
+    /// A volume of its own; made as the template says, or else like this.
+    New(&'a Workspace),
+    /// The volume claim that an earlier incarnation left.
+    Kept(&'a str),
+}
+
 /// A sandbox made for `session` alone.
 pub fn for_session(
     session: &Session,
@@ -50,6 +63,7 @@ pub fn for_session(
     template: &SandboxTemplate,
     runner: &RunnerSettings,
     incarnation: u32,
+    workspace: WorkspaceSource<'_>,
     attempt: u64,
 ) -> Sandbox {
     let stem = session.metadata.name.clone().unwrap_or_default();
@@ -58,6 +72,21 @@ pub fn for_session(
     sandbox.metadata.namespace = session.metadata.namespace.clone();
     sandbox.metadata.name = Some(derived_name(&stem, uid(&session.metadata), ordinal));
     insert(&mut sandbox.metadata.labels, labels::LAUNCH_TYPE, "cold");
+    let claims = &mut sandbox.spec.volume_claim_templates;
+    let is_workspace =
+        |claim: &VolumeClaimTemplate| claim.metadata.name.as_deref() == Some(labels::WORKSPACE_VOLUME);
+    match workspace {
+        WorkspaceSource::AsTemplate => {}
+        WorkspaceSource::New(workspace) => {
+            if !claims.iter().any(is_workspace) {
+                claims.push(workspace_template(workspace));
+            }
+        }
+        WorkspaceSource::Kept(claim) => {
+            claims.retain(|claim| !is_workspace(claim));
+            insert(&mut sandbox.metadata.annotations, labels::WORKSPACE_CLAIM, claim);
+        }
+    }
     assign(&mut sandbox, session, agent_name, incarnation);
     sandbox
 }

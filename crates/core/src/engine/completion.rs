@@ -4,16 +4,14 @@
 //! assignment or to write again blindly.
 
 use jiff::{SignedDuration, Timestamp};
-use paddock_api::Sandbox;
+use paddock_api::{Sandbox, Session};
 
 use crate::engine::routing::Watched;
 use crate::engine::{Command, Engine, Work};
 use crate::ids::Key;
-use crate::op::{
-    Activation, ActivationFailure, Named, Op, Outcome, Refresh, Refreshed, Target, WriteFailure,
-};
+use crate::op::{Activation, Named, Op, Outcome, Refresh, Refreshed, RunnerFailure, Target, WriteFailure};
 use crate::pod::Pod;
-use crate::session::{Confirmed, Refused};
+use crate::session::{Confirmed, LOOK_MIN, Observed, Refused};
 use crate::store::Stored;
 
 /// The longest Retry-After that is believed: deadlines must be looked at all the same.
@@ -49,11 +47,26 @@ impl Engine {
                     });
                 }
             }
-            Outcome::NotActivated(failure) => {
-                if let (Work::Session(key), Op::Activate(activation)) = (work, &command.op) {
-                    self.not_activated(key, activation, failure, work, now);
+            Outcome::Activity(activity) => {
+                if let (Work::Session(key), Op::ReadActivity(runner) | Op::Quiesce(runner, _)) =
+                    (work, &command.op)
+                {
+                    let memory = self.sessions.entry(key.clone()).or_default();
+                    memory.activity = Some(Observed { pod_uid: runner.pod_uid.clone(), activity, at: now });
                 }
             }
+            Outcome::Refused(failure) => match (work, &command.op) {
+                (Work::Session(key), Op::Activate(activation)) => {
+                    self.not_activated(key, activation, failure, work, now);
+                }
+                // Whether it is idle can be asked again later; that costs nobody anything.
+                (Work::Session(key), Op::ReadActivity(_) | Op::Quiesce(_, Some(_))) => {
+                    let memory = self.sessions.entry(key.clone()).or_default();
+                    memory.activity = memory.activity.take().filter(|_| failure != RunnerFailure::Busy);
+                    memory.look_after = Some(now + LOOK_MIN);
+                }
+                _ => self.fail(work, now, None),
+            },
             Outcome::Failed(failure) => return self.failed(work, &command.op, failure, now),
         }
         Vec::new()
@@ -63,24 +76,24 @@ impl Engine {
         &mut self,
         key: &Key,
         activation: &Activation,
-        failure: ActivationFailure,
+        failure: RunnerFailure,
         work: &Work,
         now: Timestamp,
     ) {
         let memory = self.sessions.entry(key.clone()).or_default();
         let pod_uid = activation.pod_uid.clone();
         match failure {
-            ActivationFailure::Spoilt(why) => {
+            RunnerFailure::Spoilt(why) => {
                 memory.runner_trouble = Some(why);
                 memory.refused = Some(Refused { pod_uid, rejected: None });
             }
-            ActivationFailure::Rejected(why) => {
-                memory.refused = Some(Refused { pod_uid, rejected: Some(why) })
-            }
-            ActivationFailure::Unavailable(why) => {
+            RunnerFailure::Rejected(why) => memory.refused = Some(Refused { pod_uid, rejected: Some(why) }),
+            RunnerFailure::Unavailable(why) => {
                 memory.runner_trouble = Some(why);
                 self.fail(work, now, None);
             }
+            // No answer to an activation.
+            RunnerFailure::Busy => self.fail(work, now, None),
         }
     }
 
@@ -101,22 +114,27 @@ impl Engine {
                 let mut created = pod.after.clone();
                 created.created = Some(now);
                 self.put(created, uid, version, now);
-                self.sandboxes.entry(pod.after.key()).or_default().pod_rejected = None;
+                self.sandboxes.entry(pod.after.key()).or_default().rejected = None;
             }
             Op::PatchPod(patch) => self.put((*patch.after).clone(), uid, version, now),
             Op::PatchSessionStatus(patch) => self.put((*patch.after).clone(), uid, version, now),
-            // Nothing depends on these statuses.
+            // Nothing depends on this status.
             Op::PatchPoolStatus(patch) => {
                 let mut pool = (*patch.after).clone();
                 pool.stamp(uid, version);
                 self.store.written(pool, now);
             }
-            Op::PatchAgentStatus(patch) => {
-                let mut agent = (*patch.after).clone();
-                agent.stamp(uid, version);
-                self.store.written(agent, now);
-            }
-            Op::DeleteSandbox(_) | Op::DeletePod(_) | Op::Activate(_) | Op::Refresh(_) => {}
+            Op::PatchAgentStatus(patch) => self.put((*patch.after).clone(), uid, version, now),
+            Op::PatchSession(patch) => self.put((*patch.after).clone(), uid, version, now),
+            Op::CreateVolumeClaim(claim) => self.put(claim.after.clone(), uid, version, now),
+            Op::PatchVolumeClaim(patch) => self.put((*patch.after).clone(), uid, version, now),
+            Op::DeleteSandbox(_)
+            | Op::DeletePod(_)
+            | Op::DeleteSession(_)
+            | Op::Activate(_)
+            | Op::ReadActivity(_)
+            | Op::Quiesce(..)
+            | Op::Refresh(_) => {}
         }
     }
 
@@ -140,6 +158,10 @@ impl Engine {
                 self.store.mark_deleting::<Pod>(&target.key, &target.uid);
                 self.touch_sandbox(&target.key);
             }
+            Op::DeleteSession(target) => {
+                self.store.mark_deleting::<Session>(&target.key, &target.uid);
+                self.touch_session(&target.key);
+            }
             _ => {}
         }
     }
@@ -159,7 +181,12 @@ impl Engine {
             WriteFailure::Rejected { message, .. } => {
                 match (op, work) {
                     (Op::CreatePod(pod), _) => {
-                        self.sandboxes.entry(pod.after.key()).or_default().pod_rejected = Some(message);
+                        let why = format!("the pod: {message}");
+                        self.sandboxes.entry(pod.after.key()).or_default().rejected = Some(why);
+                    }
+                    (Op::CreateVolumeClaim(claim), Work::Sandbox(key)) => {
+                        let why = format!("the volume claim {}: {message}", claim.after.name);
+                        self.sandboxes.entry(key.clone()).or_default().rejected = Some(why);
                     }
                     (Op::CreateSandbox(_), Work::Session(key)) => {
                         self.sessions.entry(key.clone()).or_default().sandbox_rejected = Some(message);
@@ -185,6 +212,7 @@ impl Engine {
             (Refreshed::Session(found), Refresh::Session(asked)) => self.settle(found, asked),
             (Refreshed::Sandbox(found), Refresh::Sandbox(asked)) => self.settle(found, asked),
             (Refreshed::Pod(found), Refresh::Pod(asked)) => self.settle(found, asked),
+            (Refreshed::VolumeClaim(found), Refresh::VolumeClaim(asked)) => self.settle(found, asked),
             (Refreshed::Pool(found), Refresh::Pool(asked)) => self.settle(found, asked),
             (Refreshed::Agent(found), Refresh::Agent(asked)) => self.settle(found, asked),
             (Refreshed::Template(found), Refresh::Template(asked)) => self.settle(found, asked),
@@ -204,6 +232,7 @@ impl Engine {
             Refresh::Claims { .. } => memory.claims_asked = true,
             Refresh::Pod(pod) => memory.pod_asked.clone_from(&pod.uid),
             Refresh::Agent(_) | Refresh::Pool(_) | Refresh::Template(_) => memory.missing_asked = true,
+            Refresh::VolumeClaim(_) => memory.workspace_asked = true,
             Refresh::Session(_) | Refresh::Sandbox(_) => {}
         }
     }
@@ -230,9 +259,14 @@ fn go_and_look(op: &Op) -> Option<Refresh> {
         Op::CreatePod(pod) => Some(Refresh::Pod(new(pod.after.key()))),
         Op::PatchPod(patch) => Some(Refresh::Pod(target(&patch.target))),
         Op::DeletePod(gone) => Some(Refresh::Pod(target(gone))),
-        Op::PatchSessionStatus(patch) => Some(Refresh::Session(target(&patch.target))),
+        Op::PatchSessionStatus(patch) | Op::PatchSession(patch) => {
+            Some(Refresh::Session(target(&patch.target)))
+        }
+        Op::DeleteSession(gone) => Some(Refresh::Session(target(gone))),
+        Op::CreateVolumeClaim(claim) => Some(Refresh::VolumeClaim(new(claim.after.key()))),
+        Op::PatchVolumeClaim(patch) => Some(Refresh::VolumeClaim(target(&patch.target))),
         Op::PatchPoolStatus(patch) => Some(Refresh::Pool(target(&patch.target))),
         Op::PatchAgentStatus(patch) => Some(Refresh::Agent(target(&patch.target))),
-        Op::Activate(_) | Op::Refresh(_) => None,
+        Op::Activate(_) | Op::ReadActivity(_) | Op::Quiesce(..) | Op::Refresh(_) => None,
     }
 }

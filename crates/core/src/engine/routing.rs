@@ -9,7 +9,9 @@ use paddock_api::{Agent, Sandbox, SandboxTemplate, SandboxWarmPool, Session, lab
 use crate::engine::{Change, Engine, Work};
 use crate::ids::{Key, controller_uid, label, uid};
 use crate::pod::Pod;
+use crate::session::agent_of;
 use crate::store::{Kept, Stored};
+use crate::volume_claim::VolumeClaim;
 
 /// What a change of one kind touches.
 pub(super) trait Watched: Kept {
@@ -33,6 +35,7 @@ watched!(SandboxTemplate, Engine::touch_template);
 watched!(SandboxWarmPool, Engine::touch_pool);
 watched!(Sandbox, Engine::touch_sandbox);
 watched!(Pod, Engine::touch_sandbox);
+watched!(VolumeClaim, Engine::touch_volume_claim);
 
 impl Engine {
     pub(super) fn apply<K: Watched>(&mut self, change: Change<K>, now: Timestamp) {
@@ -86,10 +89,15 @@ impl Engine {
         all
     }
 
-    /// The session itself, and the sandboxes assigned to it.
+    /// The session itself, the sandboxes assigned to it, and the agent where it counts its sessions.
     pub(super) fn touch_session(&mut self, key: &Key) {
         self.dirty.insert(Work::Session(key.clone()));
         if let Some(session) = self.store.sessions.get(key) {
+            if let Some(agent) =
+                agent_of(&self.store, session).filter(|agent| agent.spec.max_sessions.is_some())
+            {
+                self.dirty.insert(Work::Agent(agent.key()));
+            }
             let sandboxes: Vec<Key> =
                 self.store.sandboxes_of_session(uid(&session.metadata)).map(Stored::key).collect();
             self.dirty.extend(sandboxes.into_iter().map(Work::Sandbox));
@@ -121,6 +129,17 @@ impl Engine {
         let pool = self.store.pools_in(&key.namespace).find(|p| uid(&p.metadata) == owner).map(Stored::key);
         if let Some(pool) = pool {
             self.dirty.insert(Work::Pool(pool));
+        }
+    }
+
+    /// The sandbox that a volume claim was made for, and the session that has it now.
+    fn touch_volume_claim(&mut self, key: &Key) {
+        let Some(claim) = self.store.volume_claims.get(key) else { return };
+        let session = claim.labels.get(labels::SESSION).map(|name| Key::new(key.namespace.clone(), name));
+        let sandbox = claim.labels.get(labels::SANDBOX).map(|name| Key::new(key.namespace.clone(), name));
+        self.dirty.extend(session.map(Work::Session));
+        if let Some(sandbox) = sandbox {
+            self.touch_sandbox(&sandbox);
         }
     }
 

@@ -7,9 +7,8 @@ use crate::catalog::ResolvedAgent;
 use crate::ids::uid;
 use crate::op::{Activation, Op};
 use crate::pod::Pod;
+use crate::session::incarnation;
 
-/// A session has one pod in its life; a restart would count on from here.
-pub(super) const FIRST_INCARNATION: u32 = 1;
 /// Turns that may wait behind the running one.
 const MAX_QUEUED_TURNS: u32 = 8;
 
@@ -39,7 +38,7 @@ pub(super) fn activate(session: &Session, agent: &ResolvedAgent, pod: &Pod, ip: 
             name: name.clone(),
             uid: session_uid.clone(),
         },
-        incarnation: FIRST_INCARNATION,
+        incarnation: incarnation::current(session),
         agent: AgentBinding {
             model: agent.spec.model.clone(),
             prompt: agent.spec.prompt.clone(),

@@ -1,7 +1,10 @@
 //! A session on its way to Ready.
 
 use jiff::{SignedDuration, Timestamp};
-use paddock_api::session::{Capabilities, Phase, PodRef, Reason, SandboxRef, Startup, StartupPath, Step};
+use paddock_api::agent::WorkspaceMode;
+use paddock_api::session::{
+    Capabilities, DesiredState, Phase, PodRef, Reason, SandboxRef, Startup, StartupPath, Step,
+};
 use paddock_api::{Sandbox, Session, labels};
 
 use crate::build;
@@ -10,16 +13,37 @@ use crate::health::{self, Health};
 use crate::ids::{Key, controller_uid, is_deleting, label, uid};
 use crate::op::{Op, Patch, Refresh, Target, merge_diff};
 use crate::pod::Pod;
-use crate::session::activation::{FIRST_INCARNATION, Prompt, activate, endpoint};
-use crate::session::{Confirmed, Context, Decision, Memory, bound_sandboxes, end, status};
+use crate::session::activation::{Prompt, activate, endpoint};
+use crate::session::ending::{end, has_uid};
+use crate::session::workspace::{self, Ground};
+use crate::session::{
+    Confirmed, Context, Decision, Memory, admission, assigned_sandboxes, incarnation, is_current, status,
+    suspend,
+};
 
 /// Agent, pool and template may be applied in one go with the session and be seen a little later.
 const MISSING_GRACE: SignedDuration = SignedDuration::from_secs(5);
 /// When to look again at a pool member that is being written to.
 const BUSY_PAUSE: SignedDuration = SignedDuration::from_millis(10);
+/// When to look again at a pod that is ending.
+const ENDING_PAUSE: SignedDuration = SignedDuration::from_secs(1);
 
 pub(super) fn decide(ctx: Context<'_>, session: &Session, memory: &mut Memory) -> Decision {
-    let created = session.metadata.creation_timestamp.as_ref().map_or(ctx.now, |t| t.0);
+    let keep = |sandbox: &Sandbox| is_current(session, sandbox);
+    let outdated = workspace::give_back(ctx, session, memory, keep).ops;
+    let mut decision = start(ctx, session, memory);
+    decision.ops.extend(outdated);
+    decision
+}
+
+fn start(ctx: Context<'_>, session: &Session, memory: &mut Memory) -> Decision {
+    if session.spec.state == DesiredState::Suspended && may_rest(ctx, session, memory) {
+        return suspend::rest(ctx, session, memory);
+    }
+    if let Err(decision) = admission::admitted(ctx, session) {
+        return decision;
+    }
+    let created = incarnation::wanted_since(session, ctx.now);
     let namespace = session.metadata.namespace.as_deref().unwrap_or_default();
     let resolved = catalog::agent(ctx.store, session)
         .and_then(|agent| catalog::source(ctx.store, namespace, &agent.spec).map(|source| (agent, source)));
@@ -54,6 +78,12 @@ pub(super) fn decide(ctx: Context<'_>, session: &Session, memory: &mut Memory) -
     decision
 }
 
+/// A start can be put off while nothing was begun that would be lost: before there is a pod, or on a volume.
+fn may_rest(ctx: Context<'_>, session: &Session, memory: &Memory) -> bool {
+    let begun = memory.reserved.is_some() || bound(ctx, session, memory).is_some();
+    !begun || workspace::kept(session).is_some()
+}
+
 fn wait_for_missing(
     ctx: Context<'_>,
     session: &Session,
@@ -85,7 +115,7 @@ fn timed_out(ctx: Context<'_>, session: &Session, memory: &Memory, timeout: &str
 /// The sandbox that is assigned to the session; of several the activated one, else the first by name.
 fn bound<'a>(ctx: Context<'a>, session: &Session, memory: &Memory) -> Option<&'a Sandbox> {
     let activated = memory.activation.as_ref().map(|a| a.pod_uid.as_str());
-    bound_sandboxes(ctx, session).into_iter().max_by_key(|sandbox| {
+    assigned_sandboxes(ctx, session).filter(|sandbox| is_current(session, sandbox)).max_by_key(|sandbox| {
         let pod = ctx.store.pod_of(sandbox).map(|pod| pod.uid.as_str());
         (pod.is_some() && pod == activated, std::cmp::Reverse(sandbox.metadata.name.clone()))
     })
@@ -99,7 +129,7 @@ fn without_sandbox(
     source: Source<'_>,
 ) -> Decision {
     if let Some(key) = memory.reserved.clone() {
-        match ctx.store.sandboxes.get(&key).and_then(|s| adoptable(ctx, s, session, &agent.spec.harness)) {
+        match ctx.store.sandboxes.get(&key).and_then(|s| adoptable(ctx, s, session, agent)) {
             Some((sandbox, pod)) if !memory.is_refused_by(pod) => {
                 return adopt(session, memory, agent, sandbox, pod);
             }
@@ -115,12 +145,13 @@ fn without_sandbox(
         memory.reserved = None;
         memory.activation = None;
     }
-    if let Some(pool) = source.pool {
+    // A pod gets its volumes when it is made, so what an earlier incarnation has left needs a pod of its own.
+    if let Some(pool) = source.pool.filter(|_| workspace::kept(session).is_none()) {
         let current = build::template_hash(source.template, &ctx.settings.runner);
         let (busy, free): (Vec<_>, Vec<_>) = ctx
             .store
             .sandboxes_of_pool(uid(&pool.metadata))
-            .filter_map(|sandbox| adoptable(ctx, sandbox, session, &agent.spec.harness))
+            .filter_map(|sandbox| adoptable(ctx, sandbox, session, agent))
             .filter(|(_, pod)| !memory.is_refused_by(pod))
             .partition(|(sandbox, _)| ctx.busy.is_busy(&Key::of(&sandbox.metadata)));
         let best = free.into_iter().min_by_key(|(sandbox, pod)| {
@@ -143,13 +174,15 @@ fn adoptable<'a>(
     ctx: Context<'a>,
     sandbox: &'a Sandbox,
     session: &Session,
-    harness: &str,
+    agent: &ResolvedAgent,
 ) -> Option<(&'a Sandbox, &'a Pod)> {
     let key = Key::of(&sandbox.metadata);
     let held_by_other = ctx.reserved.get(&key).is_some_and(|by| *by != Key::of(&session.metadata));
     let free = !is_deleting(&sandbox.metadata)
         && label(&sandbox.metadata, labels::SESSION_UID).is_none()
-        && label(&sandbox.metadata, labels::HARNESS) == Some(harness)
+        && label(&sandbox.metadata, labels::HARNESS) == Some(agent.spec.harness.as_str())
+        && (agent.spec.workspace.mode == WorkspaceMode::Ephemeral
+            || build::workspace_claim(sandbox).is_some())
         && sandbox.metadata.namespace == session.metadata.namespace
         && controller_uid(&sandbox.metadata).is_some()
         && !held_by_other;
@@ -170,7 +203,7 @@ fn adopt(
 ) -> Decision {
     let key = Key::of(&sandbox.metadata);
     memory.reserved = Some(key.clone());
-    let after = build::adopted(sandbox, session, &agent.frozen.name, FIRST_INCARNATION);
+    let after = build::adopted(sandbox, session, &agent.frozen.name, incarnation::current(session));
     let patch = merge_diff(sandbox, &after);
     let mut ops = vec![Op::PatchSandbox(Patch {
         target: Target::of(&sandbox.metadata),
@@ -197,15 +230,24 @@ fn cold_start(
         let message = format!("the API server refuses the session's Sandbox: {why}");
         return end(ctx, session, Phase::Failed, Reason::PodRejected, message);
     }
+    let ground = match workspace::ground(ctx, session, memory, agent) {
+        Ground::Use(ground) => ground,
+        Ground::Ask(ask) => return Decision::op(Op::Refresh(ask)),
+        Ground::InUse(pod) => {
+            let message = format!("waiting for pod {pod} to end, which still has the session's volume");
+            return progress(ctx, session, agent, None, Step::EndingPod, Reason::PodStarting, &message)
+                .and_wake(Some(ctx.now + ENDING_PAUSE));
+        }
+        Ground::Lost(claim) => {
+            let message =
+                format!("the volume claim {claim} with the session's files is gone; make a new session");
+            return end(ctx, session, Phase::Failed, Reason::WorkspaceLost, message);
+        }
+    };
     let make = |attempt| {
-        build::for_session(
-            session,
-            &agent.frozen.name,
-            source.template,
-            &ctx.settings.runner,
-            FIRST_INCARNATION,
-            attempt,
-        )
+        let incarnation = incarnation::current(session);
+        let (template, runner) = (source.template, &ctx.settings.runner);
+        build::for_session(session, &agent.frozen.name, template, runner, incarnation, ground, attempt)
     };
     // A name that is taken is an earlier attempt's, on its way out.
     let sandbox = (0..).map(make).find(|sandbox| !ctx.name_taken(&Key::of(&sandbox.metadata)));
@@ -221,11 +263,12 @@ fn with_sandbox(
 ) -> Decision {
     memory.reserved = None;
     memory.claimed_at.get_or_insert(ctx.now);
-    let discard = || Decision::op(Op::DeleteSandbox(Target::of(&sandbox.metadata)));
+    let discard =
+        |memory: &Memory| workspace::give_back(ctx, session, memory, |s| !has_uid(s, uid(&sandbox.metadata)));
     let Some(pod) = ctx.store.pod_of(sandbox) else {
         if pod_was_made(sandbox) {
             // Lost before it served: nothing is owed to it, take another sandbox.
-            return discard();
+            return discard(memory);
         }
         return pod_missing(ctx, session, agent, sandbox);
     };
@@ -244,7 +287,7 @@ fn with_sandbox(
                 let message = format!("the runner in pod {} refused the session: {why}", pod.name);
                 end(ctx, session, Phase::Failed, Reason::ActivationRejected, message)
             }
-            None => discard(),
+            None => discard(memory),
         };
     }
     let cold = label(&sandbox.metadata, labels::LAUNCH_TYPE) == Some("cold");
@@ -252,27 +295,32 @@ fn with_sandbox(
         Health::Serving(ip) => {
             memory.frozen = Some(agent.frozen.clone());
             let mut decision = match &memory.runner_trouble {
-                Some(trouble) => {
-                    progress(ctx, session, agent, sandbox, Step::Activating, Reason::Activating, trouble)
-                }
+                Some(trouble) => progress(
+                    ctx,
+                    session,
+                    agent,
+                    Some(sandbox),
+                    Step::Activating,
+                    Reason::Activating,
+                    trouble,
+                ),
                 None => Decision::default(),
             };
             decision.ops.push(activate(session, agent, pod, &ip, Prompt::Now));
             decision
         }
         Health::Starting(reason, message) => {
-            progress(ctx, session, agent, sandbox, Step::StartingPod, reason, &message)
+            progress(ctx, session, agent, Some(sandbox), Step::StartingPod, reason, &message)
         }
         Health::Doubtful(reason, message, until) => {
-            let mut decision = progress(ctx, session, agent, sandbox, Step::StartingPod, reason, &message);
+            let mut decision =
+                progress(ctx, session, agent, Some(sandbox), Step::StartingPod, reason, &message);
             decision.wake = Some(until);
             decision
         }
         Health::Hopeless(reason, message) if cold => end(ctx, session, Phase::Failed, reason, message),
-        Health::Gone(Reason::PodFailed, message) if cold => {
-            end(ctx, session, Phase::Failed, Reason::PodFailed, message)
-        }
-        Health::Hopeless(..) | Health::Gone(..) => discard(),
+        Health::Ended(reason, message) if cold => end(ctx, session, Phase::Failed, reason, message),
+        Health::Hopeless(..) | Health::Ended(..) | Health::Gone(..) => discard(memory),
     }
 }
 
@@ -285,11 +333,13 @@ fn pod_missing(ctx: Context<'_>, session: &Session, agent: &ResolvedAgent, sandb
             end(ctx, session, Phase::Failed, Reason::PodRejected, message)
         }
         Some(("ReconcilerError", message)) => {
-            progress(ctx, session, agent, sandbox, Step::StartingPod, Reason::PodRejected, message)
+            let quota = message.contains("exceeded quota") || message.contains("forbidden: maximum");
+            let reason = if quota { Reason::QuotaExceeded } else { Reason::PodRejected };
+            progress(ctx, session, agent, Some(sandbox), Step::StartingPod, reason, message)
         }
         _ => {
             let message = "waiting for the pod to be created";
-            progress(ctx, session, agent, sandbox, Step::StartingPod, Reason::PodStarting, message)
+            progress(ctx, session, agent, Some(sandbox), Step::StartingPod, Reason::PodStarting, message)
         }
     }
 }
@@ -305,7 +355,7 @@ fn progress(
     ctx: Context<'_>,
     session: &Session,
     agent: &ResolvedAgent,
-    sandbox: &Sandbox,
+    sandbox: Option<&Sandbox>,
     step: Step,
     reason: Reason,
     message: &str,
@@ -315,9 +365,10 @@ fn progress(
         status.step = Some(step);
         status.reason = Some(reason);
         status.message = message.to_owned();
-        status.incarnation = FIRST_INCARNATION;
+        status.incarnation = incarnation::current(session);
         status.agent = Some(agent.frozen.clone());
-        status.sandbox = Some(sandbox_ref(sandbox));
+        status.sandbox = sandbox.map(sandbox_ref);
+        workspace::note(ctx, session, sandbox, status);
     })
     .map(Decision::op)
     .unwrap_or_default()
@@ -348,7 +399,7 @@ fn ready(
         status.step = None;
         status.reason = Some(Reason::Activated);
         status.message = String::new();
-        status.incarnation = confirmed.response.incarnation;
+        status.incarnation = incarnation::current(session);
         // The agent may have been edited since; this is the one that the pod was given.
         status.agent = Some(memory.frozen.clone().unwrap_or_else(|| agent.frozen.clone()));
         status.sandbox = Some(sandbox_ref(sandbox));
@@ -365,6 +416,7 @@ fn ready(
             terminal: confirmed.response.capabilities.terminal,
         });
         status.startup = Some(startup);
+        workspace::note(ctx, session, Some(sandbox), status);
     });
     write.map(Decision::op).unwrap_or_default()
 }

@@ -17,6 +17,10 @@ pub(super) fn write(
     let mut status = before.clone();
     let generation = session.metadata.generation.unwrap_or_default();
     status.observed_generation = generation;
+    if session.status.is_none() {
+        // What a session was created with asks for no restart.
+        status.restarted_at = session.spec.restarted_at;
+    }
     change(&mut status);
     for condition in conditions(&status) {
         set_condition(&mut status.conditions, condition, Some(generation), ctx.now);
@@ -36,8 +40,9 @@ pub(super) fn write(
 
 fn conditions(status: &SessionStatus) -> Vec<NewCondition> {
     let bound = status.sandbox.is_some();
-    let activated = status.harness_session_id.is_some();
+    let activated = status.endpoint.is_some();
     let live = !status.phase.is_final();
+    let idle = status.reason == Some(Reason::IdleTimeout);
     let reason = status.reason.map_or("Pending", Reason::as_str);
     let condition = |kind, holds, message: &str| NewCondition {
         kind,
@@ -49,5 +54,6 @@ fn conditions(status: &SessionStatus) -> Vec<NewCondition> {
         condition("Ready", status.phase == Phase::Ready, &status.message),
         condition("Bound", bound && live, ""),
         condition("Activated", activated && live, ""),
+        condition("Idle", idle, ""),
     ]
 }

@@ -7,11 +7,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use paddock_api::session::Phase;
 use paddock_api::{Agent, Sandbox, SandboxTemplate, SandboxWarmPool, Session, labels};
 use paddock_core::ids::{controller_uid, label, uid};
-use paddock_core::op::{ActivationFailure, Op, Outcome, Patch, Refresh, Refreshed, Target, WriteFailure};
+use paddock_core::op::{
+    Op, Outcome, Patch, Refresh, Refreshed, RunnerFailure, RunnerRef, Target, WriteFailure,
+};
 use paddock_core::pod::{Pod, PodPhase};
 use paddock_core::store::Stored;
-use paddock_core::{Change, Engine, Key};
-use paddock_runnerapi::{ActivateResponse, Capabilities};
+use paddock_core::{Change, Engine, Key, VolumeClaim};
+use paddock_runnerapi::{ActivateResponse, Activity, Capabilities, TurnCounts};
 
 /// How long a pod takes until it is ready.
 pub const BOOT: SignedDuration = SignedDuration::from_secs(8);
@@ -25,6 +27,7 @@ pub enum Event {
     Pool(Change<SandboxWarmPool>),
     Sandbox(Change<Sandbox>),
     Pod(Change<Pod>),
+    VolumeClaim(Change<VolumeClaim>),
 }
 
 impl Event {
@@ -36,8 +39,17 @@ impl Event {
             Self::Pool(change) => engine.pools_changed(change, now),
             Self::Sandbox(change) => engine.sandboxes_changed(change, now),
             Self::Pod(change) => engine.pods_changed(change, now),
+            Self::VolumeClaim(change) => engine.volume_claims_changed(change, now),
         }
     }
+}
+
+/// What a runner knows of its session's use.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Usage {
+    pub last_busy: Timestamp,
+    pub turns: u64,
+    pub quiesced: bool,
 }
 
 /// The truth.
@@ -52,10 +64,19 @@ pub struct Cluster {
     pub pools: BTreeMap<Key, SandboxWarmPool>,
     pub sandboxes: BTreeMap<Key, Sandbox>,
     pub pods: BTreeMap<Key, Pod>,
+    pub volume_claims: BTreeMap<Key, VolumeClaim>,
+    /// When the session of each pod, by UID, was last busy, and whether it takes turns.
+    pub usage: BTreeMap<String, Usage>,
     /// Which session UID each pod UID serves: the runners' locks. Never shrinks.
     pub runners: BTreeMap<String, String>,
     /// Every event ever, in order.
     pub events: Vec<Event>,
+    /// There may be two leaders, or one with a view of long ago.
+    pub rivals: bool,
+    /// Pods that stay for as long as they are here once they are told to go.
+    pub slow_to_end: BTreeSet<Key>,
+    /// Volume claims that somebody else has deleted.
+    pub lost_claims: BTreeSet<Key>,
     /// Number of writes that were done.
     pub writes: u64,
     /// Pods of these templates never become ready.
@@ -128,6 +149,26 @@ impl Cluster {
         }
     }
 
+    pub fn change_agent(&mut self, key: &Key, change: impl FnOnce(&mut Agent)) {
+        let version = self.next_version();
+        let agent = self.agents.get_mut(key).unwrap();
+        change(agent);
+        agent.metadata.resource_version = Some(version);
+        agent.metadata.generation = agent.metadata.generation.map(|n| n + 1);
+        self.events.push(Event::Agent(Change::Applied(agent.clone())));
+    }
+
+    pub fn delete_agent(&mut self, key: &Key) {
+        let agent = self.agents.remove(key).unwrap();
+        self.events.push(Event::Agent(Change::Deleted(agent)));
+    }
+
+    pub fn lose_volume_claim(&mut self, key: &Key) {
+        let claim = self.volume_claims.remove(key).unwrap();
+        self.lost_claims.insert(key.clone());
+        self.events.push(Event::VolumeClaim(Change::Deleted(claim)));
+    }
+
     pub fn delete_pod(&mut self, key: &Key) {
         if let Some(pod) = self.pods.remove(key) {
             self.events.push(Event::Pod(Change::Deleted(pod)));
@@ -150,7 +191,22 @@ impl Cluster {
             let mut pod = self.pods[&key].clone();
             let template = pod.labels.get(labels::TEMPLATE_REF_HASH).cloned().unwrap_or_default();
             let broken = self.broken_templates.contains(&template);
-            if !broken && pod.phase == PodPhase::Pending && pod.created.unwrap() + BOOT <= self.now {
+            let mounted = pod
+                .volume_claims
+                .iter()
+                .all(|claim| self.volume_claims.contains_key(&Key::new(key.namespace.clone(), claim)));
+            // Each runner waits for the lock on its volume.
+            let locked = self.pods.values().any(|other| {
+                other.uid != pod.uid
+                    && other.phase == PodPhase::Running
+                    && other.volume_claims.iter().any(|claim| pod.volume_claims.contains(claim))
+            });
+            if !broken
+                && mounted
+                && !locked
+                && pod.phase == PodPhase::Pending
+                && pod.created.unwrap() + BOOT <= self.now
+            {
                 pod.phase = PodPhase::Running;
                 pod.ready = true;
                 pod.ip = Some(format!("10.0.{}.{}", self.uids / 250, self.uids % 250));
@@ -178,6 +234,16 @@ impl Cluster {
             let sandbox = self.sandboxes.remove(&key).unwrap();
             self.events.push(Event::Sandbox(Change::Deleted(sandbox)));
         }
+        let orphans: Vec<Key> = self
+            .volume_claims
+            .iter()
+            .filter(|(_, c)| c.owner_uid.as_ref().is_some_and(|owner| !owners.contains(owner)))
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in orphans {
+            let claim = self.volume_claims.remove(&key).unwrap();
+            self.events.push(Event::VolumeClaim(Change::Deleted(claim)));
+        }
         let alive: BTreeSet<String> = self.sandboxes.values().map(|s| uid(&s.metadata).to_owned()).collect();
         let orphans: Vec<Key> = self
             .pods
@@ -186,7 +252,15 @@ impl Cluster {
             .map(|(key, _)| key.clone())
             .collect();
         for key in orphans {
-            self.delete_pod(&key);
+            if self.slow_to_end.contains(&key) {
+                let mut pod = self.pods[&key].clone();
+                if !pod.deleting {
+                    pod.deleting = true;
+                    self.replace_pod(pod);
+                }
+            } else {
+                self.delete_pod(&key);
+            }
         }
     }
 
@@ -269,6 +343,40 @@ impl Cluster {
                 }
                 Some(_) => Outcome::Failed(WriteFailure::Conflict),
             },
+            Op::CreateVolumeClaim(new) => {
+                let mut claim = new.after.clone();
+                if self.volume_claims.contains_key(&claim.key()) {
+                    return Outcome::Failed(WriteFailure::AlreadyExists);
+                }
+                self.uids += 1;
+                claim.uid = format!("uid-{}", self.uids);
+                claim.resource_version = self.next_version();
+                self.writes += 1;
+                self.volume_claims.insert(claim.key(), claim.clone());
+                let outcome = written(&claim);
+                self.events.push(Event::VolumeClaim(Change::Applied(claim)));
+                outcome
+            }
+            Op::PatchVolumeClaim(patch) => {
+                self.patch(patch, |c| &mut c.volume_claims, |_, new| new.clone(), Event::VolumeClaim)
+            }
+            Op::PatchSession(patch) => self.patch(
+                patch,
+                |c| &mut c.sessions,
+                |old, new| Session { spec: new.spec.clone(), ..old.clone() },
+                Event::Session,
+            ),
+            Op::DeleteSession(target) => match self.sessions.get(&target.key) {
+                None => Outcome::Deleted,
+                Some(found) if matches_target(found, target) => {
+                    self.delete_session(&target.key);
+                    self.writes += 1;
+                    Outcome::Deleted
+                }
+                Some(_) => Outcome::Failed(WriteFailure::Conflict),
+            },
+            Op::ReadActivity(runner) => self.activity(runner, None),
+            Op::Quiesce(runner, if_idle_ms) => self.activity(runner, Some(*if_idle_ms)),
             Op::Activate(activation) => self.activate(&activation.pod_uid, &activation.request),
             Op::Refresh(refresh) => Outcome::Refreshed(self.refresh(refresh)),
         }
@@ -300,12 +408,14 @@ impl Cluster {
     fn activate(&mut self, pod_uid: &str, request: &paddock_runnerapi::ActivateRequest) -> Outcome {
         let serving = self.pods.values().any(|p| p.uid == pod_uid && p.serving_ip().is_some());
         if !serving {
-            return Outcome::NotActivated(ActivationFailure::Unavailable("refused".into()));
+            return Outcome::Refused(RunnerFailure::Unavailable("refused".into()));
         }
         let holder = self.runners.entry(pod_uid.to_owned()).or_insert_with(|| request.session.uid.clone());
         if *holder != request.session.uid {
-            return Outcome::NotActivated(ActivationFailure::Spoilt("taken".into()));
+            return Outcome::Refused(RunnerFailure::Spoilt("taken".into()));
         }
+        let now = self.now;
+        self.usage.entry(pod_uid.to_owned()).or_insert(Usage { last_busy: now, turns: 0, quiesced: false });
         Outcome::Activated(ActivateResponse {
             session_uid: request.session.uid.clone(),
             incarnation: request.incarnation,
@@ -313,6 +423,42 @@ impl Cluster {
             capabilities: Capabilities { messages: true, terminal: false },
             took_ms: 1,
         })
+    }
+
+    /// What the session's runner answers, and does when it is asked to come to rest.
+    fn activity(&mut self, runner: &RunnerRef, quiesce: Option<Option<u64>>) -> Outcome {
+        let serving = self.pods.values().any(|p| p.uid == runner.pod_uid && p.serving_ip().is_some());
+        if !serving || self.runners.get(&runner.pod_uid) != Some(&runner.session_uid) {
+            return Outcome::Refused(RunnerFailure::Unavailable("refused".into()));
+        }
+        let now = self.now;
+        let usage = self.usage.entry(runner.pod_uid.clone()).or_default();
+        let idle_ms = u64::try_from(now.duration_since(usage.last_busy).as_millis()).unwrap();
+        if let Some(if_idle_ms) = quiesce {
+            if if_idle_ms.is_some_and(|wanted| idle_ms < wanted) {
+                return Outcome::Refused(RunnerFailure::Busy);
+            }
+            usage.quiesced = true;
+        }
+        Outcome::Activity(Activity {
+            idle_ms,
+            turns: TurnCounts { total: usage.turns, ..TurnCounts::default() },
+            quiesced: usage.quiesced,
+        })
+    }
+
+    /// A turn in the session's pod; false when there is no pod that takes it.
+    pub fn turn(&mut self, session: &Key) -> bool {
+        let pod = self.sessions[session].status.as_ref().and_then(|s| s.pod.clone());
+        let Some(pod) = pod.filter(|pod| self.pods.values().any(|p| p.uid == pod.uid)) else { return false };
+        let now = self.now;
+        let usage = self.usage.entry(pod.uid).or_default();
+        if usage.quiesced {
+            return false;
+        }
+        usage.last_busy = now;
+        usage.turns += 1;
+        true
     }
 
     fn refresh(&self, refresh: &Refresh) -> Refreshed {
@@ -324,6 +470,9 @@ impl Cluster {
                 Refreshed::Sandbox(self.sandboxes.get(&named.key).cloned().map(Box::new))
             }
             Refresh::Pod(named) => Refreshed::Pod(self.pods.get(&named.key).cloned().map(Box::new)),
+            Refresh::VolumeClaim(named) => {
+                Refreshed::VolumeClaim(self.volume_claims.get(&named.key).cloned().map(Box::new))
+            }
             Refresh::Pool(named) => Refreshed::Pool(self.pools.get(&named.key).cloned().map(Box::new)),
             Refresh::Agent(named) => Refreshed::Agent(self.agents.get(&named.key).cloned().map(Box::new)),
             Refresh::Template(named) => {
@@ -351,11 +500,31 @@ impl Cluster {
             Event::Pool(all(&self.pools)),
             Event::Sandbox(all(&self.sandboxes)),
             Event::Pod(all(&self.pods)),
+            Event::VolumeClaim(all(&self.volume_claims)),
         ]
     }
 
-    /// The safety promises S1 to S3 of docs/promises.md, as far as this model reaches.
+    /// The safety promises S1 to S3 of docs/promises.md, as far as this model reaches, and that no session's files are
+    /// lost or shared.
     pub fn check_safety(&self, surge: usize) {
+        for (key, session) in &self.sessions {
+            let Some(status) = session.status.as_ref() else { continue };
+            // One that never served has nothing in its volume.
+            if let Some(workspace) = status.workspace.as_ref().filter(|_| status.harness_session_id.is_some())
+            {
+                let claim = Key::new(key.namespace.clone(), workspace.claim_name.clone());
+                let safe = self.volume_claims.contains_key(&claim) || self.lost_claims.contains(&claim);
+                assert!(safe, "the files of session {key} are lost");
+            }
+        }
+        // A rival leader with a stale view may make a second pod on a volume. It waits there for the runner's lock, until it
+        // is collected with the sandbox that it belonged to.
+        let mut mounted = BTreeSet::new();
+        for pod in self.pods.values().filter(|_| !self.rivals) {
+            for claim in &pod.volume_claims {
+                assert!(mounted.insert(claim), "two pods mount the volume claim {claim}");
+            }
+        }
         // S2: every Ready session names a pod that serves it and nobody else.
         let mut pods = BTreeSet::new();
         for session in self.sessions.values() {
@@ -370,8 +539,11 @@ impl Cluster {
         }
         // S3: pods never exceed pools, live sessions and surge.
         let wanted: usize = self.pools.values().map(|p| usize::try_from(p.spec.replicas).unwrap()).sum();
-        let live =
-            self.sessions.values().filter(|s| s.status.as_ref().is_none_or(|s| !s.phase.is_final())).count();
+        let live = self
+            .sessions
+            .values()
+            .filter(|s| s.status.as_ref().is_none_or(|s| !s.phase.is_final() && s.phase != Phase::Suspended))
+            .count();
         assert!(
             self.pods.len() <= wanted + live + surge,
             "{} pods for pools of {wanted}, {live} live sessions and a surge of {surge}",

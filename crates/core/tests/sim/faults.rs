@@ -3,12 +3,14 @@
 use std::collections::VecDeque;
 
 use jiff::SignedDuration;
-use paddock_api::session::Phase;
+use paddock_api::agent::Lifecycle;
+use paddock_api::session::{DesiredState, Phase};
 use paddock_core::op::{Outcome, WriteFailure};
 use paddock_core::{Command, Engine, Key};
 
 use crate::cluster::Cluster;
-use crate::story::{agent, key, pool, runner, session, template};
+use crate::life::{keeper, session_of};
+use crate::story::{agent, key, pool, runner, template};
 
 const RUNS: u64 = 400;
 const STEPS: usize = 350;
@@ -80,9 +82,11 @@ struct World {
 impl World {
     fn new(seed: u64) -> Self {
         let mut cluster = Cluster::new();
+        cluster.rivals = true;
         cluster.put_template(template("opencode"));
         cluster.add_pool(pool("opencode", 3));
         cluster.add_agent(agent("coder"));
+        cluster.add_agent(keeper("keeper", Lifecycle::default()));
         let first = Process::start(&cluster, true);
         Self { cluster, processes: vec![first], dice: Dice(seed), made: 0 }
     }
@@ -91,7 +95,8 @@ impl World {
         match self.dice.roll(20) {
             0 if self.made < 12 => {
                 self.made += 1;
-                self.cluster.add_session(session(&format!("s{}", self.made)));
+                let agent = if self.dice.one_in(3) { "keeper" } else { "coder" };
+                self.cluster.add_session(session_of(&format!("s{}", self.made), agent));
             }
             1 if self.dice.one_in(4) => {
                 if let Some(key) = self.any_session() {
@@ -110,6 +115,7 @@ impl World {
                 self.cluster.now += SignedDuration::from_secs(seconds);
             }
             4 if self.dice.one_in(3) => self.crash_or_rival(),
+            19 if self.dice.one_in(2) => self.change_wish(),
             5..=9 => {
                 let which = self.any_process();
                 let count = usize::try_from(self.dice.roll(4)).unwrap();
@@ -143,7 +149,7 @@ impl World {
                 let _ = self.cluster.perform(&command.op);
                 match command.op {
                     paddock_core::Op::Activate(_) => {
-                        Outcome::NotActivated(paddock_core::ActivationFailure::Unavailable("timeout".into()))
+                        Outcome::Refused(paddock_core::RunnerFailure::Unavailable("timeout".into()))
                     }
                     _ => unavailable(),
                 }
@@ -168,6 +174,26 @@ impl World {
             let gone = self.any_process();
             self.processes.remove(gone);
         }
+    }
+
+    /// Somebody suspends, resumes, restarts or stops a session.
+    fn change_wish(&mut self) {
+        let Some(key) = self.any_session() else { return };
+        let now = self.cluster.now;
+        let wish = self.dice.roll(8);
+        self.cluster.change_session(&key, |session| {
+            let spec = &mut session.spec;
+            match (wish, spec.state) {
+                (0, DesiredState::Running) => spec.state = DesiredState::Stopped,
+                (1..=3, DesiredState::Running) => spec.state = DesiredState::Suspended,
+                (4 | 5, DesiredState::Suspended) => spec.state = DesiredState::Running,
+                (6 | 7, _) => {
+                    spec.state = DesiredState::Running;
+                    spec.restarted_at = Some(now);
+                }
+                _ => {}
+            }
+        });
     }
 
     fn any_process(&mut self) -> usize {
@@ -207,6 +233,15 @@ impl World {
         for (key, session) in &self.cluster.sessions {
             let phase = session.status.as_ref().map(|s| s.phase).unwrap_or_default();
             assert_ne!(phase, Phase::Creating, "session {key} is stuck: {:?}", session.status);
+            let keeps = session.spec.agent_ref.as_ref().is_some_and(|agent| agent.name == "keeper");
+            match session.spec.state {
+                DesiredState::Running => assert_ne!(phase, Phase::Suspended, "session {key} shall run"),
+                DesiredState::Suspended if keeps => {
+                    assert_ne!(phase, Phase::Ready, "session {key} shall rest")
+                }
+                DesiredState::Suspended => {}
+                DesiredState::Stopped => assert!(phase.is_final(), "session {key} shall end"),
+            }
         }
         let ready = self
             .cluster

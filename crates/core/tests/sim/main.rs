@@ -12,6 +12,7 @@
 
 mod cluster;
 mod faults;
+mod life;
 mod regressions;
 mod scenarios;
 mod story;

@@ -4,6 +4,7 @@ use jiff::SignedDuration;
 use paddock_api::labels;
 use paddock_api::pool::UpdateStrategyType;
 use paddock_api::session::{DesiredState, Phase};
+use paddock_core::build::WorkspaceSource;
 use paddock_core::ids::label;
 use paddock_core::op::{Op, Outcome, Refresh, WriteFailure};
 use paddock_core::pod::PodPhase;
@@ -338,8 +339,15 @@ fn a_label_alone_binds_nothing() {
         e.feed(&mut story.engine, story.cluster.now);
     }
     let uid = story.cluster.sessions[&key("s1")].metadata.uid.clone().unwrap();
-    let mut forged =
-        paddock_core::build::for_session(&session("s1"), "coder", &template("opencode"), &runner(), 1, 0);
+    let mut forged = paddock_core::build::for_session(
+        &session("s1"),
+        "coder",
+        &template("opencode"),
+        &runner(),
+        1,
+        WorkspaceSource::AsTemplate,
+        0,
+    );
     forged.metadata.namespace = Some("evil".into());
     forged.metadata.name = Some("a".into());
     forged.metadata.owner_references = None;
@@ -398,7 +406,7 @@ fn a_time_out_names_the_trouble() {
     for _ in 0..700 {
         for c in story.engine.next(story.cluster.now) {
             let o = match &c.op {
-                Op::Activate(_) => Outcome::NotActivated(paddock_core::ActivationFailure::Unavailable(
+                Op::Activate(_) => Outcome::Refused(paddock_core::RunnerFailure::Unavailable(
                     "runner at 10.0.0.1:7: token refused".into(),
                 )),
                 op => story.cluster.perform(op),

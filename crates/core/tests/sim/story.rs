@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use paddock_api::agent::AgentSpec;
 use paddock_api::labels;
 use paddock_api::pool::{SandboxWarmPoolSpec, TemplateRef};
-use paddock_api::sandbox::PodTemplate;
+use paddock_api::sandbox::{ClaimMetadata, PodTemplate, VolumeClaimTemplate};
 use paddock_api::session::{AgentRef, Phase, SessionSpec, SessionStatus};
 use paddock_api::template::SandboxTemplateSpec;
 use paddock_api::{Agent, SandboxTemplate, SandboxWarmPool, Session};
@@ -49,6 +49,15 @@ pub fn template(name: &str) -> SandboxTemplate {
     );
     template.metadata = meta(name);
     template.metadata.annotations = Some([(labels::HARNESS.to_owned(), "opencode".to_owned())].into());
+    template
+}
+
+/// The same with a volume for the workspace.
+pub fn persistent(mut template: SandboxTemplate) -> SandboxTemplate {
+    template.spec.volume_claim_templates = vec![VolumeClaimTemplate {
+        metadata: ClaimMetadata { name: Some(labels::WORKSPACE_VOLUME.into()), ..ClaimMetadata::default() },
+        spec: json!({"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}),
+    }];
     template
 }
 

@@ -1,0 +1,83 @@
+//! The pods of a session, one after the other.
+//!
+//! `status.incarnation` is the only word on which one is current. It grows by a status write with its precondition, so of
+//! two leaders one decides, and only in [`next`]: by a restart, a resume or a recovery.
+
+use jiff::Timestamp;
+use paddock_api::session::{Phase, Reason};
+use paddock_api::{Sandbox, Session, labels};
+
+use crate::ids::label;
+use crate::session::{Context, Decision, Memory, ending, status};
+
+/// The incarnation that is wanted or there.
+pub(super) fn current(session: &Session) -> u32 {
+    session.status.as_ref().map_or(0, |status| status.incarnation).max(1)
+}
+
+/// Since when it is wanted.
+pub(super) fn wanted_since(session: &Session, now: Timestamp) -> Timestamp {
+    let since = session.status.as_ref().and_then(|status| status.incarnation_since);
+    since.or(session.metadata.creation_timestamp.as_ref().map(|t| t.0)).unwrap_or(now)
+}
+
+/// Whether `sandbox` was made for, or adopted by, the session's current incarnation.
+pub(crate) fn is_current(session: &Session, sandbox: &Sandbox) -> bool {
+    let of = label(&sandbox.metadata, labels::INCARNATION).and_then(|n| n.parse().ok()).unwrap_or(1);
+    of == current(session)
+}
+
+/// Begins to remember anew when another incarnation is wanted. A pool member that was given to the one before in vain must
+/// be spoilt first.
+pub(super) fn remember(ctx: Context<'_>, session: &Session, memory: &mut Memory) -> Option<Decision> {
+    let current = current(session);
+    if memory.incarnation != current {
+        if let Some(spoilt) = ending::spoilt(ctx, memory) {
+            return Some(Decision::op(spoilt));
+        }
+        *memory = Memory { incarnation: current, ..Memory::default() };
+    }
+    memory.first_seen.get_or_insert(ctx.now);
+    None
+}
+
+/// Why another incarnation is wanted.
+pub(super) enum Next {
+    /// `restartedAt` has a new value.
+    Restart,
+    /// A suspended session goes on.
+    Resume,
+    /// The pod was lost.
+    Recovery {
+        /// How, for people.
+        cause: String,
+        /// How often that has happened in a row.
+        recoveries: u32,
+    },
+}
+
+/// Begins the next incarnation; the sandboxes of those before are given back after that is written.
+pub(super) fn next(ctx: Context<'_>, session: &Session, why: Next) -> Decision {
+    let (reason, message, recoveries) = match why {
+        Next::Restart => (Reason::Restarting, String::new(), 0),
+        Next::Resume => (Reason::Resuming, String::new(), 0),
+        Next::Recovery { cause, recoveries } => (Reason::Recovering, cause, recoveries),
+    };
+    let write = status::write(ctx, session, |status| {
+        // A session that never came as far as a sandbox begins with its first.
+        status.incarnation += 1;
+        status.incarnation_since = Some(ctx.now);
+        status.restarted_at = session.spec.restarted_at;
+        status.phase = Phase::Creating;
+        status.step = None;
+        status.reason = Some(reason);
+        status.message = message;
+        status.finished_at = None;
+        status.sandbox = None;
+        status.pod = None;
+        status.endpoint = None;
+        status.startup = None;
+        status.recoveries = recoveries;
+    });
+    write.map(Decision::op).unwrap_or_default()
+}
