@@ -12,6 +12,8 @@ pub const INCARNATION: &str = "paddock.dev/incarnation";
 pub const HARNESS: &str = "paddock.dev/harness";
 /// Annotation on SandboxTemplates: the container that becomes the harness; the first one by default.
 pub const HARNESS_CONTAINER: &str = "paddock.dev/harness-container";
+/// Annotation on SandboxTemplates: the PriorityClass of pods that are made for a session, in place of the pool's.
+pub const SESSION_PRIORITY_CLASS: &str = "paddock.dev/session-priority-class";
 /// Annotation on SandboxWarmPools: `"true"` makes a pool the one its harness uses by default.
 pub const DEFAULT_POOL: &str = "paddock.dev/default-pool";
 /// On volume claims: the name of the Sandbox they were made for.

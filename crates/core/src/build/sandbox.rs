@@ -72,6 +72,13 @@ pub fn for_session(
     sandbox.metadata.namespace = session.metadata.namespace.clone();
     sandbox.metadata.name = Some(derived_name(&stem, uid(&session.metadata), ordinal));
     insert(&mut sandbox.metadata.labels, labels::LAUNCH_TYPE, "cold");
+    if let Some(class) = annotation(&template.metadata, labels::SESSION_PRIORITY_CLASS)
+        && let Some(spec) = sandbox.spec.pod_template.spec.as_object_mut()
+    {
+        spec.insert("priorityClassName".to_owned(), class.into());
+        // Worked out from the class by the API server; that of another class would be refused.
+        spec.remove("priority");
+    }
     let claims = &mut sandbox.spec.volume_claim_templates;
     let is_workspace =
         |claim: &VolumeClaimTemplate| claim.metadata.name.as_deref() == Some(labels::WORKSPACE_VOLUME);
