@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustix::process::DumpableBehavior;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::activation::{Activator, RestoreError};
 use crate::app::{App, Phase};
@@ -27,6 +27,8 @@ const WARM_INTERVAL: Duration = Duration::from_secs(45 * 60);
 const LOOK_INTERVAL: Duration = Duration::from_secs(10);
 /// What the harness gets to end by itself.
 const TERMINATE_GRACE: Duration = Duration::from_secs(1);
+/// How long after its connections the end of the harness's process may be noticed.
+const VERDICT: Duration = Duration::from_millis(500);
 /// What answers get to reach their clients after that.
 const ANSWER_GRACE: Duration = Duration::from_millis(100);
 
@@ -141,9 +143,20 @@ async fn run(config: Config) -> Result<ExitCode, BootError> {
     let end = tokio::select! {
         () = signals.any() => End::Signal,
         exit = harness.ended() => End::HarnessExited(exit),
-        error = serve(&app, booting, proxy, past) => End::BootFailed(error),
+        error = serve(&app, booting, proxy, past) => why_it_failed(error, &mut harness).await,
     };
     Ok(stop(end, &app, server, &mut harness, &config.termination_log).await)
+}
+
+/// A harness that ends while it boots closes its output and its connections first; its end says more.
+async fn why_it_failed(error: BootError, harness: &mut Process) -> End {
+    match timeout(VERDICT, harness.ended()).await {
+        Ok(exit) => {
+            tracing::error!(%error, "the boot failed");
+            End::HarnessExited(exit)
+        }
+        Err(_) => End::BootFailed(error),
+    }
 }
 
 /// Which pod this is, and what was in its state folder.
