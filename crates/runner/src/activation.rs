@@ -3,6 +3,10 @@
 //! The claim is taken in memory before anything is done for the session, and it is never given up: a failed
 //! activation may have left the session's environment behind, so nobody else may have the pod. It is in the
 //! journal before the answer, so a restart of the container finds it.
+//!
+//! The journal may also be that of an earlier pod, whose volume this one was given. Then the volume already
+//! belongs to a session: only that one may have the pod, and its activation goes on where the earlier pod
+//! stopped, with what the new request says of the agent.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -11,7 +15,8 @@ use std::time::Instant;
 use paddock_runnerapi::{ActivateRequest, ActivateResponse, EnvVar, ErrorBody, ErrorCode, TurnRequest};
 use serde_json::json;
 
-use crate::harness::{Harness, HarnessError};
+use crate::activity::Meter;
+use crate::harness::{Harness, HarnessError, TurnNames};
 use crate::turns::{Activation, Engine, Journal, JournalError, Record, Restored, RestoredTurn};
 
 /// The session and its turns.
@@ -39,6 +44,18 @@ struct Claim {
     incarnation: u32,
 }
 
+impl Claim {
+    fn of(request: &ActivateRequest) -> Self {
+        Self { uid: request.session.uid.clone(), incarnation: request.incarnation }
+    }
+
+    /// Whether a pod with this claim may go on with what an earlier one left. It may be of the same
+    /// incarnation: the controller makes a second pod for it where the first came to nothing.
+    fn follows(&self, earlier: &Self) -> bool {
+        self.uid == earlier.uid && self.incarnation >= earlier.incarnation
+    }
+}
+
 /// The session that the pod had before the container restarted cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
@@ -54,9 +71,14 @@ pub enum RestoreError {
 pub struct Activator {
     harness: Arc<dyn Harness>,
     journal: Journal,
+    pod_uid: String,
+    meter: Arc<Meter>,
     claim: Mutex<Option<Claim>>,
-    /// Activation runs once; whoever else asks waits for it.
-    running: tokio::sync::Mutex<()>,
+    /// Whose journal the pod found, where an earlier pod wrote it.
+    earlier: OnceLock<Claim>,
+    /// What that pod left, until it is taken over. Held while an activation runs: it runs once, and whoever
+    /// else asks waits for it.
+    past: tokio::sync::Mutex<Restored>,
     bound: OnceLock<Arc<Bound>>,
 }
 
@@ -82,11 +104,29 @@ fn bound_to_other() -> ErrorBody {
     error(ErrorCode::BoundToOther, text)
 }
 
+fn volume_of_other() -> ErrorBody {
+    let text = "activating the pod: its volume holds the journal of another session or of a later incarnation; take another pod";
+    error(ErrorCode::BoundToOther, text)
+}
+
 impl Activator {
-    /// For a booted harness.
-    pub fn new(harness: Arc<dyn Harness>, journal: Journal) -> Self {
-        let (claim, running) = (Mutex::default(), tokio::sync::Mutex::default());
-        Self { harness, journal, claim, running, bound: OnceLock::new() }
+    /// For a booted harness in the pod with this UID.
+    pub fn new(harness: Arc<dyn Harness>, journal: Journal, pod_uid: String) -> Self {
+        Self {
+            harness,
+            journal,
+            pod_uid,
+            meter: Meter::start(),
+            claim: Mutex::default(),
+            earlier: OnceLock::new(),
+            past: tokio::sync::Mutex::default(),
+            bound: OnceLock::new(),
+        }
+    }
+
+    /// Whether what happens can still be written down.
+    pub fn is_usable(&self) -> bool {
+        self.journal.is_usable()
     }
 
     /// The session, if the pod has one.
@@ -94,20 +134,34 @@ impl Activator {
         self.bound.get()
     }
 
-    /// Goes on with the session of an earlier run, if there was one.
+    /// Goes on with the session of before the container restarted. One that an earlier pod had is kept until
+    /// this pod is activated for it.
     ///
     /// # Errors
     /// [`RestoreError`]: the pod cannot serve its session.
-    pub async fn restore(&self, restored: Restored) -> Result<(), RestoreError> {
-        let Restored { activation: Some(activation), turns, latest } = restored else { return Ok(()) };
-        let claim = Claim {
-            uid: activation.request.session.uid.clone(),
-            incarnation: activation.request.incarnation,
-        };
-        *self.claim.lock().unwrap_or_else(PoisonError::into_inner) = Some(claim);
-        self.harness.reopen(&activation.request, latest.as_ref()).await?;
-        let engine = self.engine(&activation, turns).await?;
-        tracing::info!(session = activation.request.session.uid, "the pod goes on with its session");
+    pub async fn restore(&self, mut past: Restored) -> Result<(), RestoreError> {
+        let Some(mut activation) = past.activation.take() else { return Ok(()) };
+        let claim = Claim::of(&activation.request);
+        if activation.pod_uid.as_ref().is_some_and(|uid| *uid != self.pod_uid) {
+            tracing::info!(
+                session = claim.uid,
+                incarnation = claim.incarnation,
+                "the volume holds the session of an earlier pod"
+            );
+            past.activation = Some(activation);
+            *self.past.lock().await = past;
+            // It was not set before: this is called once.
+            let _ = self.earlier.set(claim);
+            return Ok(());
+        }
+        *self.claim.lock().unwrap_or_else(PoisonError::into_inner) = Some(claim.clone());
+        let conversation = self.reopen(&activation.request, &activation, past.latest.as_ref()).await?;
+        if conversation != activation.harness_session_id {
+            activation.harness_session_id = conversation;
+            self.journal.append(vec![Record::Activated(Box::new(activation.clone()))]).await?;
+        }
+        let engine = self.engine(&activation, &mut past.turns).await?;
+        tracing::info!(session = claim.uid, "the pod goes on with its session");
         self.set(activation, engine);
         Ok(())
     }
@@ -127,14 +181,9 @@ impl Activator {
     async fn run(&self, request: ActivateRequest) -> Result<ActivateResponse, ErrorBody> {
         let begun = Instant::now();
         check_env(&request.agent.env)?;
-        let claim = Claim { uid: request.session.uid.clone(), incarnation: request.incarnation };
-        {
-            let mut holder = self.claim.lock().unwrap_or_else(PoisonError::into_inner);
-            if *holder.get_or_insert_with(|| claim.clone()) != claim {
-                return Err(bound_to_other());
-            }
-        }
-        let _running = self.running.lock().await;
+        let claim = Claim::of(&request);
+        self.take(&claim)?;
+        let mut past = self.past.lock().await;
         if let Some(bound) = self.bound.get() {
             if !bound.is_for(&claim) {
                 return Err(bound_to_other());
@@ -142,13 +191,59 @@ impl Activator {
             self.take_initial_turn(bound, request).await?;
             return Ok(bound.response.clone());
         }
-        let harness_session_id = self.harness.open(&request).await?;
-        let took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let activation = Activation { request, harness_session_id, took_ms };
+        let activation = self.begin(request, &past, begun).await?;
         self.journal.append(vec![Record::Activated(Box::new(activation.clone()))]).await?;
-        let engine = self.engine(&activation, HashMap::new()).await?;
+        let engine = self.engine(&activation, &mut past.turns).await?;
+        *past = Restored::default();
+        let took_ms = activation.took_ms;
         tracing::info!(session = claim.uid, incarnation = claim.incarnation, took_ms, "activated");
+        self.meter.touch();
         Ok(self.set(activation, engine).response.clone())
+    }
+
+    /// Claims the pod for a session, once and for ever.
+    fn take(&self, claim: &Claim) -> Result<(), ErrorBody> {
+        let mut holder = self.claim.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*holder {
+            Some(holder) if holder == claim => Ok(()),
+            Some(_) => Err(bound_to_other()),
+            None if self.earlier.get().is_some_and(|earlier| !claim.follows(earlier)) => {
+                Err(volume_of_other())
+            }
+            None => {
+                *holder = Some(claim.clone());
+                Ok(())
+            }
+        }
+    }
+
+    /// Gives the harness its session: a new one, or the one that an earlier pod had.
+    async fn begin(
+        &self,
+        mut request: ActivateRequest,
+        past: &Restored,
+        begun: Instant,
+    ) -> Result<Activation, HarnessError> {
+        let harness_session_id = match &past.activation {
+            None => self.harness.open(&request).await?,
+            Some(earlier) => {
+                // Asked for once is enough: that pod may have ended before the turn was accepted.
+                request.initial_turn =
+                    request.initial_turn.take().or_else(|| earlier.request.initial_turn.clone());
+                self.reopen(&request, earlier, past.latest.as_ref()).await?
+            }
+        };
+        let took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Ok(Activation { request, harness_session_id, took_ms, pod_uid: Some(self.pod_uid.clone()) })
+    }
+
+    async fn reopen(
+        &self,
+        request: &ActivateRequest,
+        earlier: &Activation,
+        latest: Option<&TurnNames>,
+    ) -> Result<String, HarnessError> {
+        self.harness.reopen(request, &earlier.harness_session_id, latest).await
     }
 
     /// A session's first turn may come after its activation: once the assignment of the pod is written, so
@@ -166,9 +261,10 @@ impl Activator {
     async fn engine(
         &self,
         activation: &Activation,
-        turns: HashMap<String, RestoredTurn>,
+        turns: &mut HashMap<String, RestoredTurn>,
     ) -> Result<Engine, JournalError> {
-        Engine::new(Arc::clone(&self.harness), self.journal.clone(), activation, turns).await
+        let (harness, meter) = (Arc::clone(&self.harness), Arc::clone(&self.meter));
+        Engine::new(harness, self.journal.clone(), meter, activation, turns).await
     }
 
     fn set(&self, activation: Activation, engine: Engine) -> &Arc<Bound> {

@@ -1,10 +1,12 @@
 use std::sync::atomic::Ordering;
 
-use paddock_runnerapi::{AgentBinding, EnvVar, InitialTurn, SessionRef};
+use paddock_runnerapi::{AgentBinding, EnvVar, InitialTurn, QuiesceRequest, SessionRef};
 
 use super::*;
 use crate::harness::fake::FakeHarness;
 use crate::turns::testing::{Disk, MemoryStorage};
+
+const POD: &str = "pod-1";
 
 fn request(uid: &str, incarnation: u32) -> ActivateRequest {
     let agent = AgentBinding {
@@ -20,7 +22,7 @@ fn request(uid: &str, incarnation: u32) -> ActivateRequest {
 
 fn pod() -> (Arc<FakeHarness>, MemoryStorage, Arc<Activator>) {
     let (harness, storage) = (Arc::new(FakeHarness::default()), MemoryStorage::default());
-    let activator = Activator::new(Arc::clone(&harness) as Arc<dyn Harness>, storage.journal());
+    let activator = Activator::new(Arc::clone(&harness) as Arc<dyn Harness>, storage.journal(), POD.into());
     (harness, storage, Arc::new(activator))
 }
 
@@ -80,7 +82,7 @@ async fn the_initial_turn_runs_once_and_not_again_after_a_restart() {
     assert_eq!(harness.runs(), ["begin", "next"]);
 
     let (journal, restored) = storage.reopened();
-    let second = Arc::new(Activator::new(Arc::clone(&harness) as Arc<dyn Harness>, journal));
+    let second = Arc::new(Activator::new(Arc::clone(&harness) as Arc<dyn Harness>, journal, POD.into()));
     second.restore(restored).await.unwrap();
     assert_eq!(harness.reopened.load(Ordering::SeqCst), 1);
     assert_eq!(second.activate(asked).await.unwrap(), answer);
@@ -106,10 +108,156 @@ async fn the_initial_turn_may_come_with_a_later_activation() {
     assert_eq!(harness.runs(), ["begin"]);
 
     let (journal, restored) = storage.reopened();
-    let second = Arc::new(Activator::new(Arc::clone(&harness) as Arc<dyn Harness>, journal));
+    let second = Arc::new(Activator::new(Arc::clone(&harness) as Arc<dyn Harness>, journal, POD.into()));
     second.restore(restored).await.unwrap();
     second.bound().unwrap().engine.submit(begin()).await.unwrap();
     assert_eq!(harness.runs(), ["begin"]);
+}
+
+/// The next pod on the same volume; nothing of the last is left but that.
+async fn next_pod(harness: &Arc<FakeHarness>, storage: &MemoryStorage, uid: &str) -> Arc<Activator> {
+    let (journal, restored) = storage.reopened();
+    let activator = Activator::new(Arc::clone(harness) as Arc<dyn Harness>, journal, uid.into());
+    activator.restore(restored).await.unwrap();
+    Arc::new(activator)
+}
+
+fn message(id: &str, text: &str) -> TurnRequest {
+    TurnRequest { id: id.into(), parts: vec![json!({"type": "text", "text": text})] }
+}
+
+#[tokio::test]
+async fn the_next_pod_goes_on_with_the_session() {
+    let (harness, storage, first) = pod();
+    let answer = first.activate(request("u1", 1)).await.unwrap();
+    let engine = &first.bound().unwrap().engine;
+    let reply = engine.submit(message("done", "done")).await.unwrap();
+    let lost = tokio::spawn({
+        let engine = engine.clone();
+        async move { engine.submit(message("lost", "wait")).await }
+    });
+    while harness.runs().len() < 2 {
+        tokio::task::yield_now().await;
+    }
+
+    let second = next_pod(&harness, &storage, "pod-2").await;
+    assert!(second.bound().is_none() && harness.reopened.load(Ordering::SeqCst) == 0);
+    let mut asked = request("u1", 2);
+    asked.agent.model = "another".into();
+    let resumed = second.activate(asked.clone()).await.unwrap();
+    assert_eq!((resumed.incarnation, &resumed.harness_session_id), (2, &answer.harness_session_id));
+    assert_eq!((harness.opened.load(Ordering::SeqCst), harness.reopened.load(Ordering::SeqCst)), (1, 1));
+    let engine = &second.bound().unwrap().engine;
+    assert_eq!(engine.submit(message("done", "done")).await.unwrap(), reply);
+    assert_eq!(engine.submit(message("lost", "wait")).await.unwrap_err().code, ErrorCode::Interrupted);
+    engine.submit(message("more", "more")).await.unwrap();
+    assert_eq!(harness.runs(), ["done", "wait", "more"]);
+    assert_eq!(engine.activity().await.turns.total, 3);
+    lost.abort();
+
+    // Within this pod all is as within the first.
+    assert_eq!(second.activate(asked.clone()).await.unwrap(), resumed);
+    assert_eq!(code(&second.activate(request("u1", 3)).await), ErrorCode::BoundToOther);
+    assert_eq!(code(&second.activate(request("u1", 1)).await), ErrorCode::BoundToOther);
+    let restarted = next_pod(&harness, &storage, "pod-2").await;
+    assert_eq!(restarted.activate(asked).await.unwrap(), resumed);
+    assert_eq!(restarted.bound().unwrap().activation.request.agent.model, "another");
+}
+
+#[tokio::test]
+async fn a_volume_is_for_its_own_session_and_never_goes_back() {
+    let (harness, storage, first) = pod();
+    first.activate(request("u1", 3)).await.unwrap();
+    let second = next_pod(&harness, &storage, "pod-2").await;
+    for refused in [request("u2", 1), request("u2", 4), request("u1", 2)] {
+        let answer = second.activate(refused).await;
+        assert_eq!(code(&answer), ErrorCode::BoundToOther);
+        assert!(answer.unwrap_err().error.contains("volume"));
+    }
+    assert_eq!(storage.story(), ["activated u1"]);
+    // Those left no claim. A second pod for the same incarnation is as good: the first may have come to nothing.
+    assert!(second.activate(request("u1", 3)).await.is_ok());
+    assert_eq!(code(&second.activate(request("u1", 4)).await), ErrorCode::BoundToOther);
+}
+
+#[tokio::test]
+async fn a_resume_that_fails_may_be_tried_again() {
+    let (harness, storage, first) = pod();
+    first.activate(request("u1", 1)).await.unwrap();
+    let engine = first.bound().unwrap().engine.clone();
+    let lost = tokio::spawn(async move { engine.submit(message("lost", "wait")).await });
+    while harness.runs().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    let second = next_pod(&harness, &storage, "pod-2").await;
+    harness.failures.store(1, Ordering::SeqCst);
+    assert_eq!(code(&second.activate(request("u1", 2)).await), ErrorCode::HarnessFailed);
+    storage.becomes(Disk::Full);
+    assert_eq!(code(&second.activate(request("u1", 2)).await), ErrorCode::JournalFailed);
+    storage.becomes(Disk::Good);
+    assert!(second.activate(request("u1", 2)).await.is_ok());
+    let story = ["activated u1", "accepted lost", "started lost", "activated u1", "interrupted lost"];
+    assert_eq!(storage.story(), story);
+    lost.abort();
+}
+
+#[tokio::test]
+async fn the_initial_turn_runs_once_in_all_incarnations() {
+    let (harness, storage, first) = pod();
+    let mut asked = request("u1", 1);
+    asked.initial_turn = Some(InitialTurn { id: "initial".into(), text: "begin".into() });
+    first.activate(asked.clone()).await.unwrap();
+    let begin = message("initial", "begin");
+    first.bound().unwrap().engine.submit(begin.clone()).await.unwrap();
+    asked.incarnation = 2;
+    let second = next_pod(&harness, &storage, "pod-2").await;
+    second.activate(asked).await.unwrap();
+    let third = next_pod(&harness, &storage, "pod-3").await;
+    third.activate(request("u1", 3)).await.unwrap();
+    third.bound().unwrap().engine.submit(begin).await.unwrap();
+    assert_eq!(harness.runs(), ["begin"]);
+}
+
+#[tokio::test]
+async fn an_initial_turn_that_the_first_pod_did_not_get_to_is_run_by_the_next() {
+    let (harness, storage, first) = pod();
+    first.activate(request("u1", 1)).await.unwrap();
+    first.bound().unwrap().engine.quiesce(QuiesceRequest::default()).await.unwrap();
+    let mut asked = request("u1", 1);
+    asked.initial_turn = Some(InitialTurn { id: "initial".into(), text: "begin".into() });
+    first.activate(asked).await.unwrap();
+    let second = next_pod(&harness, &storage, "pod-2").await;
+    second.activate(request("u1", 2)).await.unwrap();
+    second.bound().unwrap().engine.submit(message("initial", "begin")).await.unwrap();
+    assert_eq!(harness.runs(), ["begin"]);
+}
+
+#[tokio::test]
+async fn a_conversation_that_the_harness_has_lost_is_replaced_and_remembered() {
+    let (harness, storage, first) = pod();
+    first.activate(request("u1", 1)).await.unwrap();
+    harness.forgetful.store(true, Ordering::SeqCst);
+    let second = next_pod(&harness, &storage, "pod-2").await;
+    let answer = second.activate(request("u1", 2)).await.unwrap();
+    assert_eq!(answer.harness_session_id, "ses_2");
+    let restarted = next_pod(&harness, &storage, "pod-2").await;
+    assert_eq!(restarted.activate(request("u1", 2)).await.unwrap().harness_session_id, "ses_3");
+    harness.forgetful.store(false, Ordering::SeqCst);
+    let restarted = next_pod(&harness, &storage, "pod-2").await;
+    assert_eq!(restarted.activate(request("u1", 2)).await.unwrap().harness_session_id, "ses_3");
+}
+
+#[tokio::test]
+async fn a_journal_without_pod_uids_is_of_this_pod() {
+    let (harness, storage, first) = pod();
+    let answer = first.activate(request("u1", 1)).await.unwrap();
+    let (journal, mut restored) = storage.reopened();
+    restored.activation.as_mut().unwrap().pod_uid = None;
+    let line = serde_json::to_string(&Record::Activated(Box::new(restored.activation.clone().unwrap())));
+    assert!(!line.unwrap().contains("pod_uid"));
+    let restarted = Activator::new(Arc::clone(&harness) as Arc<dyn Harness>, journal, POD.into());
+    restarted.restore(restored).await.unwrap();
+    assert_eq!(Arc::new(restarted).activate(request("u1", 1)).await.unwrap(), answer);
 }
 
 #[tokio::test]

@@ -5,12 +5,11 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use paddock_runnerapi::{ErrorBody, ErrorCode, Scope, VerifyingKeys};
 
 use crate::activation::Activator;
-use crate::turns::Journal;
 
 /// How far the pod is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// The harness boots or warms up.
+    /// Another pod still has the volume, or the harness boots or warms up.
     Booting,
     /// It serves.
     Ready,
@@ -24,16 +23,15 @@ pub enum Phase {
 pub struct App {
     pod_uid: String,
     keys: VerifyingKeys,
-    journal: Journal,
     phase: Mutex<Phase>,
     activator: OnceLock<Arc<Activator>>,
 }
 
 impl App {
     /// A pod that boots.
-    pub fn new(pod_uid: String, keys: VerifyingKeys, journal: Journal) -> Arc<Self> {
+    pub fn new(pod_uid: String, keys: VerifyingKeys) -> Arc<Self> {
         let (phase, activator) = (Mutex::new(Phase::Booting), OnceLock::new());
-        Arc::new(Self { pod_uid, keys, journal, phase, activator })
+        Arc::new(Self { pod_uid, keys, phase, activator })
     }
 
     /// The harness is booted and warm.
@@ -55,7 +53,8 @@ impl App {
 
     /// Whether the container is worth keeping.
     pub fn is_alive(&self) -> bool {
-        self.phase() != Phase::HarnessLost && self.journal.is_usable()
+        let can_write = self.activator.get().is_none_or(|activator| activator.is_usable());
+        self.phase() != Phase::HarnessLost && can_write
     }
 
     /// Checks a bearer token and returns the session UID it is bound to.

@@ -1,13 +1,14 @@
 //! The life of the runner: harden, listen, boot the harness, serve, and end in order.
 
 use std::io;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::DumpableBehavior;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::activation::{Activator, RestoreError};
 use crate::app::{App, Phase};
@@ -17,12 +18,17 @@ use crate::harness::{Harness, HarnessError};
 use crate::model_proxy::{ModelProxy, ProxyError};
 use crate::process::{Exit, Process, Reaper};
 use crate::server::{self, Server};
-use crate::turns::{Journal, JournalError, Restored};
+use crate::termination;
+use crate::turns::{Journal, JournalError, Restored, StateLock};
 
 /// opencode lets go of its file services after 60 idle minutes.
 const WARM_INTERVAL: Duration = Duration::from_secs(45 * 60);
+/// How often the harness is asked for work of its own: idle time is no more exact than that.
+const LOOK_INTERVAL: Duration = Duration::from_secs(10);
 /// What the harness gets to end by itself.
 const TERMINATE_GRACE: Duration = Duration::from_secs(1);
+/// How long after its connections the end of the harness's process may be noticed.
+const VERDICT: Duration = Duration::from_millis(500);
 /// What answers get to reach their clients after that.
 const ANSWER_GRACE: Duration = Duration::from_millis(100);
 
@@ -46,6 +52,19 @@ pub enum BootError {
     Restore(#[from] RestoreError),
 }
 
+impl BootError {
+    /// For people who see the pod: without anything that the harness said.
+    fn unquoted(&self) -> String {
+        match self {
+            Self::Harness(error) => error.unquoted(),
+            Self::Restore(RestoreError::Harness(error)) => {
+                format!("going on with the session of before the restart: {}", error.unquoted())
+            }
+            _ => self.to_string(),
+        }
+    }
+}
+
 /// Why the runner ends.
 enum End {
     Signal,
@@ -65,6 +84,7 @@ pub fn main(config: Config) -> ExitCode {
         .max_blocking_threads(2)
         .thread_stack_size(256 << 10)
         .build();
+    let termination_log = config.termination_log.clone();
     let result = match runtime {
         Ok(runtime) => {
             let result = runtime.block_on(run(config));
@@ -78,6 +98,7 @@ pub fn main(config: Config) -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             tracing::error!(%error, "the runner cannot go on");
+            termination::tell(&termination_log, &format!("the runner cannot go on: {}", error.unquoted()));
             ExitCode::FAILURE
         }
     }
@@ -104,73 +125,112 @@ impl Signals {
 async fn run(config: Config) -> Result<ExitCode, BootError> {
     let mut signals = Signals::install()?;
     let reaper = Reaper::start()?;
-    let mut restored = Restored::default();
-    let journal = Journal::open(&config.state_dir, |record, span| restored.see(record, span))?;
     let listener = server::listen(config.listen).await?;
+    let app = App::new(config.pod_uid.clone(), config.keys.clone());
+    let server = Server::start(listener, Arc::clone(&app))?;
+    let address = server.address();
+    // Probes are answered meanwhile: the pod is not broken, it has to wait for another's end.
+    let lock = tokio::select! {
+        () = signals.any() => return Ok(ExitCode::SUCCESS),
+        lock = StateLock::acquire(&config.state_dir) => lock?,
+    };
+    let mut restored = Restored::default();
+    let journal = Journal::open(lock, |record, span| restored.see(record, span))?;
     let proxy = ModelProxy::start(&config.model, config.extra_certificates.as_deref()).await?;
     let (mut harness, booting) = opencode::launch(&config, &reaper, &proxy).await?;
-    let app = App::new(config.pod_uid, config.keys, journal.clone());
-    let server = Server::start(listener, Arc::clone(&app))?;
-    tracing::info!(address = %server.address(), "listening; the harness boots");
+    tracing::info!(%address, "listening; the harness boots");
+    let past = Past { pod_uid: config.pod_uid, journal, restored };
     let end = tokio::select! {
         () = signals.any() => End::Signal,
         exit = harness.ended() => End::HarnessExited(exit),
-        error = serve(&app, booting, proxy, journal, restored) => End::BootFailed(error),
+        error = serve(&app, booting, proxy, past) => why_it_failed(error, &mut harness).await,
     };
-    Ok(stop(end, &app, server, &mut harness).await)
+    Ok(stop(end, &app, server, &mut harness, &config.termination_log).await)
 }
 
-/// Boots and warms the harness, and keeps it warm for ever. Returns only with an error.
-async fn serve(
-    app: &App,
-    booting: Booting,
-    proxy: Arc<ModelProxy>,
+/// A harness that ends while it boots closes its output and its connections first; its end says more.
+async fn why_it_failed(error: BootError, harness: &mut Process) -> End {
+    match timeout(VERDICT, harness.ended()).await {
+        Ok(exit) => {
+            tracing::error!(%error, "the boot failed");
+            End::HarnessExited(exit)
+        }
+        Err(_) => End::BootFailed(error),
+    }
+}
+
+/// Which pod this is, and what was in its state folder.
+struct Past {
+    pod_uid: String,
     journal: Journal,
     restored: Restored,
-) -> BootError {
-    match ready(app, booting, proxy, journal, restored).await {
-        Ok(harness) => loop {
+}
+
+/// Boots and warms the harness, keeps it warm and looks after it for ever. Returns only with an error.
+async fn serve(app: &App, booting: Booting, proxy: Arc<ModelProxy>, past: Past) -> BootError {
+    let (harness, activator) = match ready(app, booting, proxy, past).await {
+        Ok(ready) => ready,
+        Err(error) => return error,
+    };
+    let keep_warm = async {
+        loop {
             sleep(WARM_INTERVAL).await;
             if let Err(error) = harness.keep_warm().await {
                 tracing::warn!(%error, "the harness could not be kept warm");
             }
-        },
-        Err(error) => error,
-    }
+        }
+    };
+    let look_after = async {
+        loop {
+            sleep(LOOK_INTERVAL).await;
+            if let Some(bound) = activator.bound() {
+                bound.engine.look().await;
+            }
+        }
+    };
+    tokio::join!(keep_warm, look_after).0
 }
 
 async fn ready(
     app: &App,
     booting: Booting,
     proxy: Arc<ModelProxy>,
-    journal: Journal,
-    restored: Restored,
-) -> Result<Arc<Opencode>, BootError> {
+    past: Past,
+) -> Result<(Arc<Opencode>, Arc<Activator>), BootError> {
     let begun = Instant::now();
     let opencode = Arc::new(Opencode::booted(booting, proxy).await?);
     let booted_ms = begun.elapsed().as_millis();
     let harness: Arc<dyn Harness> = Arc::clone(&opencode) as Arc<dyn Harness>;
-    let activator = Arc::new(Activator::new(harness, journal));
+    let Past { pod_uid, journal, restored } = past;
+    let activator = Arc::new(Activator::new(harness, journal, pod_uid));
     if restored.activation.is_some() {
-        // Somebody waits for this session: its next turn is the warm-up.
+        // Somebody waits for this session, in this pod or because it woke up: its next turn is the warm-up.
         activator.restore(restored).await?;
     } else {
         opencode.warm_up().await?;
     }
-    app.ready(activator);
+    app.ready(Arc::clone(&activator));
     tracing::info!(booted_ms, ready_ms = begun.elapsed().as_millis(), "ready");
-    Ok(opencode)
+    Ok((opencode, activator))
 }
 
-async fn stop(end: End, app: &App, server: Server, harness: &mut Process) -> ExitCode {
+async fn stop(
+    end: End,
+    app: &App,
+    server: Server,
+    harness: &mut Process,
+    termination_log: &Path,
+) -> ExitCode {
     let (phase, why, code) = match end {
         End::Signal => (Phase::Stopping, "the pod is shutting down", ExitCode::SUCCESS),
         End::HarnessExited(exit) => {
             tracing::error!(%exit, "the harness ended by itself; the container has to restart");
+            termination::tell(termination_log, &format!("harness ended: {exit}"));
             (Phase::HarnessLost, "the harness ended by itself", ExitCode::FAILURE)
         }
         End::BootFailed(error) => {
             tracing::error!(%error, "the harness cannot serve; the container has to restart");
+            termination::tell(termination_log, &format!("harness cannot serve: {}", error.unquoted()));
             (Phase::HarnessLost, "the harness cannot serve", ExitCode::FAILURE)
         }
     };

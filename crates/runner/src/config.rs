@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use http::Uri;
-use paddock_runnerapi::{DEFAULT_STATE_DIR, DEFAULT_WORKSPACE, TokenError, VerifyingKeys, env};
+use paddock_runnerapi::{
+    DEFAULT_STATE_DIR, DEFAULT_TERMINATION_LOG, DEFAULT_WORKSPACE, TokenError, VerifyingKeys, env,
+};
 
 /// Text that must not be seen.
 #[derive(Clone)]
@@ -67,6 +69,8 @@ pub struct Config {
     pub passed_env: Vec<(OsString, OsString)>,
     /// The harness's command, empty for the adapter's default.
     pub command: Vec<OsString>,
+    /// File whose text the pod's status shows once the container has ended.
+    pub termination_log: PathBuf,
     /// Address to listen on, where it was given.
     pub listen: Option<SocketAddr>,
 }
@@ -131,6 +135,9 @@ impl Config {
             extra_certificates: find("SSL_CERT_FILE")?.map(PathBuf::from),
             passed_env: vars.iter().filter(|(name, _)| is_passed(name)).cloned().collect(),
             command,
+            termination_log: find(env::TERMINATION_LOG)?
+                .unwrap_or_else(|| DEFAULT_TERMINATION_LOG.to_owned())
+                .into(),
             listen,
         })
     }

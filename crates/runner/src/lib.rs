@@ -6,6 +6,7 @@
 //! carries one, and it must never give the model key or its own state to the harness.
 
 pub mod activation;
+pub mod activity;
 pub mod app;
 pub mod boot;
 pub mod cli;
@@ -16,4 +17,5 @@ pub mod model_proxy;
 pub mod process;
 pub mod random;
 pub mod server;
+pub mod termination;
 pub mod turns;

@@ -8,8 +8,10 @@ use std::fs;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use paddock_runnerapi::{InitialTurn, Scope};
+use serde_json::json;
 use support::wire::Wire;
-use support::{MODEL_KEY, Pod, request, until};
+use support::{MODEL_KEY, Pod, SESSION, request, request_of, until};
 
 /// Keeps the harness process there until it is told to end.
 const STAY: &str = "exec sleep 1000";
@@ -152,6 +154,7 @@ async fn a_harness_that_ends_takes_the_container_with_it() {
     let exit = pod.exit().await;
     assert_eq!(exit.code(), Some(1));
     assert!(pod.log().contains("exit code 7"), "{}", pod.log());
+    assert_eq!(pod.termination_message(), "harness ended: exit code 7");
     pod.start();
     pod.ready().await;
     assert_eq!(pod.turn("t1", "hang").await.body["code"], "interrupted");
@@ -186,6 +189,156 @@ async fn a_harness_that_dies_in_a_turn_gets_no_other_and_its_reply_is_recovered(
     assert_eq!(pod.turn("t1", "break").await.text(), "finished in time");
     assert_eq!(pod.turn("t2", "next").await.body["code"], "interrupted");
     assert_eq!(wire.messages().len(), 1, "a turn ran again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_that_cannot_serve_says_why() {
+    for (script, why) in [
+        ("exit 3", "harness ended: exit code 3"),
+        ("kill -KILL $$", "harness ended: signal 9"),
+        ("exec >/dev/null; exec sleep 1000", "harness cannot serve: asking the harness to boot: "),
+    ] {
+        let mut pod = Pod::new(&["sh", "-c", script], "http://127.0.0.1:9/v1");
+        pod.start();
+        assert_eq!(pod.exit().await.code(), Some(1));
+        let message = pod.termination_message();
+        assert!(message.starts_with(why), "{message}");
+    }
+    let mut pod = Pod::new(&["no-such-program"], "http://127.0.0.1:9/v1");
+    pod.start();
+    assert_eq!(pod.exit().await.code(), Some(1));
+    let message = pod.termination_message();
+    assert!(message.starts_with("the runner cannot go on: preparing the harness's process: "), "{message}");
+    // An end that was asked for needs no reason.
+    let (_wire, mut pod) = activated(STAY).await;
+    pod.terminate();
+    assert!(pod.exit().await.success());
+    assert_eq!(pod.termination_message(), "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_is_busy_with_a_turn_or_with_its_harness_at_work() {
+    let (wire, pod) = start(STAY).await;
+    assert_eq!(pod.activity().await.body["code"], "not_activated");
+    pod.activate(&request()).await;
+    let hang = async {
+        has_message(&wire).await;
+        let activity = pod.activity().await.body;
+        assert_eq!(activity["idle_ms"], 0, "{activity}");
+        assert_eq!(activity["turns"], json!({"total": 1, "running": 1, "queued": 0}));
+        wire.break_off();
+    };
+    tokio::join!(pod.turn("t1", "break"), hang);
+    let idle = async || pod.activity().await.body["idle_ms"].as_u64().unwrap();
+    while idle().await < 100 {}
+    wire.works(Some("ses_7"));
+    assert_eq!(idle().await, 0);
+    let busy = pod.quiesce(&json!({"if_idle_ms": 0})).await;
+    assert_eq!((busy.status, busy.body["code"].as_str()), (409, Some("busy")));
+    wire.works(None);
+    while idle().await < 100 {}
+    let rest = pod.quiesce(&json!({"if_idle_ms": 100})).await;
+    assert_eq!((rest.status, &rest.body["quiesced"]), (200, &json!(true)));
+    assert_eq!(pod.turn("t2", "more").await.body["code"], "quiesced");
+    assert_eq!(pod.turn("t1", "break").await.body["code"], "interrupted");
+    pod.ready().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_pod_goes_on_where_the_last_stopped() {
+    let (wire, mut first) = start(STAY).await;
+    let mut asked = request();
+    asked.initial_turn = Some(InitialTurn { id: "initial".into(), text: "begin".into() });
+    let activated = first.activate(&asked).await;
+    let reply = first.turn("t1", "work").await;
+    assert_eq!(reply.text(), "did work");
+    let stop = async {
+        until("it runs", LIMIT, || (wire.messages().len() == 3).then_some(())).await;
+        first.reaches("t3", "queued").await;
+        first.quiesce(&json!({})).await;
+        first.terminate();
+    };
+    let second = async {
+        until("it runs", LIMIT, || (wire.messages().len() == 3).then_some(())).await;
+        first.turn("t3", "waits").await
+    };
+    let (running, queued, ()) = tokio::join!(first.turn("t2", "hang"), second, stop);
+    for answer in [running, queued] {
+        assert_eq!((answer.status, answer.body["code"].as_str()), (502, Some("interrupted")));
+    }
+    assert!(first.exit().await.success());
+    wire.finish(wire.messages()[2]["messageID"].as_str().unwrap(), "finished at the last moment");
+
+    let mut pod = first.next("pod-uid-2");
+    pod.start();
+    pod.ready().await;
+    assert_eq!(pod.status("t1").await.body["code"], "not_activated");
+    let mut other = request();
+    other.session.uid = "session-uid-2".into();
+    assert_eq!(pod.activate(&other).await.body["code"], "bound_to_other");
+    asked.incarnation = 2;
+    asked.agent.prompt = Some("You are another.".into());
+    asked.agent.env[0].value = "green".into();
+    let resumed = pod.activate(&asked).await;
+    assert_eq!(resumed.status, 200, "{}", resumed.body);
+    assert_eq!(resumed.body["harness_session_id"], activated.body["harness_session_id"]);
+    let env = fs::read_to_string(pod.dir.join("state/opencode/env.sh")).unwrap();
+    assert!(env.contains("AGENT_COLOUR='green'"), "{env}");
+
+    assert_eq!(pod.turn("t1", "work").await.body, reply.body);
+    assert_eq!(pod.turn("t2", "hang").await.text(), "finished at the last moment");
+    assert_eq!(pod.turn("t3", "waits").await.body["code"], "interrupted");
+    assert_eq!(wire.messages().len(), 3, "a turn ran again");
+    assert_eq!(pod.turn("t4", "more").await.text(), "did more");
+    assert_eq!(wire.messages()[3]["system"], "You are another.");
+    assert!(wire.messages()[3]["messageID"].as_str() > wire.messages()[2]["messageID"].as_str());
+    assert_eq!(pod.activity().await.body["turns"]["total"], 5);
+    // The only throw-away conversation was that of the first pod.
+    assert_eq!(wire.deleted(), ["ses_1"]);
+    assert_eq!(pod.activate(&request_of(3)).await.body["code"], "bound_to_other");
+
+    // The container restarts in the second pod: it goes on without being asked.
+    pod.kill();
+    pod.start();
+    pod.ready().await;
+    assert_eq!(pod.turn("t4", "more").await.text(), "did more");
+    assert_eq!(pod.activate(&asked).await.body, resumed.body);
+    pod.kill();
+    let mut stale = first.next("pod-uid-3");
+    stale.start();
+    stale.ready().await;
+    assert_eq!(stale.activate(&request()).await.body["code"], "bound_to_other");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_pods_on_one_volume_take_turns() {
+    let (wire, mut first) = activated(&format!("echo boot >> boots; {STAY}")).await;
+    assert_eq!(first.turn("t1", "work").await.text(), "did work");
+    let boots = first.workspace().join("boots");
+    let boots = || fs::read_to_string(&boots).unwrap().lines().count();
+    let mut second = first.next("pod-uid-2");
+    second.start();
+    until("it waits", LIMIT, || second.log().contains("another pod's runner").then_some(())).await;
+    // It answers meanwhile, and touches nothing.
+    let probe = async |path| second.call(http::Method::GET, path, None, None).await.unwrap().status;
+    assert_eq!((probe("/livez").await, probe("/readyz").await, boots()), (200, 503, 1));
+    assert_eq!(second.activate(&request_of(2)).await.body["code"], "not_ready");
+    assert_eq!(first.turn("t2", "more").await.text(), "did more");
+    first.kill();
+    second.ready().await;
+    assert_eq!(second.activate(&request_of(2)).await.status, 200);
+    assert_eq!(second.turn("t2", "more").await.text(), "did more");
+    assert_eq!((wire.messages().len(), boots()), (2, 2));
+
+    // One that waits can be told to end.
+    let mut third = first.next("pod-uid-3");
+    third.start();
+    until("it waits", LIMIT, || third.log().contains("another pod's runner").then_some(())).await;
+    third.terminate();
+    assert!(third.exit().await.success());
+    let token = second.token(SESSION, Scope::Turn);
+    let known = second.call(http::Method::GET, "/v1/turns/t1", Some(&token), None).await.unwrap();
+    assert_eq!(known.body["state"], "completed");
 }
 
 #[tokio::test(flavor = "multi_thread")]

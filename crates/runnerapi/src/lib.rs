@@ -48,11 +48,16 @@ pub mod env {
     pub const STATE_DIR: &str = "PADDOCK_STATE_DIR";
     /// The agent's working folder. Default `/workspace`.
     pub const WORKSPACE: &str = "PADDOCK_WORKSPACE";
+    /// File for the container's termination message, where the template names another than Kubernetes' default,
+    /// which is the default here too.
+    pub const TERMINATION_LOG: &str = "PADDOCK_TERMINATION_LOG";
 }
 
 /// Where the init container puts the runner's binary.
 pub const INSTALL_DIR: &str = "/paddock/bin";
 /// Where the runner keeps its journal.
 pub const DEFAULT_STATE_DIR: &str = "/paddock/state";
+/// Where Kubernetes looks for a container's termination message.
+pub const DEFAULT_TERMINATION_LOG: &str = "/dev/termination-log";
 /// Where the agent works.
 pub const DEFAULT_WORKSPACE: &str = "/workspace";

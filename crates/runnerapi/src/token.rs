@@ -107,6 +107,7 @@ impl SigningKey {
 }
 
 /// The public keys that a runner trusts; more than one while keys are rotated.
+#[derive(Clone)]
 pub struct VerifyingKeys(Vec<DecodingKey>);
 
 impl VerifyingKeys {

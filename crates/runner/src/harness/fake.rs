@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -26,7 +26,11 @@ pub(crate) struct FakeHarness {
     named: AtomicUsize,
     released: Mutex<Vec<String>>,
     changed: Notify,
-    /// Opening fails so many times.
+    /// What it says of its work.
+    pub(crate) works: AtomicBool,
+    /// It does not know the conversation any more.
+    pub(crate) forgetful: AtomicBool,
+    /// Opening and reopening fail so many times.
     pub(crate) failures: AtomicUsize,
 }
 
@@ -39,6 +43,14 @@ impl FakeHarness {
 
     pub(crate) fn runs(&self) -> Vec<String> {
         self.runs.lock().unwrap().clone()
+    }
+
+    fn may_fail(&self) -> Result<(), HarnessError> {
+        let fails = |left: usize| left.checked_sub(1);
+        match self.failures.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fails) {
+            Ok(_) => Err(failure()),
+            Err(_) => Ok(()),
+        }
     }
 
     async fn wait(&self, text: &str) {
@@ -66,21 +78,25 @@ impl Harness for FakeHarness {
     fn open<'a>(&'a self, _: &'a ActivateRequest) -> BoxFuture<'a, Result<String, HarnessError>> {
         Box::pin(async move {
             tokio::task::yield_now().await;
-            let fails = |left: usize| left.checked_sub(1);
-            if self.failures.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fails).is_ok() {
-                return Err(failure());
-            }
+            self.may_fail()?;
             Ok(format!("ses_{}", self.opened.fetch_add(1, Ordering::SeqCst) + 1))
         })
     }
 
     fn reopen<'a>(
         &'a self,
-        _: &'a ActivateRequest,
+        request: &'a ActivateRequest,
+        conversation: &'a str,
         _: Option<&'a TurnNames>,
-    ) -> BoxFuture<'a, Result<(), HarnessError>> {
-        self.reopened.fetch_add(1, Ordering::SeqCst);
-        Box::pin(async { Ok(()) })
+    ) -> BoxFuture<'a, Result<String, HarnessError>> {
+        Box::pin(async move {
+            if self.forgetful.load(Ordering::SeqCst) {
+                return self.open(request).await;
+            }
+            self.may_fail()?;
+            self.reopened.fetch_add(1, Ordering::SeqCst);
+            Ok(conversation.to_owned())
+        })
     }
 
     fn prepare(&self, parts: &[Value]) -> Result<Vec<Value>, BadParts> {
@@ -116,6 +132,10 @@ impl Harness for FakeHarness {
             }
             Ok(Bytes::from(json!({"info": {}, "parts": [{"type": "text", "text": text}]}).to_string()))
         })
+    }
+
+    fn has_open_work(&self) -> BoxFuture<'_, Result<bool, HarnessError>> {
+        Box::pin(async { Ok(self.works.load(Ordering::SeqCst)) })
     }
 
     fn abort<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<(), HarnessError>> {

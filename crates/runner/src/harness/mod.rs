@@ -68,6 +68,19 @@ pub enum HarnessError {
     Random(#[from] crate::random::RandomError),
 }
 
+impl HarnessError {
+    /// As the error itself, without what the harness said: that may be anything.
+    pub fn unquoted(&self) -> String {
+        match self {
+            Self::Refused { attempt, status, .. } => {
+                format!("asking the harness to {attempt}: it answered {status}")
+            }
+            Self::BadMessage { .. } => "running the turn: the harness does not take the message".to_owned(),
+            _ => self.to_string(),
+        }
+    }
+}
+
 impl From<HarnessError> for ErrorBody {
     fn from(error: HarnessError) -> Self {
         let code = match error {
@@ -91,13 +104,15 @@ pub trait Harness: Send + Sync {
     /// Gives the harness its session and returns the conversation's id.
     fn open<'a>(&'a self, request: &'a ActivateRequest) -> BoxFuture<'a, Result<String, HarnessError>>;
 
-    /// Sets the harness up for the session it already has, after a restart of the container. Names of later
-    /// turns sort after `latest`.
+    /// Sets the harness up for a session that it had before, in this pod or in an earlier one with the same
+    /// home, and returns the conversation's id: another one where the harness has lost the conversation. Names
+    /// of later turns sort after `latest`.
     fn reopen<'a>(
         &'a self,
         request: &'a ActivateRequest,
+        conversation: &'a str,
         latest: Option<&'a TurnNames>,
-    ) -> BoxFuture<'a, Result<(), HarnessError>>;
+    ) -> BoxFuture<'a, Result<String, HarnessError>>;
 
     /// Checks a client's parts and reduces them to what a client may say.
     ///
@@ -118,6 +133,9 @@ pub trait Harness: Send + Sync {
         names: &'a TurnNames,
         parts: Vec<Value>,
     ) -> BoxFuture<'a, Result<Bytes, HarnessError>>;
+
+    /// Whether it works on anything right now, whoever asked for it.
+    fn has_open_work(&self) -> BoxFuture<'_, Result<bool, HarnessError>>;
 
     /// Stops what the conversation is doing.
     fn abort<'a>(&'a self, conversation: &'a str) -> BoxFuture<'a, Result<(), HarnessError>>;

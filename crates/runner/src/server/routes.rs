@@ -5,7 +5,8 @@ use std::sync::Arc;
 use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
 use paddock_runnerapi::{
-    ACTIVATE, ActivateRequest, ErrorBody, ErrorCode, LIVEZ, READYZ, Scope, TURNS, TurnRequest, TurnState,
+    ACTIVATE, ACTIVITY, ActivateRequest, ErrorBody, ErrorCode, LIVEZ, QUIESCE, QuiesceRequest, READYZ, Scope,
+    TURNS, TurnRequest, TurnState,
 };
 use serde::Serialize;
 use serde_json::json;
@@ -34,6 +35,14 @@ pub(super) async fn route(request: Request<Incoming>, app: &App, limits: &Limits
         (ACTIVATE, _) => match takes(Method::POST) {
             Some(refused) => refused,
             None => activate(request, app, limits).await.unwrap_or_else(|error| answer::error(&error)),
+        },
+        (ACTIVITY, _) => match takes(Method::GET) {
+            Some(refused) => refused,
+            None => activity(&request, app).await.unwrap_or_else(|error| answer::error(&error)),
+        },
+        (QUIESCE, _) => match takes(Method::POST) {
+            Some(refused) => refused,
+            None => quiesce(request, app, limits).await.unwrap_or_else(|error| answer::error(&error)),
         },
         (TURNS, _) => match takes(Method::POST) {
             Some(refused) => refused,
@@ -70,15 +79,28 @@ async fn activate(request: Request<Incoming>, app: &App, limits: &Limits) -> Res
     Ok(answer::json(StatusCode::OK, &response))
 }
 
+/// Clients cannot crowd out the controller: what it asks here takes none of their room.
+async fn activity(request: &Request<Incoming>, app: &App) -> Result<Answer, ErrorBody> {
+    let bound = session(request, app, Scope::Control)?;
+    Ok(answer::json(StatusCode::OK, &bound.engine.activity().await))
+}
+
+async fn quiesce(request: Request<Incoming>, app: &App, limits: &Limits) -> Result<Answer, ErrorBody> {
+    let bound = session(&request, app, Scope::Control)?;
+    let _body = limits.body(&request)?;
+    let body: QuiesceRequest = read(request).await?;
+    Ok(answer::json(StatusCode::OK, &bound.engine.quiesce(body).await?))
+}
+
 /// The session of this pod, if the token is for it.
-fn session<'a>(request: &Request<Incoming>, app: &'a App) -> Result<&'a Arc<Bound>, ErrorBody> {
-    let subject = app.authenticate(bearer(request), Scope::Turn)?;
+fn session<'a>(request: &Request<Incoming>, app: &'a App, scope: Scope) -> Result<&'a Arc<Bound>, ErrorBody> {
+    let subject = app.authenticate(bearer(request), scope)?;
     let bound = app.activator()?.bound();
     let bound = bound
-        .ok_or_else(|| error(ErrorCode::NotActivated, "asking for a turn: the pod has no session yet"))?;
+        .ok_or_else(|| error(ErrorCode::NotActivated, "asking for the session: the pod has none yet"))?;
     if bound.session_uid() != subject {
         let text =
-            "asking for a turn: the pod serves another session than the token's; look its address up again";
+            "asking for the session: the pod serves another than the token's; look its address up again";
         return Err(error(ErrorCode::BoundToOther, text));
     }
     Ok(bound)
@@ -109,8 +131,10 @@ struct Accepted {
 }
 
 async fn accept_turn(request: Request<Incoming>, app: &App, limits: &Limits) -> Result<Accepted, ErrorBody> {
-    let bound = session(&request, app)?;
+    let bound = session(&request, app, Scope::Turn)?;
     let room = limits.request()?;
+    // The session is not given back while somebody speaks to it.
+    let _busy = bound.engine.busy();
     // Given back once the engine has the message: it counts by itself what waits there.
     let body = limits.body(&request)?;
     let turn: TurnRequest = read(request).await?;
@@ -130,7 +154,7 @@ struct Status<'a> {
 }
 
 async fn show_turn(request: &Request<Incoming>, encoded: &str, app: &App, limits: &Limits) -> Answer {
-    let admitted = session(request, app).and_then(|bound| Ok((bound, limits.request()?)));
+    let admitted = session(request, app, Scope::Turn).and_then(|bound| Ok((bound, limits.request()?)));
     let (bound, _room) = match admitted {
         Ok(admitted) => admitted,
         Err(error) => return answer::error(&error),

@@ -41,7 +41,7 @@ async fn start() -> Fixture {
     let (harness, storage) = (Arc::new(FakeHarness::default()), MemoryStorage::default());
     let key = SigningKey::from_pem(PEM.as_bytes()).unwrap();
     let keys = VerifyingKeys::parse(key.public_key()).unwrap();
-    let app = App::new("pod".into(), keys, storage.journal());
+    let app = App::new("pod".into(), keys);
     let listener = listen(Some(([127, 0, 0, 1], 0).into())).await.unwrap();
     let server = Server::start(listener, Arc::clone(&app)).unwrap();
     Fixture { harness, storage, key, app, server }
@@ -50,7 +50,7 @@ async fn start() -> Fixture {
 impl Fixture {
     fn boot(&self) {
         let harness = Arc::clone(&self.harness) as Arc<dyn Harness>;
-        self.app.ready(Arc::new(Activator::new(harness, self.storage.journal())));
+        self.app.ready(Arc::new(Activator::new(harness, self.storage.journal(), "pod".into())));
     }
 
     fn token(&self, pod: &str, session: &str, scope: Scope) -> String {
@@ -130,6 +130,71 @@ async fn only_the_right_token_opens_a_route() {
     assert_eq!(fixture.activate("s2", &activate_other).await.code(), (409, "bound_to_other"));
     assert_eq!(fixture.turn(&turn, "t", "x").await.status, 200);
     assert_eq!(fixture.harness.runs(), ["x"]);
+}
+
+#[tokio::test]
+async fn activity_and_rest_are_the_controllers_to_ask_for() {
+    let fixture = start().await;
+    let control = fixture.token("pod", "s1", Scope::Control);
+    let activity = async |token: &str| fixture.send("GET", "/v1/activity", token, "").await;
+    let quiesce = async |token: &str, body: &str| fixture.send("POST", "/v1/quiesce", token, body).await;
+    assert_eq!(activity(&control).await.code(), (503, "not_ready"));
+    fixture.boot();
+    assert_eq!(activity(&control).await.code(), (409, "not_activated"));
+    assert_eq!(quiesce(&control, "{}").await.code(), (409, "not_activated"));
+    fixture.activate("s1", &control).await;
+    let turn = fixture.token("pod", "s1", Scope::Turn);
+    let other = fixture.token("pod", "s2", Scope::Control);
+    for (token, refusal) in [(&turn, (401, "unauthorized")), (&other, (409, "bound_to_other"))] {
+        assert_eq!(activity(token).await.code(), refusal);
+        assert_eq!(quiesce(token, "{}").await.code(), refusal);
+    }
+    assert_eq!(fixture.send("POST", "/v1/activity", &control, "{}").await.status, 405);
+    assert_eq!(quiesce(&control, "").await.code(), (400, "bad_request"));
+
+    // Looking is no activity: idle time grows all the while.
+    let mut last = 0;
+    while last < 20 {
+        fixture.send("GET", "/readyz", "", "").await;
+        let shown = activity(&control).await;
+        let idle = shown.body["idle_ms"].as_u64().unwrap();
+        assert!(shown.status == 200 && idle >= last, "{} after {last}", shown.body);
+        last = idle;
+    }
+    let busy = quiesce(&control, r#"{"if_idle_ms": 3600000}"#).await;
+    assert_eq!(busy.code(), (409, "busy"));
+    fixture.turn(&turn, "t", "x").await;
+    let rest = quiesce(&control, r#"{"if_idle_ms": 0}"#).await;
+    assert_eq!(rest.status, 200, "{}", rest.body);
+    assert_eq!((&rest.body["quiesced"], &rest.body["turns"]["total"]), (&json!(true), &json!(1)));
+    assert_eq!(fixture.turn(&turn, "u", "x").await.code(), (503, "quiesced"));
+    assert_eq!(fixture.turn(&turn, "t", "x").await.status, 200);
+    assert_eq!(fixture.send("GET", "/readyz", "", "").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_message_on_its_way_keeps_the_session_from_its_rest() {
+    let fixture = start().await;
+    fixture.boot();
+    let control = fixture.token("pod", "s1", Scope::Control);
+    fixture.activate("s1", &control).await;
+    let idle_ms = async || {
+        let shown = fixture.send("GET", "/v1/activity", &control, "").await;
+        shown.body["idle_ms"].as_u64().unwrap()
+    };
+    while idle_ms().await < 5 {}
+    let mut stream = TcpStream::connect(fixture.server.address()).await.unwrap();
+    let token = fixture.token("pod", "s1", Scope::Turn);
+    let head = format!("POST /v1/turns HTTP/1.1\r\nhost: pod\r\nauthorization: Bearer {token}\r\n");
+    let kind = "content-type: application/json\r\ncontent-length: 100\r\n\r\n{";
+    stream.write_all((head + kind).as_bytes()).await.unwrap();
+    let quiesce = async || fixture.send("POST", "/v1/quiesce", &control, r#"{"if_idle_ms": 0}"#).await;
+    while idle_ms().await != 0 {}
+    assert_eq!(quiesce().await.code(), (409, "busy"));
+    drop(stream);
+    while quiesce().await.status != 200 {
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test]

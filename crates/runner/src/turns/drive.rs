@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use super::engine::{Engine, Shared, error};
 use super::outcome::Outcome;
 use super::record::Record;
-use super::table::{Entry, Parts, Stage};
+use super::table::{Entry, Parts, Queued, Stage};
 use crate::harness::{HarnessError, TurnNames};
 
 /// How long a harness may take to stop a turn that took too long; then the next turn goes on regardless.
@@ -28,11 +28,12 @@ impl Engine {
         let Stage::Queued(queued) = std::mem::replace(&mut entry.stage, Stage::Running) else { return };
         table.running = Some(id.clone());
         drop(table);
-        tokio::spawn(self.clone().drive(id, queued.parts, None));
+        tokio::spawn(self.clone().drive(id, queued, None));
     }
 
     /// Takes one turn from its start to its end.
-    pub(super) async fn drive(self, id: String, parts: Parts, names: Option<TurnNames>) {
+    pub(super) async fn drive(self, id: String, queued: Queued, names: Option<TurnNames>) {
+        let Queued { parts, busy, .. } = queued;
         let outcome = match self.started(&id, parts.len(), names).await {
             Ok(_) if *self.0.stops.borrow() => Outcome::interrupted("the runner stopped before it ran"),
             Ok(names) => {
@@ -43,6 +44,7 @@ impl Engine {
         };
         self.end(&id, outcome).await;
         self.table().running = None;
+        drop(busy);
         self.start_next();
     }
 

@@ -5,7 +5,7 @@
 //! given out.
 //!
 //! A turn whose end nobody saw, because runner or harness died or stopped, is told to its clients as
-//! interrupted, but the journal is left without its end. The next start of the container settles it: it is
+//! interrupted, but the journal is left without its end. The next start, here or in the next pod, settles it: it is
 //! completed where the harness's history has the finished reply, and else interrupted for good. So an end in
 //! the journal is never revised, and no reply is lost that can still be found.
 
@@ -22,6 +22,7 @@ use super::outcome::Outcome;
 use super::record::{Activation, Digest, Record};
 use super::restore::RestoredTurn;
 use super::table::{Ended, Entry, Queued, Stage, Table};
+use crate::activity::Meter;
 use crate::harness::{Harness, TurnNames};
 
 /// How many requests may wait for one turn: a client needs one, and its retries replace it.
@@ -35,11 +36,12 @@ const MOST_TURNS: usize = 100_000;
 pub(super) struct Shared {
     pub(super) harness: Arc<dyn Harness>,
     pub(super) journal: Journal,
+    pub(super) meter: Arc<Meter>,
     pub(super) conversation: String,
     pub(super) turn_timeout: Duration,
     most_queued: usize,
     /// Turns are admitted one after the other, so that journal, queue and arrival have the same order.
-    admission: tokio::sync::Mutex<()>,
+    pub(super) admission: tokio::sync::Mutex<()>,
     /// Held while an end is written: a turn ends once, also where the runner stops at that very moment.
     pub(super) ending: tokio::sync::Mutex<()>,
     /// Whether it stops; the table knows why.
@@ -86,17 +88,19 @@ impl Engine {
     /// harness's history and else interrupted; none is run again.
     ///
     /// # Errors
-    /// Where the end of such a turn cannot be written.
+    /// Where the end of such a turn cannot be written. `turns` tells then how far it came, for the next try.
     pub async fn new(
         harness: Arc<dyn Harness>,
         journal: Journal,
+        meter: Arc<Meter>,
         activation: &Activation,
-        turns: HashMap<String, RestoredTurn>,
+        turns: &mut HashMap<String, RestoredTurn>,
     ) -> Result<Self, JournalError> {
         let agent = &activation.request.agent;
         let engine = Self(Arc::new(Shared {
             harness,
             journal,
+            meter,
             conversation: activation.harness_session_id.clone(),
             turn_timeout: Duration::from_millis(agent.turn_timeout_ms),
             most_queued: usize::try_from(agent.max_queued_turns).unwrap_or(usize::MAX),
@@ -111,35 +115,31 @@ impl Engine {
         Ok(engine)
     }
 
-    async fn restore(&self, id: String, turn: RestoredTurn) -> Result<(), JournalError> {
-        let (outcome, span) = match turn.ended {
-            Some(span) => (None, span),
+    async fn restore(&self, id: &str, turn: &mut RestoredTurn) -> Result<(), JournalError> {
+        let (state, span) = match turn.ended {
+            Some(ended) => ended,
             None => {
-                let outcome = self.end_of_lost_turn(&id, turn.names.as_ref()).await;
-                let spans = self.0.journal.append(vec![Record::ended(&id, &outcome)]).await?;
+                let outcome = self.end_of_lost_turn(id, turn.names.as_ref()).await;
+                let spans = self.0.journal.append(vec![Record::ended(id, &outcome)]).await?;
                 tracing::warn!(turn = id, state = ?outcome.state(), "a turn of an earlier run is settled");
-                (Some(outcome), spans[0])
+                *turn.ended.insert((outcome.state(), spans[0]))
             }
-        };
-        let state = match &outcome {
-            Some(outcome) => outcome.state(),
-            None => self.load(span).await?.state(),
         };
         // All outcomes are in the journal: none needs to be in memory.
         let ended = Ended { state, outcome: None, span: Some(span) };
-        let entry = Entry { digest: turn.digest, stage: Stage::Ended(ended), waiters: Vec::new() };
-        self.table().turns.insert(id, entry);
+        let entry = Entry { digest: turn.digest.clone(), stage: Stage::Ended(ended), waiters: Vec::new() };
+        self.table().turns.insert(id.to_owned(), entry);
         Ok(())
     }
 
     async fn end_of_lost_turn(&self, id: &str, names: Option<&TurnNames>) -> Outcome {
-        let Some(names) = names else { return Outcome::interrupted("the runner restarted while it waited") };
+        let Some(names) = names else { return Outcome::interrupted("the runner ended while it waited") };
         match self.0.harness.recover(&self.0.conversation, names).await {
             Ok(Some(reply)) => Outcome::Completed(reply),
-            Ok(None) => Outcome::interrupted("the runner restarted while it ran"),
+            Ok(None) => Outcome::interrupted("the runner ended while it ran"),
             Err(error) => {
                 tracing::warn!(turn = id, %error, "a lost turn's reply cannot be looked for");
-                Outcome::interrupted("the runner restarted while it ran")
+                Outcome::interrupted("the runner ended while it ran")
             }
         }
     }
@@ -248,7 +248,7 @@ impl Engine {
             error(ErrorCode::BadRequest, format!("reading the message: {bad}"))
         };
         let parts = self.0.harness.prepare(&request.parts).map_err(bad)?;
-        let queued = Queued::new(parts);
+        let queued = Queued::new(parts, self.0.meter.busy());
         let starts_at_once = self.has_room(&queued)?;
         // Names sort by time, so a turn that has to wait gets its own when it starts.
         let names = if starts_at_once { Some(self.0.harness.name_turn(queued.parts.len())?) } else { None };
@@ -286,6 +286,10 @@ impl Engine {
         let table = self.table();
         if let Some(why) = table.stopping {
             return Err(error(ErrorCode::ShuttingDown, format!("running the turn: {why}")));
+        }
+        if table.quiesced {
+            let text = "running the turn: the session is being suspended; the next pod takes the message";
+            return Err(error(ErrorCode::Quiesced, text));
         }
         if table.turns.len() >= MOST_TURNS {
             return Err(JournalError::Full(MOST_TURNS).into());
@@ -327,7 +331,7 @@ impl Engine {
                 table.turns.insert(id.clone(), entry);
                 table.running = Some(id.clone());
                 drop(table);
-                tokio::spawn(self.clone().drive(id, queued.parts, Some(names)));
+                tokio::spawn(self.clone().drive(id, queued, Some(names)));
             }
             None => {
                 entry.stage = Stage::Queued(queued);
@@ -358,4 +362,4 @@ fn check_id(id: &str) -> Result<(), ErrorBody> {
 
 #[cfg(test)]
 #[path = "engine_tests.rs"]
-mod tests;
+pub(super) mod tests;

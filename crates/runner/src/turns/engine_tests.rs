@@ -8,10 +8,10 @@ use super::super::testing::{Disk, MemoryStorage};
 use super::*;
 use crate::harness::fake::FakeHarness;
 
-struct Fixture {
-    harness: Arc<FakeHarness>,
-    storage: MemoryStorage,
-    engine: Engine,
+pub(in crate::turns) struct Fixture {
+    pub(in crate::turns) harness: Arc<FakeHarness>,
+    pub(in crate::turns) storage: MemoryStorage,
+    pub(in crate::turns) engine: Engine,
 }
 
 fn activation(turn_timeout_ms: u64) -> Activation {
@@ -20,10 +20,10 @@ fn activation(turn_timeout_ms: u64) -> Activation {
     let session = SessionRef { namespace: "n".into(), name: "s".into(), uid: "u".into() };
     let request =
         ActivateRequest { session, incarnation: 1, agent, title: String::new(), initial_turn: None };
-    Activation { request, harness_session_id: "ses_1".into(), took_ms: 1 }
+    Activation { request, harness_session_id: "ses_1".into(), took_ms: 1, pod_uid: None }
 }
 
-async fn start(turn_timeout_ms: u64) -> Fixture {
+pub(in crate::turns) async fn start(turn_timeout_ms: u64) -> Fixture {
     let storage = MemoryStorage::default();
     let harness = Arc::new(FakeHarness::default());
     let engine = resume(&storage, &harness, turn_timeout_ms).await;
@@ -31,10 +31,15 @@ async fn start(turn_timeout_ms: u64) -> Fixture {
 }
 
 /// An engine over what the storage holds, as after a restart.
-async fn resume(storage: &MemoryStorage, harness: &Arc<FakeHarness>, turn_timeout_ms: u64) -> Engine {
-    let (journal, restored) = storage.reopened();
+pub(in crate::turns) async fn resume(
+    storage: &MemoryStorage,
+    harness: &Arc<FakeHarness>,
+    turn_timeout_ms: u64,
+) -> Engine {
+    let (journal, mut restored) = storage.reopened();
     let harness = Arc::clone(harness) as Arc<dyn Harness>;
-    Engine::new(harness, journal, &activation(turn_timeout_ms), restored.turns).await.unwrap()
+    let activation = activation(turn_timeout_ms);
+    Engine::new(harness, journal, Meter::start(), &activation, &mut restored.turns).await.unwrap()
 }
 
 fn turn(id: &str, text: &str) -> TurnRequest {
@@ -42,12 +47,16 @@ fn turn(id: &str, text: &str) -> TurnRequest {
 }
 
 impl Fixture {
-    fn submit(&self, id: &str, text: &str) -> tokio::task::JoinHandle<Result<Bytes, ErrorBody>> {
+    pub(in crate::turns) fn submit(
+        &self,
+        id: &str,
+        text: &str,
+    ) -> tokio::task::JoinHandle<Result<Bytes, ErrorBody>> {
         let (engine, request) = (self.engine.clone(), turn(id, text));
         tokio::spawn(async move { engine.submit(request).await })
     }
 
-    async fn until(&self, what: &str, mut holds: impl AsyncFnMut(&Self) -> bool) {
+    pub(in crate::turns) async fn until(&self, what: &str, mut holds: impl AsyncFnMut(&Self) -> bool) {
         let begun = Instant::now();
         while !holds(self).await {
             assert!(begun.elapsed() < Duration::from_secs(10), "not in time: {what}");
@@ -55,19 +64,19 @@ impl Fixture {
         }
     }
 
-    async fn reaches(&self, id: &str, state: TurnState) {
+    pub(in crate::turns) async fn reaches(&self, id: &str, state: TurnState) {
         let reached =
             async |fixture: &Self| fixture.engine.status(id).await.is_ok_and(|(now, _)| now == state);
         self.until(id, reached).await;
     }
 }
 
-fn text(reply: &Result<Bytes, ErrorBody>) -> String {
+pub(in crate::turns) fn text(reply: &Result<Bytes, ErrorBody>) -> String {
     let reply: Value = serde_json::from_slice(reply.as_ref().unwrap()).unwrap();
     reply["parts"][0]["text"].as_str().unwrap().to_owned()
 }
 
-fn code(reply: &Result<Bytes, ErrorBody>) -> ErrorCode {
+pub(in crate::turns) fn code(reply: &Result<Bytes, ErrorBody>) -> ErrorCode {
     reply.as_ref().unwrap_err().code
 }
 

@@ -6,7 +6,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,6 +15,7 @@ use paddock_runnerapi::{ErrorBody, ErrorCode};
 
 use tokio::sync::Mutex;
 
+use super::lock::StateLock;
 use super::record::Record;
 
 const FILE_NAME: &str = "journal.jsonl";
@@ -40,6 +41,14 @@ pub enum JournalError {
     #[error("opening the journal {path}: {source}; is the volume mounted and writable for this user?")]
     Open {
         /// Its path.
+        path: PathBuf,
+        /// How it failed.
+        source: io::Error,
+    },
+    /// Nobody can say whether another runner uses it.
+    #[error("locking {path}: {source}; the volume's file system must support file locks (flock)")]
+    Lock {
+        /// The lock's path.
         path: PathBuf,
         /// How it failed.
         source: io::Error,
@@ -100,24 +109,27 @@ pub trait Storage: Send {
     fn read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()>;
 }
 
-/// A real file.
-pub struct FileStorage(File);
+/// A real file, in a folder that is ours for as long as this is.
+pub struct FileStorage {
+    file: File,
+    _lock: StateLock,
+}
 
 impl Storage for FileStorage {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.0.write_all(bytes)
+        self.file.write_all(bytes)
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        self.0.sync_data()
+        self.file.sync_data()
     }
 
     fn truncate(&mut self, length: u64) -> io::Result<()> {
-        self.0.set_len(length)
+        self.file.set_len(length)
     }
 
     fn read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        self.0.read_exact_at(buffer, offset)
+        self.file.read_exact_at(buffer, offset)
     }
 }
 
@@ -127,7 +139,7 @@ struct Inner {
     broken: Arc<AtomicBool>,
 }
 
-/// The journal of one pod.
+/// The journal of one session.
 #[derive(Clone)]
 pub struct Journal {
     inner: Arc<Mutex<Inner>>,
@@ -136,22 +148,21 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Opens the journal in a folder and shows every whole line to `see`.
+    /// Opens the journal in a locked folder and shows every whole line to `see`.
     ///
     /// # Errors
     /// [`JournalError::Open`], [`JournalError::Damaged`].
-    pub fn open(dir: &Path, mut see: impl FnMut(Record, Span)) -> Result<Self, JournalError> {
-        let path = dir.join(FILE_NAME);
+    pub fn open(lock: StateLock, mut see: impl FnMut(Record, Span)) -> Result<Self, JournalError> {
+        let path = lock.dir().join(FILE_NAME);
         let failed = |source| JournalError::Open { path: path.clone(), source };
         // Other users have no business with what was said.
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed)?;
         let options = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(&path);
         let file = options.map_err(failed)?;
         let length = replay(&file, &path, &mut see)?;
         file.set_len(length).and_then(|()| file.sync_all()).map_err(failed)?;
         // The file's name must survive too.
-        File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed)?;
-        Ok(Self::on(Box::new(FileStorage(file)), length))
+        File::open(lock.dir()).and_then(|dir| dir.sync_all()).map_err(failed)?;
+        Ok(Self::on(Box::new(FileStorage { file, _lock: lock }), length))
     }
 
     /// A journal on any storage that holds `length` bytes of whole lines.
@@ -167,6 +178,15 @@ impl Journal {
     /// [`JournalError::Write`], [`JournalError::Broken`]: none of the lines is there.
     pub async fn append(&self, records: Vec<Record>) -> Result<Vec<Span>, JournalError> {
         self.blocking(move |inner| inner.append(&records)).await
+    }
+
+    /// Makes sure that all that was appended is durable.
+    ///
+    /// # Errors
+    /// [`JournalError::Write`], [`JournalError::Broken`]: it may not be.
+    pub async fn sync(&self) -> Result<(), JournalError> {
+        // Every append ends with a sync of the whole file, that of nothing too.
+        self.append(Vec::new()).await.map(drop)
     }
 
     /// Reads one line again.

@@ -19,9 +19,13 @@ impl Dir {
         self.0.join(FILE_NAME)
     }
 
+    fn lock(&self) -> StateLock {
+        StateLock::try_acquire(&self.0).unwrap().unwrap()
+    }
+
     fn open(&self) -> (Journal, Vec<Span>) {
         let mut spans = Vec::new();
-        let journal = Journal::open(&self.0, |_, span| spans.push(span)).unwrap();
+        let journal = Journal::open(self.lock(), |_, span| spans.push(span)).unwrap();
         (journal, spans)
     }
 }
@@ -54,6 +58,20 @@ async fn lines_are_found_again_after_a_restart() {
 }
 
 #[tokio::test]
+async fn a_folder_has_one_journal_at_a_time_and_the_next_waits_for_it() {
+    let dir = Dir::new("lock");
+    let (journal, _) = dir.open();
+    assert!(StateLock::try_acquire(&dir.0).unwrap().is_none());
+    let mut waiting = std::pin::pin!(StateLock::acquire(&dir.0));
+    assert!(futures::poll!(waiting.as_mut()).is_pending());
+    journal.append(vec![accepted("a")]).await.unwrap();
+    drop(journal);
+    let mut seen = 0;
+    Journal::open(waiting.await.unwrap(), |_, _| seen += 1).unwrap();
+    assert_eq!(seen, 1);
+}
+
+#[tokio::test]
 async fn a_torn_last_line_is_cut_off_and_writing_goes_on() {
     for torn in ["{\"accep", "garbage\n", "\0\0\0\0"] {
         let dir = Dir::new("torn");
@@ -63,6 +81,7 @@ async fn a_torn_last_line_is_cut_off_and_writing_goes_on() {
         let (journal, spans) = dir.open();
         assert_eq!(spans.len(), 1, "{torn:?}");
         journal.append(vec![accepted("b")]).await.unwrap();
+        drop(journal);
         assert_eq!(dir.open().1.len(), 2, "{torn:?}");
     }
 }
@@ -73,7 +92,7 @@ async fn damage_before_the_end_is_an_error() {
     dir.open().0.append(vec![accepted("a"), accepted("b")]).await.unwrap();
     let text = std::fs::read_to_string(dir.file()).unwrap();
     std::fs::write(dir.file(), text.replacen('{', "[", 1)).unwrap();
-    let error = Journal::open(&dir.0, |_, _| {}).err().unwrap();
+    let error = Journal::open(dir.lock(), |_, _| {}).err().unwrap();
     assert!(matches!(error, JournalError::Damaged { offset: 0, .. }), "{error}");
 }
 

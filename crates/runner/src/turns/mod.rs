@@ -3,9 +3,11 @@
 mod drive;
 mod engine;
 mod journal;
+mod lock;
 mod outcome;
 mod record;
 mod replies;
+mod rest;
 mod restore;
 mod table;
 #[cfg(test)]
@@ -13,6 +15,7 @@ pub(crate) mod testing;
 
 pub use engine::{Engine, Ticket};
 pub use journal::{FileStorage, Journal, JournalError, Span, Storage};
+pub use lock::StateLock;
 pub use outcome::Outcome;
 pub use record::{Activation, Digest, Record};
 pub use restore::{Restored, RestoredTurn};

@@ -28,7 +28,7 @@ impl Digest {
     }
 }
 
-/// The pod's session.
+/// A pod's binding to the session.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Activation {
     /// What was asked for.
@@ -37,13 +37,17 @@ pub struct Activation {
     pub harness_session_id: String,
     /// How long it took.
     pub took_ms: u64,
+    /// UID of the pod that was activated. The next pod of the session finds the journal too, and must be told
+    /// apart from a container that restarts. Absent where the journal could not outlive its pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_uid: Option<String>,
 }
 
 /// One line.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Record {
-    /// The pod belongs to this session, for ever.
+    /// A pod belongs to this session, for ever; and so does the journal.
     Activated(Box<Activation>),
     /// A turn's id is taken.
     Accepted {

@@ -1,6 +1,8 @@
-//! What the journal of an earlier run says about the session and its turns.
+//! What the journal of earlier runs says about the session and its turns.
 
 use std::collections::HashMap;
+
+use paddock_runnerapi::TurnState;
 
 use super::journal::Span;
 use super::record::{Activation, Digest, Record};
@@ -13,14 +15,14 @@ pub struct RestoredTurn {
     pub digest: Digest,
     /// What the harness knows it by, where it was handed over.
     pub names: Option<TurnNames>,
-    /// Where its outcome is, where it ended.
-    pub ended: Option<Span>,
+    /// How it ended and where its outcome is, where it ended.
+    pub ended: Option<(TurnState, Span)>,
 }
 
-/// The pod's past.
+/// The session's past, in this pod and in those before it.
 #[derive(Debug, Default)]
 pub struct Restored {
-    /// Its session.
+    /// Its latest binding.
     pub activation: Option<Activation>,
     /// The turns by id.
     pub turns: HashMap<String, RestoredTurn>,
@@ -42,9 +44,9 @@ impl Restored {
                     known.names = Some(names);
                 }
             }
-            Record::Ended { turn, .. } => {
+            Record::Ended { turn, state, .. } => {
                 if let Some(known) = self.turns.get_mut(&turn) {
-                    known.ended = Some(span);
+                    known.ended = Some((state, span));
                 }
             }
         }

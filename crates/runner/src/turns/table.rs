@@ -10,6 +10,7 @@ use super::journal::Span;
 use super::outcome::Outcome;
 use super::record::Digest;
 use super::replies::Kept;
+use crate::activity::Busy;
 
 /// Parts of a message, as the harness gets them.
 pub(super) type Parts = Vec<Value>;
@@ -19,12 +20,14 @@ pub(super) struct Queued {
     pub(super) parts: Parts,
     /// About how much memory it takes.
     pub(super) bytes: usize,
+    /// From its acceptance to its end.
+    pub(super) busy: Busy,
 }
 
 impl Queued {
-    pub(super) fn new(parts: Parts) -> Self {
+    pub(super) fn new(parts: Parts, busy: Busy) -> Self {
         let bytes = parts.iter().map(size).sum();
-        Self { parts, bytes }
+        Self { parts, bytes, busy }
     }
 }
 
@@ -76,6 +79,8 @@ pub(super) struct Table {
     pub(super) running: Option<String>,
     kept: Kept,
     pub(super) stopping: Option<&'static str>,
+    /// New turns are for the session's next pod.
+    pub(super) quiesced: bool,
 }
 
 impl Table {

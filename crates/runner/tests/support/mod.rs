@@ -31,7 +31,11 @@ pub const MODEL_KEY: &str = "sk-real-model-key";
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
 pub struct Pod {
+    /// The volume.
     pub dir: PathBuf,
+    /// The pod before this one has it too, and removes it.
+    shares_dir: bool,
+    uid: String,
     pub address: SocketAddr,
     key: SigningKey,
     harness: Vec<String>,
@@ -54,17 +58,30 @@ impl Pod {
         for sub in ["home", "state", "workspace"] {
             fs::create_dir_all(dir.join(sub)).unwrap();
         }
+        Self::on(dir, POD, harness, model_base_url)
+    }
+
+    fn on(dir: PathBuf, uid: &str, harness: &[impl AsRef<str>], model_base_url: &str) -> Self {
         // A port that was free a moment ago; the runner says so where it is not any more.
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         Self {
             dir,
+            shares_dir: false,
+            uid: uid.to_owned(),
             address,
             key: SigningKey::from_pem(PEM.as_bytes()).unwrap(),
             harness: harness.iter().map(|word| word.as_ref().to_owned()).collect(),
             model_base_url: model_base_url.to_owned(),
             child: None,
         }
+    }
+
+    /// The next pod on the same volume; this one must outlive it.
+    pub fn next(&self, uid: &str) -> Self {
+        let mut next = Self::on(self.dir.clone(), uid, &self.harness, &self.model_base_url);
+        next.shares_dir = true;
+        next
     }
 
     pub fn workspace(&self) -> PathBuf {
@@ -76,12 +93,22 @@ impl Pod {
     }
 
     pub fn log(&self) -> String {
-        fs::read_to_string(self.dir.join("log")).unwrap_or_default()
+        fs::read_to_string(self.file("log")).unwrap_or_default()
+    }
+
+    /// What the kubelet shows once the container has ended.
+    pub fn termination_message(&self) -> String {
+        fs::read_to_string(self.file("termination-log")).unwrap()
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.dir.join(format!("{name}-{}", self.uid))
     }
 
     /// Starts the container.
     pub fn start(&mut self) {
-        let log = fs::OpenOptions::new().create(true).append(true).open(self.dir.join("log")).unwrap();
+        let log = fs::OpenOptions::new().create(true).append(true).open(self.file("log")).unwrap();
+        fs::write(self.file("termination-log"), "").unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_paddock-runner"));
         command
             .args(["run", "--listen", &self.address.to_string(), "--"])
@@ -89,7 +116,8 @@ impl Pod {
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap())
             .env("HOME", self.dir.join("home"))
-            .env("PADDOCK_POD_UID", POD)
+            .env("PADDOCK_POD_UID", &self.uid)
+            .env("PADDOCK_TERMINATION_LOG", self.file("termination-log"))
             .env("PADDOCK_PUBLIC_KEYS", self.key.public_key())
             .env("PADDOCK_HARNESS", "opencode")
             .env("PADDOCK_MODEL_BASE_URL", &self.model_base_url)
@@ -141,7 +169,7 @@ impl Pod {
     }
 
     pub fn token(&self, session: &str, scope: Scope) -> String {
-        self.key.sign(POD, session, scope, jiff::Timestamp::now()).unwrap()
+        self.key.sign(&self.uid, session, scope, jiff::Timestamp::now()).unwrap()
     }
 
     pub async fn call(
@@ -186,6 +214,16 @@ impl Pod {
         self.call(Method::POST, "/v1/activate", Some(&token), Some(&body)).await.expect("an answer")
     }
 
+    pub async fn activity(&self) -> Answer {
+        let token = self.token(SESSION, Scope::Control);
+        self.call(Method::GET, "/v1/activity", Some(&token), None).await.expect("an answer")
+    }
+
+    pub async fn quiesce(&self, body: &Value) -> Answer {
+        let token = self.token(SESSION, Scope::Control);
+        self.call(Method::POST, "/v1/quiesce", Some(&token), Some(body)).await.expect("an answer")
+    }
+
     pub async fn turn(&self, id: &str, text: &str) -> Answer {
         self.try_turn(id, text).await.expect("an answer")
     }
@@ -226,7 +264,9 @@ impl Drop for Pod {
         if self.child.is_some() {
             self.kill();
         }
-        let _ = fs::remove_dir_all(&self.dir);
+        if !self.shares_dir {
+            let _ = fs::remove_dir_all(&self.dir);
+        }
     }
 }
 
@@ -237,6 +277,11 @@ impl Answer {
         let texts = parts.iter().filter(|part| part["type"] == "text");
         texts.filter_map(|part| part["text"].as_str()).collect()
     }
+}
+
+/// The same session in its n-th pod.
+pub fn request_of(incarnation: u32) -> ActivateRequest {
+    ActivateRequest { incarnation, ..request() }
 }
 
 pub fn request() -> ActivateRequest {

@@ -22,6 +22,8 @@ struct State {
     asked: Mutex<HashMap<String, String>>,
     deleted: Mutex<Vec<String>>,
     aborted: Mutex<Vec<String>>,
+    /// Conversations at work that no request waits for.
+    busy: Mutex<Vec<String>>,
     sessions: Mutex<u32>,
     changed: Notify,
     broken: Notify,
@@ -72,6 +74,11 @@ impl Wire {
         self.state.aborted.lock().unwrap().clone()
     }
 
+    /// The conversation works on something by itself, or not any more.
+    pub fn works(&self, conversation: Option<&str>) {
+        *self.state.busy.lock().unwrap() = conversation.into_iter().map(str::to_owned).collect();
+    }
+
     /// Breaks off the connection of the turn that waits for it.
     pub fn break_off(&self) {
         self.state.broken.notify_one();
@@ -108,6 +115,19 @@ async fn answer(request: Request<Incoming>, state: &State) -> Result<Response<Fu
             let mut sessions = state.sessions.lock().unwrap();
             *sessions += 1;
             json_answer(200, &json!({"id": format!("ses_{sessions}"), "title": body["title"]}))
+        }
+        (Method::GET, ["session", "status"]) => {
+            let busy = state.busy.lock().unwrap();
+            let status = busy.iter().map(|id| (id.clone(), json!({"type": "busy"})));
+            json_answer(200, &Value::Object(status.collect()))
+        }
+        (Method::GET, ["session", id]) => {
+            let number: u32 = id.strip_prefix("ses_").unwrap().parse().unwrap();
+            let is_there = number <= *state.sessions.lock().unwrap();
+            match is_there && !state.deleted.lock().unwrap().contains(&(*id).to_owned()) {
+                true => json_answer(200, &json!({"id": id})),
+                false => json_answer(404, &json!({"name": "NotFoundError"})),
+            }
         }
         (Method::DELETE, ["session", id]) => {
             state.deleted.lock().unwrap().push((*id).to_owned());

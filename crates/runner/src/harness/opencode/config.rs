@@ -52,15 +52,13 @@ impl Files {
         fs::write(self.models(), "{}")?;
         self.write_shell_env(&[])?;
         fs::create_dir_all(workspace)?;
-        let config = home.join(".config/opencode");
-        fs::create_dir_all(config.join("node_modules"))?;
-        let dependency = json!({"dependencies": {"@opencode-ai/plugin": "*"}});
-        write_new(&config.join("package.json"), &dependency.to_string())?;
-        let lock = json!({"name": "opencode", "lockfileVersion": 3, "packages": {"": dependency}});
-        write_new(&config.join("package-lock.json"), &lock.to_string())?;
-        // A volume's root belongs to root, and git works in nobody else's folder unless it is told to.
-        let trust = format!("[safe]\n\tdirectory = \"{}\"\n", workspace.display());
-        write_new(&home.join(".gitconfig"), &trust)
+        // The agent of an earlier pod may have left anything in its home, and must not have locked itself out.
+        for prepared in [no_npm(home), trust_git(home, workspace)] {
+            if let Err(error) = prepared {
+                tracing::warn!(%error, home = %home.display(), "a file of the harness's home cannot be prepared");
+            }
+        }
+        Ok(())
     }
 
     /// Writes the environment of the agent's shells; the next shell sees it. The names are variable names.
@@ -73,6 +71,30 @@ impl Files {
         // A shell that starts right now sees the old file or the new one, never half of it.
         fs::rename(&partial, &path)
     }
+}
+
+/// Without these files opencode's first turn waits for an npm that may have no network.
+fn no_npm(home: &Path) -> io::Result<()> {
+    let config = home.join(".config/opencode");
+    fs::create_dir_all(config.join("node_modules"))?;
+    let dependency = json!({"dependencies": {"@opencode-ai/plugin": "*"}});
+    write_new(&config.join("package.json"), &dependency.to_string())?;
+    let lock = json!({"name": "opencode", "lockfileVersion": 3, "packages": {"": dependency}});
+    write_new(&config.join("package-lock.json"), &lock.to_string())
+}
+
+/// A volume's root belongs to root, and git works in nobody else's folder unless it is told to.
+fn trust_git(home: &Path, workspace: &Path) -> io::Result<()> {
+    let path = home.join(".gitconfig");
+    let known = if path.exists() { fs::read_to_string(&path)? } else { String::new() };
+    let directory = format!("\tdirectory = \"{}\"\n", workspace.display());
+    if known.contains(&directory) {
+        return Ok(());
+    }
+    let border = if known.is_empty() || known.ends_with('\n') { "" } else { "\n" };
+    let file = fs::OpenOptions::new().append(true).create(true).open(&path);
+    // A section may come twice.
+    file?.write_all(format!("{border}[safe]\n{directory}").as_bytes())
 }
 
 /// A harness with a volume as its home may bring its own files.
@@ -193,6 +215,33 @@ pub(super) fn command(launch: &Launch<'_>) -> Command {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn git_trusts_the_workspace_whatever_is_in_the_home_already() {
+        let home = std::env::temp_dir().join(format!("paddock-home-{}", std::process::id()));
+        let (files, workspace) = (Files::new(&home.join("state")), home.join("workspace"));
+        let trust = format!("[safe]\n\tdirectory = \"{}\"\n", workspace.display());
+        let config = home.join(".gitconfig");
+        for (found, left) in [
+            (None, trust.clone()),
+            (Some("[user]\n\tname = agent".to_owned()), format!("[user]\n\tname = agent\n{trust}")),
+            (Some(format!("{trust}[user]\n")), format!("{trust}[user]\n")),
+        ] {
+            let _ = fs::remove_file(&config);
+            if let Some(found) = found {
+                fs::write(&config, found).unwrap();
+            }
+            for _ in 0..2 {
+                files.prepare(&home, &workspace).unwrap();
+                assert_eq!(fs::read_to_string(&config).unwrap(), left);
+            }
+        }
+        // Not even what can be neither read nor written stops a boot.
+        fs::remove_file(&config).unwrap();
+        fs::create_dir(&config).unwrap();
+        files.prepare(&home, &workspace).unwrap();
+        fs::remove_dir_all(&home).unwrap();
+    }
 
     #[test]
     fn values_reach_a_shell_as_they_are() {

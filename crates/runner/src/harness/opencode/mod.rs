@@ -8,6 +8,7 @@ mod parts;
 mod reply;
 mod warm;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -129,6 +130,15 @@ impl Opencode {
         Ok(reply::find_finished(&history, &names.message))
     }
 
+    async fn has_conversation(&self, conversation: &str) -> Result<bool, HarnessError> {
+        let path = format!("/session/{conversation}");
+        match self.client.call("find the conversation", Method::GET, &path, None).await {
+            Ok(_) => Ok(true),
+            Err(HarnessError::Refused { status: 404, .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Everything is allowed by configuration, but a repository may bring its own: then nobody is there to
     /// answer, and the turn would wait for ever. Never returns.
     async fn refuse_questions(&self) {
@@ -155,6 +165,12 @@ impl Opencode {
             }
         }
     }
+}
+
+#[derive(Deserialize)]
+struct SessionStatus {
+    #[serde(rename = "type")]
+    kind: String,
 }
 
 #[derive(Deserialize)]
@@ -187,12 +203,23 @@ impl Harness for Opencode {
     fn reopen<'a>(
         &'a self,
         request: &'a ActivateRequest,
+        conversation: &'a str,
         latest: Option<&'a TurnNames>,
-    ) -> BoxFuture<'a, Result<(), HarnessError>> {
+    ) -> BoxFuture<'a, Result<String, HarnessError>> {
         if let Some(latest) = latest {
             self.ids.not_before(latest);
         }
-        Box::pin(self.bind(request))
+        Box::pin(async move {
+            if self.has_conversation(conversation).await? {
+                let _warming = self.warming.lock().await;
+                self.bind(request).await?;
+                return Ok(conversation.to_owned());
+            }
+            // opencode does not sync every write, so the loss of a node can take a conversation with it. The
+            // workspace is still there, and the session goes on with a new one.
+            tracing::error!(conversation, "opencode's home lacks the conversation; a new one is opened");
+            self.open(request).await
+        })
     }
 
     fn prepare(&self, parts: &[Value]) -> Result<Vec<Value>, BadParts> {
@@ -214,6 +241,16 @@ impl Harness for Opencode {
                 reply = self.message(conversation, names, parts) => reply,
                 () = self.refuse_questions() => Err(HarnessError::Unusable { attempt: "run a turn", what: "nothing came" }),
             }
+        })
+    }
+
+    fn has_open_work(&self) -> BoxFuture<'_, Result<bool, HarnessError>> {
+        Box::pin(async move {
+            let attempt = "tell whether it works";
+            let status: HashMap<String, SessionStatus> =
+                self.client.ask(attempt, Method::GET, "/session/status", None).await?;
+            // Those of its own helpers are listed too; one that is idle may be missing.
+            Ok(status.values().any(|status| status.kind != "idle"))
         })
     }
 
