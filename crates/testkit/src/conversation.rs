@@ -27,6 +27,8 @@ pub struct Conversation {
     pub system: String,
     /// The text of the last message that a person wrote, without what harnesses append.
     pub last_user_text: String,
+    /// What people had written before that, oldest first.
+    pub earlier_user_texts: Vec<String>,
     /// Outputs of the tools called since that message, in order.
     pub tool_outputs: Vec<String>,
     /// The tools on offer.
@@ -44,7 +46,8 @@ impl Conversation {
         if text.trim().is_empty() {
             return;
         }
-        text.trim().clone_into(&mut self.last_user_text);
+        let before = std::mem::replace(&mut self.last_user_text, text.trim().to_owned());
+        self.earlier_user_texts.extend(Some(before).filter(|text| !text.is_empty()));
         self.tool_outputs.clear();
     }
 

@@ -17,6 +17,8 @@ pub struct Seen {
     pub model: String,
     /// Text of the last message of a person.
     pub last_user_text: String,
+    /// What people had written before that, oldest first.
+    pub earlier_user_texts: Vec<String>,
     /// All system text.
     pub system: String,
     /// Names of the tools on offer.
@@ -39,6 +41,7 @@ impl Log {
             path: path.to_owned(),
             model: conversation.model.clone(),
             last_user_text: conversation.last_user_text.clone(),
+            earlier_user_texts: conversation.earlier_user_texts.clone(),
             system: conversation.system.clone(),
             tools: conversation.tools.iter().map(|tool| tool.name.clone()).collect(),
             tool_outputs: conversation.tool_outputs.len(),

@@ -23,6 +23,8 @@ pub struct Call {
     pub system: String,
     /// The text of the last message of a person.
     pub last_user_text: String,
+    /// What people had written before that in the same conversation.
+    pub earlier_user_texts: Vec<String>,
 }
 
 impl ScriptedModel {
