@@ -6,24 +6,37 @@
 mod support;
 
 use std::io::Write;
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::{Method, Request};
+use http_body_util::{BodyExt, Full};
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
 use paddock_testkit::ScriptedModel;
-use serde_json::json;
-use support::{MODEL_KEY, Pod, SESSION, memory, request, until};
+use serde_json::{Value, json};
+use support::{MODEL_KEY, Pod, SESSION, memory, request, request_of, until};
 
 /// Shown also where the test passes: the harness captures `println!` only.
 macro_rules! report {
     ($($what:tt)*) => { writeln!(std::io::stderr(), $($what)*).unwrap() };
 }
 
+fn opencode() -> Option<String> {
+    let path = std::env::var("PADDOCK_TEST_OPENCODE").ok().filter(|path| !path.is_empty());
+    if path.is_none() {
+        report!("skipped: PADDOCK_TEST_OPENCODE names no opencode binary");
+    }
+    path
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_session_from_boot_to_restart() {
-    let Some(opencode) = std::env::var("PADDOCK_TEST_OPENCODE").ok().filter(|path| !path.is_empty()) else {
-        report!("skipped: PADDOCK_TEST_OPENCODE names no opencode binary");
-        return;
-    };
+    let Some(opencode) = opencode() else { return };
     let model = ScriptedModel::start(([127, 0, 0, 1], 0).into()).await.unwrap();
     let mut pod = Pod::new(&[&opencode], &model.base_url());
 
@@ -140,4 +153,140 @@ async fn a_session_from_boot_to_restart() {
     let exit = pod.exit().await;
     report!("terminated in {:?}", begun.elapsed());
     assert!(exit.success(), "{exit}\n{}", pod.log());
+}
+
+/// Speaks to opencode behind the runner's back, as a program of the agent could.
+struct Backdoor {
+    base: String,
+    authorization: String,
+}
+
+impl Backdoor {
+    fn open(pod: &Pod) -> Self {
+        let log = pod.log();
+        let base = log.rsplit("opencode server listening on ").next().unwrap().split_whitespace().next();
+        let env = std::fs::read(format!("/proc/{}/environ", pod.children()[0])).unwrap();
+        let env = String::from_utf8_lossy(&env).into_owned();
+        let password =
+            env.split('\0').find_map(|pair| pair.strip_prefix("OPENCODE_SERVER_PASSWORD=")).unwrap();
+        let authorization = format!("Basic {}", STANDARD.encode(format!("opencode:{password}")));
+        Self { base: base.unwrap().to_owned(), authorization }
+    }
+
+    async fn ask(&self, method: Method, path: &str, body: &Value) -> Value {
+        let client: Client<_, Full<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
+        let request = Request::builder().method(method).uri(format!("{}{path}", self.base));
+        let request = request
+            .header("authorization", &self.authorization)
+            .header("content-type", "application/json")
+            .body(Full::new(body.to_string().into()));
+        let response = client.request(request.unwrap()).await.unwrap();
+        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        serde_json::from_slice(&bytes).unwrap_or_default()
+    }
+
+    async fn titles(&self) -> Vec<String> {
+        let sessions = self.ask(Method::GET, "/session", &Value::Null).await;
+        let title = |session: &Value| session["title"].as_str().unwrap().to_owned();
+        sessions.as_array().unwrap().iter().map(title).collect()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_in_its_next_pods() {
+    let Some(opencode) = opencode() else { return };
+    let model = ScriptedModel::start(([127, 0, 0, 1], 0).into()).await.unwrap();
+    let mut first = Pod::new(&[&opencode], &model.base_url());
+    first.start();
+    first.ready().await;
+    let activated = first.activate(&request()).await;
+    assert_eq!(first.turn("t1", "remember the heron").await.text(), "echo: remember the heron");
+    assert_eq!(first.turn("t2", "!run printf kept > kept.txt").await.status, 200);
+
+    // opencode works although no turn runs.
+    let conversation = activated.body["harness_session_id"].as_str().unwrap();
+    let work = json!({"model": {"providerID": "paddock", "modelID": "agent"},
+        "parts": [{"type": "text", "text": "!hang 1"}]});
+    Backdoor::open(&first).ask(Method::POST, &format!("/session/{conversation}/prompt_async"), &work).await;
+    let idle = async || {
+        let activity = first.activity().await.body;
+        assert_eq!(activity["turns"], json!({"total": 2, "running": 0, "queued": 0}));
+        activity["idle_ms"].as_u64().unwrap()
+    };
+    while idle().await != 0 {}
+    assert_eq!(first.quiesce(&json!({"if_idle_ms": 0})).await.body["code"], "busy");
+    while idle().await < 300 {}
+    assert_eq!(first.quiesce(&json!({"if_idle_ms": 300})).await.status, 200);
+    assert_eq!(first.turn("t3", "too late").await.body["code"], "quiesced");
+    first.terminate();
+    assert!(first.exit().await.success());
+
+    let begun = Instant::now();
+    let mut second = first.next("pod-uid-2");
+    second.start();
+    second.ready().await;
+    report!("next pod to ready: {:?}", begun.elapsed());
+    let resumed = second.activate(&request_of(2)).await;
+    report!("resume: {:?} ms", resumed.body["took_ms"]);
+    assert_eq!(resumed.status, 200, "{}", resumed.body);
+    assert_eq!(resumed.body["harness_session_id"], conversation);
+    assert_eq!(second.turn("t1", "remember the heron").await.text(), "echo: remember the heron");
+    let begun = Instant::now();
+    assert_eq!(second.turn("t3", "too late").await.text(), "echo: too late");
+    report!("first turn of the next pod: {:?}", begun.elapsed());
+    assert_eq!(model.log().last().unwrap().earlier_user_texts[0], "remember the heron");
+    let ran = second.turn("t4", "!run cat kept.txt && git status --short").await;
+    assert!(ran.text().contains("kept"), "{}", ran.body);
+    let backdoor = Backdoor::open(&second);
+    let history = backdoor.ask(Method::GET, &format!("/session/{conversation}/message"), &Value::Null).await;
+    let text = history.to_string();
+    assert!(text.contains("remember the heron") && text.contains("too late"), "{text}");
+    assert_eq!(backdoor.titles().await, ["A test"], "warm-up turns left something");
+
+    // The second pod dies in the middle of a turn, without a chance to clear up.
+    let calls = model.log().len();
+    let cut = until("the model has the turn", Duration::from_secs(20), || {
+        (model.log().len() > calls).then_some(())
+    });
+    tokio::select! {
+        _ = second.try_turn("t5", "!hang 60") => panic!("the turn ended"),
+        () = cut => {}
+    }
+    second.kill();
+    for left in files(&second.dir.join("home")) {
+        report!("left in the home: {left}");
+    }
+    let mut third = first.next("pod-uid-3");
+    third.start();
+    third.ready().await;
+    assert_eq!(third.activate(&request_of(3)).await.body["harness_session_id"], conversation);
+    assert_eq!(third.turn("t5", "!hang 60").await.body["code"], "interrupted");
+    assert_eq!(third.turn("t6", "!say on and on").await.text(), "on and on");
+    assert_eq!(model.log().last().unwrap().earlier_user_texts[0], "remember the heron");
+    assert_eq!(third.activity().await.body["turns"]["total"], 6);
+    third.terminate();
+    assert!(third.exit().await.success());
+
+    // The home is lost: the session goes on in its workspace, with a new conversation.
+    std::fs::remove_dir_all(first.dir.join("home")).unwrap();
+    std::fs::create_dir(first.dir.join("home")).unwrap();
+    let mut fourth = first.next("pod-uid-4");
+    fourth.start();
+    fourth.ready().await;
+    let renewed = fourth.activate(&request_of(4)).await;
+    assert_eq!(renewed.status, 200, "{}", renewed.body);
+    assert_ne!(renewed.body["harness_session_id"], conversation);
+    assert_eq!(fourth.turn("t7", "!say anew").await.text(), "anew");
+}
+
+fn files(dir: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let entry = entry.unwrap();
+        match entry.file_type().unwrap().is_dir() && entry.file_name() != "node_modules" {
+            true => found.extend(files(&entry.path())),
+            false => found.push(format!("{} {:?}", entry.path().display(), entry.file_type().unwrap())),
+        }
+    }
+    found
 }
