@@ -1,12 +1,11 @@
 //! The runner with the real opencode and the scripted model. Needs `PADDOCK_TEST_OPENCODE`, the path of an
-//! opencode binary; without it the test says so and passes.
+//! opencode binary; without it the tests say so and pass.
 
-#![allow(clippy::unwrap_used)] // in a test a panic is the report
+#![allow(clippy::unwrap_used, clippy::explicit_write)] // a panic is the report; `eprintln!` would be captured
 
 mod support;
 
 use std::io::Write;
-use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -21,15 +20,16 @@ use paddock_testkit::ScriptedModel;
 use serde_json::{Value, json};
 use support::{MODEL_KEY, Pod, SESSION, memory, request, request_of, until};
 
-/// Shown also where the test passes: the harness captures `println!` only.
+/// Shown also where the test passes: the test harness captures the macros of the standard library only.
 macro_rules! report {
     ($($what:tt)*) => { writeln!(std::io::stderr(), $($what)*).unwrap() };
 }
 
 fn opencode() -> Option<String> {
-    let path = std::env::var("PADDOCK_TEST_OPENCODE").ok().filter(|path| !path.is_empty());
+    let variable = "PADDOCK_TEST_OPENCODE";
+    let path = std::env::var(variable).ok().filter(|path| !path.is_empty());
     if path.is_none() {
-        report!("skipped: PADDOCK_TEST_OPENCODE names no opencode binary");
+        report!("skipped: {variable} names no opencode binary");
     }
     path
 }
@@ -197,8 +197,10 @@ async fn a_session_in_its_next_pods() {
     let Some(opencode) = opencode() else { return };
     let model = ScriptedModel::start(([127, 0, 0, 1], 0).into()).await.unwrap();
     let mut first = Pod::new(&[&opencode], &model.base_url());
+    let begun = Instant::now();
     first.start();
     first.ready().await;
+    report!("first pod to ready: {:?}", begun.elapsed());
     let activated = first.activate(&request()).await;
     assert_eq!(first.turn("t1", "remember the heron").await.text(), "echo: remember the heron");
     assert_eq!(first.turn("t2", "!run printf kept > kept.txt").await.status, 200);
@@ -253,12 +255,11 @@ async fn a_session_in_its_next_pods() {
         () = cut => {}
     }
     second.kill();
-    for left in files(&second.dir.join("home")) {
-        report!("left in the home: {left}");
-    }
+    let begun = Instant::now();
     let mut third = first.next("pod-uid-3");
     third.start();
     third.ready().await;
+    report!("pod after a crash to ready: {:?}", begun.elapsed());
     assert_eq!(third.activate(&request_of(3)).await.body["harness_session_id"], conversation);
     assert_eq!(third.turn("t5", "!hang 60").await.body["code"], "interrupted");
     assert_eq!(third.turn("t6", "!say on and on").await.text(), "on and on");
@@ -277,16 +278,4 @@ async fn a_session_in_its_next_pods() {
     assert_eq!(renewed.status, 200, "{}", renewed.body);
     assert_ne!(renewed.body["harness_session_id"], conversation);
     assert_eq!(fourth.turn("t7", "!say anew").await.text(), "anew");
-}
-
-fn files(dir: &Path) -> Vec<String> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(dir).unwrap() {
-        let entry = entry.unwrap();
-        match entry.file_type().unwrap().is_dir() && entry.file_name() != "node_modules" {
-            true => found.extend(files(&entry.path())),
-            false => found.push(format!("{} {:?}", entry.path().display(), entry.file_type().unwrap())),
-        }
-    }
-    found
 }
