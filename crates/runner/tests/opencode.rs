@@ -208,16 +208,12 @@ async fn a_session_in_its_next_pods() {
     // opencode works although no turn runs.
     let conversation = activated.body["harness_session_id"].as_str().unwrap();
     let work = json!({"model": {"providerID": "paddock", "modelID": "agent"},
-        "parts": [{"type": "text", "text": "!hang 1"}]});
+        "parts": [{"type": "text", "text": "!hang 3"}]});
     Backdoor::open(&first).ask(Method::POST, &format!("/session/{conversation}/prompt_async"), &work).await;
-    let idle = async || {
-        let activity = first.activity().await.body;
-        assert_eq!(activity["turns"], json!({"total": 2, "running": 0, "queued": 0}));
-        activity["idle_ms"].as_u64().unwrap()
-    };
-    while idle().await != 0 {}
+    first.idle("busy", |idle| idle == 0).await;
+    assert_eq!(first.activity().await.body["turns"], json!({"total": 2, "running": 0, "queued": 0}));
     assert_eq!(first.quiesce(&json!({"if_idle_ms": 0})).await.body["code"], "busy");
-    while idle().await < 300 {}
+    first.idle("idle", |idle| idle >= 300).await;
     assert_eq!(first.quiesce(&json!({"if_idle_ms": 300})).await.status, 200);
     assert_eq!(first.turn("t3", "too late").await.body["code"], "quiesced");
     first.terminate();

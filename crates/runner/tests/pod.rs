@@ -229,14 +229,14 @@ async fn a_session_is_busy_with_a_turn_or_with_its_harness_at_work() {
         wire.break_off();
     };
     tokio::join!(pod.turn("t1", "break"), hang);
-    let idle = async || pod.activity().await.body["idle_ms"].as_u64().unwrap();
-    while idle().await < 100 {}
+    let idle_for_100 = async || pod.idle("idle", |idle| idle >= 100).await;
+    idle_for_100().await;
     wire.works(Some("ses_7"));
-    assert_eq!(idle().await, 0);
+    assert_eq!(pod.activity().await.body["idle_ms"], 0);
     let busy = pod.quiesce(&json!({"if_idle_ms": 0})).await;
     assert_eq!((busy.status, busy.body["code"].as_str()), (409, Some("busy")));
     wire.works(None);
-    while idle().await < 100 {}
+    idle_for_100().await;
     let rest = pod.quiesce(&json!({"if_idle_ms": 100})).await;
     assert_eq!((rest.status, &rest.body["quiesced"]), (200, &json!(true)));
     assert_eq!(pod.turn("t2", "more").await.body["code"], "quiesced");

@@ -153,8 +153,9 @@ async fn activity_and_rest_are_the_controllers_to_ask_for() {
     assert_eq!(quiesce(&control, "").await.code(), (400, "bad_request"));
 
     // Looking is no activity: idle time grows all the while.
-    let mut last = 0;
+    let (mut last, begun) = (0, std::time::Instant::now());
     while last < 20 {
+        assert!(begun.elapsed() < Duration::from_secs(10), "it stays at {last} ms");
         fixture.send("GET", "/readyz", "", "").await;
         let shown = activity(&control).await;
         let idle = shown.body["idle_ms"].as_u64().unwrap();
@@ -182,19 +183,22 @@ async fn a_message_on_its_way_keeps_the_session_from_its_rest() {
         let shown = fixture.send("GET", "/v1/activity", &control, "").await;
         shown.body["idle_ms"].as_u64().unwrap()
     };
-    while idle_ms().await < 5 {}
+    let reaches = async |is_wanted: fn(u64) -> bool| {
+        let polls = async { while !is_wanted(idle_ms().await) {} };
+        tokio::time::timeout(Duration::from_secs(10), polls).await.unwrap();
+    };
+    reaches(|idle| idle >= 5).await;
     let mut stream = TcpStream::connect(fixture.server.address()).await.unwrap();
     let token = fixture.token("pod", "s1", Scope::Turn);
     let head = format!("POST /v1/turns HTTP/1.1\r\nhost: pod\r\nauthorization: Bearer {token}\r\n");
     let kind = "content-type: application/json\r\ncontent-length: 100\r\n\r\n{";
     stream.write_all((head + kind).as_bytes()).await.unwrap();
     let quiesce = async || fixture.send("POST", "/v1/quiesce", &control, r#"{"if_idle_ms": 0}"#).await;
-    while idle_ms().await != 0 {}
+    reaches(|idle| idle == 0).await;
     assert_eq!(quiesce().await.code(), (409, "busy"));
     drop(stream);
-    while quiesce().await.status != 200 {
-        tokio::task::yield_now().await;
-    }
+    let rests = async { while quiesce().await.status != 200 {} };
+    tokio::time::timeout(Duration::from_secs(10), rests).await.unwrap();
 }
 
 #[tokio::test]

@@ -219,6 +219,19 @@ impl Pod {
         self.call(Method::GET, "/v1/activity", Some(&token), None).await.expect("an answer")
     }
 
+    /// Waits until the session's idle time is what is wanted.
+    pub async fn idle(&self, what: &str, is_wanted: impl Fn(u64) -> bool) {
+        let begun = Instant::now();
+        loop {
+            let activity = self.activity().await.body;
+            if is_wanted(activity["idle_ms"].as_u64().unwrap()) {
+                return;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(30), "not {what} in time: {activity}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
     pub async fn quiesce(&self, body: &Value) -> Answer {
         let token = self.token(SESSION, Scope::Control);
         self.call(Method::POST, "/v1/quiesce", Some(&token), Some(body)).await.expect("an answer")
