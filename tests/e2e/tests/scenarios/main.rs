@@ -20,6 +20,8 @@ mod lost_pods;
 mod messages;
 mod model_failures;
 mod pools;
+mod restart;
 mod secrets;
+mod suspend;
 mod trust;
 mod twenty_sessions;
