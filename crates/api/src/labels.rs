@@ -18,6 +18,16 @@ pub const SESSION_PRIORITY_CLASS: &str = "paddock.dev/session-priority-class";
 pub const DEFAULT_POOL: &str = "paddock.dev/default-pool";
 /// On volume claims: the name of the Sandbox they were made for.
 pub const SANDBOX: &str = "paddock.dev/sandbox";
+/// Annotation on SandboxWarmPools: how many members may be missing while those of an older template are replaced, a
+/// number or a share like `25%`.
+pub const MAX_UNAVAILABLE: &str = "paddock.dev/max-unavailable";
+/// Annotation on SandboxWarmPools: the size follows demand and never exceeds this; `spec.replicas` does not count then.
+pub const MAX_REPLICAS: &str = "paddock.dev/max-replicas";
+/// Annotation on SandboxWarmPools whose size follows demand: it never falls below this.
+pub const MIN_REPLICAS: &str = "paddock.dev/min-replicas";
+/// Annotation on SandboxWarmPools whose size follows demand: members beyond what demand asks for, a number or a share of
+/// the sessions in use like `20%`.
+pub const TARGET_SPARE: &str = "paddock.dev/target-spare";
 /// Name of the volume claim template that makes a SandboxTemplate's pods persistent: it carries the workspace, the
 /// harness's home and the runner's journal.
 pub const WORKSPACE_VOLUME: &str = "workspace";

@@ -16,7 +16,11 @@ pub fn decide(store: &Store, agent: &Agent, now: Timestamp) -> Decision {
         return Decision::default();
     }
     let namespace = agent.metadata.namespace.as_deref().unwrap_or_default();
-    let condition = match catalog::source(store, namespace, &agent.spec) {
+    let source = catalog::source(store, namespace, &agent.spec).and_then(|source| {
+        catalog::fallbacks(store, namespace, &agent.spec).try_for_each(|found| found.map(drop))?;
+        Ok(source)
+    });
+    let condition = match source {
         Ok(source) => {
             let template = source.template.metadata.name.as_deref().unwrap_or_default();
             let pool = source.pool.and_then(|p| p.metadata.name.as_deref());

@@ -116,45 +116,11 @@ fn resolved(mut spec: AgentSpec, mut frozen: FrozenAgent, session: &Session) -> 
 /// When the named pool, its template, or any template for the harness is missing.
 pub fn source<'a>(store: &'a Store, namespace: &str, agent: &AgentSpec) -> Result<Source<'a>, Missing> {
     let pool = match &agent.pool_ref {
-        Some(reference) => {
-            let key = Key::new(namespace, &reference.name);
-            Some(store.pools.get(&key).ok_or_else(|| Missing {
-                ask: Some(Refresh::Pool(Named { key: key.clone(), uid: None })),
-                reason: Reason::PoolNotFound,
-                message: format!(
-                    "pool {:?} does not exist in namespace {namespace}; create that SandboxWarmPool, or name another in poolRef",
-                    reference.name
-                ),
-            })?)
-        }
+        Some(reference) => Some(named_pool(store, namespace, &reference.name, "poolRef")?),
         None => default_pool(store, namespace, agent),
     };
     let template = match pool {
-        Some(pool) => {
-            let name = &pool.spec.sandbox_template_ref.name;
-            let key = Key::new(namespace, name);
-            let template = store.templates.get(&key).ok_or_else(|| Missing {
-                ask: Some(Refresh::Template(Named { key: key.clone(), uid: None })),
-                reason: Reason::TemplateNotFound,
-                message: format!(
-                    "pool {:?} names the SandboxTemplate {name:?}, which does not exist in namespace {namespace}",
-                    pool.metadata.name.as_deref().unwrap_or_default()
-                ),
-            })?;
-            let declared = annotation(&template.metadata, labels::HARNESS);
-            if declared != Some(agent.harness.as_str()) {
-                return Err(Missing {
-                    ask: None,
-                    reason: Reason::TemplateNotFound,
-                    message: format!(
-                        "SandboxTemplate {name:?} declares harness {:?}, but the agent wants {:?}; name another pool in poolRef",
-                        declared.unwrap_or("none"),
-                        agent.harness
-                    ),
-                });
-            }
-            template
-        }
+        Some(pool) => template_of(store, namespace, pool, &agent.harness)?,
         None => harness_template(store, namespace, &agent.harness).ok_or_else(|| Missing {
             ask: None,
             reason: Reason::TemplateNotFound,
@@ -166,6 +132,89 @@ pub fn source<'a>(store: &'a Store, namespace: &str, agent: &AgentSpec) -> Resul
         })?,
     };
     Ok(Source { pool, template })
+}
+
+fn named_pool<'a>(
+    store: &'a Store,
+    namespace: &str,
+    name: &str,
+    field: &str,
+) -> Result<&'a SandboxWarmPool, Missing> {
+    let key = Key::new(namespace, name);
+    store.pools.get(&key).ok_or_else(|| Missing {
+        ask: Some(Refresh::Pool(Named { key: key.clone(), uid: None })),
+        reason: Reason::PoolNotFound,
+        message: format!(
+            "pool {name:?} does not exist in namespace {namespace}; create that SandboxWarmPool, or name another in {field}"
+        ),
+    })
+}
+
+/// The template of `pool`, which must declare `harness`.
+fn template_of<'a>(
+    store: &'a Store,
+    namespace: &str,
+    pool: &SandboxWarmPool,
+    harness: &str,
+) -> Result<&'a SandboxTemplate, Missing> {
+    let name = &pool.spec.sandbox_template_ref.name;
+    let pool = pool.metadata.name.as_deref().unwrap_or_default();
+    let key = Key::new(namespace, name);
+    let template = store.templates.get(&key).ok_or_else(|| Missing {
+        ask: Some(Refresh::Template(Named { key: key.clone(), uid: None })),
+        reason: Reason::TemplateNotFound,
+        message: format!(
+            "pool {pool:?} names the SandboxTemplate {name:?}, which does not exist in namespace {namespace}"
+        ),
+    })?;
+    let declared = annotation(&template.metadata, labels::HARNESS);
+    if declared != Some(harness) {
+        return Err(Missing {
+            ask: None,
+            reason: Reason::TemplateNotFound,
+            message: format!(
+                "SandboxTemplate {name:?} of pool {pool:?} declares harness {:?}, but the agent wants {harness:?}; name another pool",
+                declared.unwrap_or("none"),
+            ),
+        });
+    }
+    Ok(template)
+}
+
+/// The pool that `session` asks first, whether it is of use or not.
+pub fn pool<'a>(store: &'a Store, session: &Session) -> Option<&'a SandboxWarmPool> {
+    let namespace = session.metadata.namespace.as_deref().unwrap_or_default();
+    let agent = match (&session.spec.agent, &session.spec.agent_ref) {
+        (Some(inline), _) => inline,
+        (None, Some(reference)) => &store.agents.get(&Key::new(namespace, &reference.name))?.spec,
+        (None, None) => return None,
+    };
+    match &agent.pool_ref {
+        Some(reference) => store.pools.get(&Key::new(namespace, &reference.name)),
+        None => default_pool(store, namespace, agent),
+    }
+}
+
+/// A pool that is asked when those before it have no member ready.
+#[derive(Clone, Copy, Debug)]
+pub struct Fallback<'a> {
+    /// The pool.
+    pub pool: &'a SandboxWarmPool,
+    /// Its template.
+    pub template: &'a SandboxTemplate,
+}
+
+/// The pools that `agent` falls back to, in its order; or why one of them is of no use.
+pub fn fallbacks<'a>(
+    store: &'a Store,
+    namespace: &'a str,
+    agent: &'a AgentSpec,
+) -> impl Iterator<Item = Result<Fallback<'a>, Missing>> {
+    agent.fallback_pool_refs.iter().map(move |reference| {
+        let pool = named_pool(store, namespace, &reference.name, "fallbackPoolRefs")?;
+        let template = template_of(store, namespace, pool, &agent.harness)?;
+        Ok(Fallback { pool, template })
+    })
 }
 
 /// The pool for agents that name none: one whose members keep their workspace as the agent wants it, then the one marked

@@ -1,19 +1,23 @@
 //! Which object is decided on when, and what follows from an operation's outcome.
 //!
 //! One rule keeps this simple: while operations of an object are in flight, that object is not decided on.
-//! When the last of them has come back, it is decided on again, on a store that holds their results.
+//! When the last of them has come back, it is decided on again, on a store that holds their results. Only the
+//! members that a pool is making do not hold it up: it knows them by name and counts them ([`refilling`]).
 
 mod completion;
+mod order;
+mod refilling;
 mod routing;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
 use jiff::{SignedDuration, Timestamp};
 use paddock_api::{Agent, Sandbox, SandboxTemplate, SandboxWarmPool, Session};
 
 use crate::build::RunnerSettings;
 use crate::ids::Key;
-use crate::op::{Op, Outcome};
+use crate::node::Node;
+use crate::op::{Op, Outcome, Target};
 use crate::pod::Pod;
 use crate::session::{Context, Decision, SandboxBusy};
 use crate::store::Store;
@@ -96,14 +100,32 @@ pub struct Engine {
     sessions: BTreeMap<Key, session::Memory>,
     sandboxes: BTreeMap<Key, sandbox::Memory>,
     pools: BTreeMap<Key, pool::Memory>,
+    /// Pools that would make more members if others made fewer.
+    starved: BTreeSet<Key>,
+    notices: Vec<Notice>,
+}
+
+/// Something that people should hear of an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// The SandboxWarmPool it is about.
+    pub pool: Target,
+    /// One word.
+    pub reason: &'static str,
+    /// What is the matter, and what to do.
+    pub message: String,
 }
 
 #[derive(Debug, Default)]
-struct InFlight(HashMap<Work, usize>);
+struct InFlight {
+    counts: HashMap<Work, usize>,
+    /// Sandboxes whose deletion is in flight.
+    deletes: HashSet<Key>,
+}
 
 impl SandboxBusy for InFlight {
     fn is_busy(&self, sandbox: &Key) -> bool {
-        self.0.contains_key(&Work::Sandbox(sandbox.clone()))
+        self.deletes.contains(sandbox) || self.counts.contains_key(&Work::Sandbox(sandbox.clone()))
     }
 }
 
@@ -130,6 +152,8 @@ impl Engine {
             sessions: BTreeMap::new(),
             sandboxes: BTreeMap::new(),
             pools: BTreeMap::new(),
+            starved: BTreeSet::new(),
+            notices: Vec::new(),
         }
     }
 
@@ -147,7 +171,7 @@ impl Engine {
         self.leading = leading;
         self.term += 1;
         self.settings.leading_since = if leading { now } else { Timestamp::MAX };
-        self.in_flight.0.clear();
+        self.in_flight = InFlight::default();
         self.backoff.clear();
         self.wakes.clear();
         self.wake_of.clear();
@@ -155,6 +179,7 @@ impl Engine {
         self.sessions.clear();
         self.sandboxes.clear();
         self.pools.clear();
+        self.starved.clear();
         self.dirty.clear();
         if leading {
             self.dirty = self.all_work();
@@ -166,9 +191,19 @@ impl Engine {
         self.leading
     }
 
+    /// What people should hear, each once.
+    pub fn take_notices(&mut self) -> Vec<Notice> {
+        std::mem::take(&mut self.notices)
+    }
+
+    /// The size that a pool is kept at, once it was decided on.
+    pub fn pool_size(&self, pool: &Key) -> Option<usize> {
+        self.pools.get(pool).and_then(|memory| memory.size)
+    }
+
     /// Number of operations in flight.
     pub fn in_flight(&self) -> usize {
-        self.in_flight.0.values().sum()
+        self.in_flight.counts.values().sum()
     }
 
     /// When [`Engine::next`] has something to do even if nothing happens before.
@@ -191,8 +226,9 @@ impl Engine {
             self.dirty.clear();
             return commands;
         }
-        while let Some(work) = self.dirty.pop_first() {
-            if self.in_flight.0.contains_key(&work) {
+        let mut sessions = VecDeque::new();
+        while let Some(work) = self.most_urgent(&mut sessions) {
+            if self.is_held_up(&work) {
                 continue; // Decided on again when the last operation is back.
             }
             if let Some(backoff) = self.backoff.get(&work).filter(|b| b.until > now) {
@@ -209,11 +245,15 @@ impl Engine {
             if let Some(at) = decision.wake {
                 self.wake_at(work.clone(), at);
             }
+            self.follow_up(&work, &decision.ops, now);
             if decision.ops.is_empty() {
-                self.backoff.remove(&work);
+                if !self.in_flight.counts.contains_key(&work) {
+                    self.backoff.remove(&work);
+                }
                 continue;
             }
-            self.in_flight.0.insert(work.clone(), decision.ops.len());
+            *self.in_flight.counts.entry(work.clone()).or_default() += decision.ops.len();
+            self.in_flight.deletes.extend(decision.ops.iter().filter_map(deleted_sandbox).cloned());
             let term = self.term;
             commands.extend(decision.ops.into_iter().map(|op| Command { work: work.clone(), op, term }));
         }
@@ -249,7 +289,10 @@ impl Engine {
                 }
             },
             Work::Pool(key) => match self.store.pools.get(key) {
-                Some(pool) => pool::decide(ctx, pool, self.pools.entry(key.clone()).or_default()),
+                Some(pool) => {
+                    let room = refilling::room(&self.pools, key);
+                    pool::decide(ctx, pool, room, self.pools.entry(key.clone()).or_default())
+                }
                 None => {
                     self.pools.remove(key);
                     Decision::default()
@@ -295,10 +338,14 @@ impl Engine {
     }
 
     fn fail(&mut self, work: &Work, now: Timestamp, retry_after: Option<SignedDuration>) {
-        let failures = self.backoff.get(work).map_or(0, |b| b.failures);
+        let last = self.backoff.get(work).copied();
+        // Operations of one decision that fail together have failed once.
+        let failures =
+            last.map_or(0, |b| if b.until > now { b.failures.saturating_sub(1) } else { b.failures });
         let doubled = BACKOFF.saturating_mul(1i32.checked_shl(failures.min(16)).unwrap_or(i32::MAX));
         let pause = retry_after.unwrap_or(SignedDuration::ZERO).max(doubled.min(BACKOFF_MAX));
-        self.backoff.insert(work.clone(), Backoff { failures: failures + 1, until: now + pause });
+        let until = last.map_or(Timestamp::MIN, |b| b.until).max(now + pause);
+        self.backoff.insert(work.clone(), Backoff { failures: failures + 1, until });
     }
 }
 
@@ -339,6 +386,18 @@ impl Engine {
         self.apply(change, now);
     }
 
+    /// Nodes.
+    pub fn nodes_changed(&mut self, change: Change<Node>, now: Timestamp) {
+        if let Change::Applied(node) = &change
+            && self.store.nodes.get(&node.key()).is_some_and(|known| known.tells_the_same_as(node))
+        {
+            // Nodes report every few seconds that they are well. That is no reason to decide on their pods.
+            self.store.observe(node.clone());
+            return;
+        }
+        self.apply(change, now);
+    }
+
     /// Reports what came of `command`.
     pub fn complete(&mut self, command: Command, outcome: Outcome, now: Timestamp) -> Vec<Command> {
         if command.term != self.term {
@@ -346,16 +405,28 @@ impl Engine {
         }
         let follow_up = self.learn(&command, outcome, now);
         let more = follow_up.len();
-        let count = self.in_flight.0.entry(command.work.clone()).or_insert(1);
+        let count = self.in_flight.counts.entry(command.work.clone()).or_insert(1);
         *count = *count + more - 1;
         if *count == 0 {
-            self.in_flight.0.remove(&command.work);
+            self.in_flight.counts.remove(&command.work);
             if let Work::Sandbox(key) = &command.work {
                 self.touch_sandbox(&key.clone());
             }
+        }
+        if let Some(key) = deleted_sandbox(&command.op) {
+            self.in_flight.deletes.remove(key);
+        }
+        if !self.is_held_up(&command.work) {
             self.dirty.insert(command.work.clone());
         }
         let term = self.term;
         follow_up.into_iter().map(|op| Command { work: command.work.clone(), op, term }).collect()
+    }
+}
+
+fn deleted_sandbox(op: &Op) -> Option<&Key> {
+    match op {
+        Op::DeleteSandbox(target) => Some(&target.key),
+        _ => None,
     }
 }

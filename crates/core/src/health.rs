@@ -44,6 +44,13 @@ pub fn of(pod: &Pod, now: Timestamp) -> Health {
             return health;
         }
     }
+    if pod.gated {
+        let name = &pod.name;
+        return Health::Starting(
+            Reason::SchedulingGated,
+            format!("pod {name} has scheduling gates; it gets a node when whoever set them lifts them"),
+        );
+    }
     if let Some(why) = &pod.unschedulable {
         return Health::Starting(
             Reason::Unschedulable,

@@ -9,7 +9,7 @@
 //! | --- | --- |
 //! | [`store`] | objects as last seen, our own writes included |
 //! | [`session`], [`pool`], [`sandbox`], [`agent`] | the decisions for one object of each kind |
-//! | [`health`] | what a pod's status means |
+//! | [`health`], [`node`] | what a pod's status means, and its node's |
 //! | [`build`] | how Sandboxes and Pods are made from templates |
 //! | [`op`] | what can be done, and what can come of it |
 //! | [`engine`] | which object is decided on when, and what happens after an operation |
@@ -20,6 +20,7 @@ pub mod catalog;
 pub mod engine;
 pub mod health;
 pub mod ids;
+pub mod node;
 pub mod op;
 pub mod pod;
 pub mod pool;
@@ -30,6 +31,7 @@ pub mod volume_claim;
 
 pub use engine::{Change, Command, Engine, Settings, Work};
 pub use ids::Key;
+pub use node::Node;
 pub use op::{Op, Outcome, Refresh, Refreshed, RunnerFailure, Target, WriteFailure};
 pub use pod::Pod;
 pub use volume_claim::VolumeClaim;

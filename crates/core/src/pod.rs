@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::ids::Key;
 
@@ -25,6 +25,10 @@ pub struct Pod {
     pub created: Option<Timestamp>,
     /// When its node took it on: waiting for a node does not count against it.
     pub started: Option<Timestamp>,
+    /// When it was given its node.
+    pub scheduled: Option<Timestamp>,
+    /// When its condition `Ready` last changed.
+    pub ready_changed: Option<Timestamp>,
     /// It is on its way out.
     pub deleting: bool,
     /// Why it is being disrupted, the reason of its condition `DisruptionTarget`, for example
@@ -46,6 +50,8 @@ pub struct Pod {
     pub status_message: Option<String>,
     /// Why no node takes it, while none does.
     pub unschedulable: Option<String>,
+    /// It has scheduling gates: no node is even looked for until somebody lifts them.
+    pub gated: bool,
     /// Containers, the initial ones included.
     pub containers: Vec<ContainerState>,
 }
@@ -87,6 +93,19 @@ impl Pod {
     /// Its key.
     pub fn key(&self) -> Key {
         Key::new(self.namespace.clone(), self.name.clone())
+    }
+
+    /// Since when it has a node and is not ready; nothing while it has no node.
+    pub fn starting_since(&self) -> Option<Timestamp> {
+        self.node.as_ref()?;
+        let unready = self.ready_changed.filter(|_| !self.ready);
+        [self.scheduled, self.started, unready].into_iter().flatten().max().or(self.created)
+    }
+
+    /// How long it took from its node to Ready, once it is.
+    pub fn boot_time(&self) -> Option<SignedDuration> {
+        let from = self.scheduled.or(self.started)?;
+        self.ready_changed.filter(|_| self.ready).map(|ready| ready.duration_since(from))
     }
 
     /// Its address, if it can serve: running, ready, not on its way out.

@@ -13,6 +13,7 @@
 
 mod activation;
 mod admission;
+mod claim;
 mod creating;
 mod ending;
 mod idle;

@@ -8,9 +8,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use paddock_api::session::Phase;
 use paddock_api::{Agent, Sandbox, SandboxTemplate, SandboxWarmPool, Session, labels};
 
 use crate::ids::{Key, controller_uid, label, uid};
+use crate::node::Node;
 use crate::pod::Pod;
 use crate::volume_claim::VolumeClaim;
 
@@ -83,7 +85,7 @@ macro_rules! stored_slim {
         }
     )*};
 }
-stored_slim!(Pod, VolumeClaim);
+stored_slim!(Pod, VolumeClaim, Node);
 
 /// Objects of one kind.
 #[derive(Debug)]
@@ -250,6 +252,11 @@ pub struct Store {
     pub pods: Table<Pod>,
     /// Volume claims that were made for Sandboxes.
     pub volume_claims: Table<VolumeClaim>,
+    /// Nodes.
+    pub nodes: Table<Node>,
+    /// Sessions on their way to Ready.
+    starting: BTreeSet<Key>,
+    by_node: HashMap<String, BTreeSet<Key>>,
     by_session: HashMap<String, BTreeSet<Key>>,
     by_pool: HashMap<String, BTreeSet<Key>>,
 }
@@ -280,12 +287,13 @@ macro_rules! kept {
     };
 }
 kept!(Agent, agents);
-kept!(Session, sessions);
+kept!(Session, sessions, Store::index_session);
 kept!(SandboxTemplate, templates);
 kept!(SandboxWarmPool, pools);
 kept!(Sandbox, sandboxes, Store::index_sandbox);
-kept!(Pod, pods);
+kept!(Pod, pods, Store::index_pod);
 kept!(VolumeClaim, volume_claims);
+kept!(Node, nodes);
 
 impl Store {
     /// Takes a watched object in. False when it brings nothing new.
@@ -358,10 +366,36 @@ impl Store {
         self.templates.in_namespace(namespace)
     }
 
+    /// Sessions of a namespace that are on their way to Ready.
+    pub fn starting_in<'a, 'n>(&'a self, namespace: &'n str) -> impl Iterator<Item = &'a Key> + use<'a, 'n> {
+        let from = Key::new(namespace, "");
+        self.starting.range(from..).take_while(move |key| key.namespace == namespace)
+    }
+
+    /// Pods on the node of this name.
+    pub fn pods_on(&self, node: &str) -> impl Iterator<Item = &Key> {
+        self.by_node.get(node).into_iter().flatten()
+    }
+
     /// The pod of a Sandbox: same name, owned by it.
     pub fn pod_of(&self, sandbox: &Sandbox) -> Option<&Pod> {
         let pod = self.pods.get(&Stored::key(sandbox))?;
         (pod.owner_uid.as_deref() == Some(uid(&sandbox.metadata))).then_some(pod)
+    }
+
+    fn index_session(&mut self, key: &Key, present: bool) {
+        let Some(session) = self.sessions.get(key) else { return };
+        let phase = session.status.as_ref().map(|s| s.phase).unwrap_or_default();
+        if present && phase == Phase::Creating {
+            self.starting.insert(key.clone());
+        } else {
+            self.starting.remove(key);
+        }
+    }
+
+    fn index_pod(&mut self, key: &Key, present: bool) {
+        let Some(node) = self.pods.get(key).and_then(|pod| pod.node.clone()) else { return };
+        index(&mut self.by_node, &node, key, present);
     }
 
     fn index_sandbox(&mut self, key: &Key, present: bool) {
@@ -373,13 +407,18 @@ impl Store {
             (None, Some(owner)) => (&mut self.by_pool, owner),
             (None, None) => return,
         };
-        if present {
-            map.entry(id.to_owned()).or_default().insert(key.clone());
-        } else if let Some(keys) = map.get_mut(id) {
-            keys.remove(key);
-            if keys.is_empty() {
-                map.remove(id);
-            }
+        index(map, id, key, present);
+    }
+}
+
+/// Puts `key` into the set of this name, or takes it out.
+fn index(map: &mut HashMap<String, BTreeSet<Key>>, id: &str, key: &Key, present: bool) {
+    if present {
+        map.entry(id.to_owned()).or_default().insert(key.clone());
+    } else if let Some(keys) = map.get_mut(id) {
+        keys.remove(key);
+        if keys.is_empty() {
+            map.remove(id);
         }
     }
 }

@@ -26,7 +26,7 @@ impl Engine {
                 if let (Work::Session(key), Op::PatchSandbox(_)) = (work, &command.op) {
                     self.sessions.entry(key.clone()).or_default().claimed_at.get_or_insert(now);
                 }
-                self.written(&command.op, &uid, &resource_version, now);
+                self.written(work, &command.op, &uid, &resource_version, now);
             }
             Outcome::Deleted => self.deleting(&command.op),
             Outcome::Refreshed(found) => self.refreshed(work, &command.op, found),
@@ -97,9 +97,12 @@ impl Engine {
         }
     }
 
-    fn written(&mut self, op: &Op, uid: &str, version: &str, now: Timestamp) {
+    fn written(&mut self, work: &Work, op: &Op, uid: &str, version: &str, now: Timestamp) {
         match op {
             Op::CreateSandbox(sandbox) => {
+                if let Work::Pool(pool) = work {
+                    self.member_answered(pool, sandbox, true);
+                }
                 let mut sandbox = (**sandbox).clone();
                 sandbox.metadata.creation_timestamp =
                     Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(now));
@@ -115,6 +118,7 @@ impl Engine {
                 created.created = Some(now);
                 self.put(created, uid, version, now);
                 self.sandboxes.entry(pod.after.key()).or_default().rejected = None;
+                self.pod_answered(&pod.after.key(), true);
             }
             Op::PatchPod(patch) => self.put((*patch.after).clone(), uid, version, now),
             Op::PatchSessionStatus(patch) => self.put((*patch.after).clone(), uid, version, now),
@@ -167,6 +171,11 @@ impl Engine {
     }
 
     fn failed(&mut self, work: &Work, op: &Op, failure: WriteFailure, now: Timestamp) -> Vec<Op> {
+        match (op, work) {
+            (Op::CreateSandbox(sandbox), Work::Pool(pool)) => self.member_answered(pool, sandbox, false),
+            (Op::CreatePod(pod), _) => self.pod_answered(&pod.after.key(), false),
+            _ => {}
+        }
         match failure {
             WriteFailure::NotFound | WriteFailure::AlreadyExists | WriteFailure::Conflict => {
                 self.stumble(work, now);

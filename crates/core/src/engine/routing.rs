@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
-use paddock_api::session::Phase;
 use paddock_api::{Agent, Sandbox, SandboxTemplate, SandboxWarmPool, Session, labels};
 
 use crate::engine::{Change, Engine, Work};
-use crate::ids::{Key, controller_uid, label, uid};
+use crate::ids::{Key, label, uid};
+use crate::node::Node;
 use crate::pod::Pod;
 use crate::session::agent_of;
 use crate::store::{Kept, Stored};
@@ -36,6 +36,7 @@ watched!(SandboxWarmPool, Engine::touch_pool);
 watched!(Sandbox, Engine::touch_sandbox);
 watched!(Pod, Engine::touch_sandbox);
 watched!(VolumeClaim, Engine::touch_volume_claim);
+watched!(Node, Engine::touch_node);
 
 impl Engine {
     pub(super) fn apply<K: Watched>(&mut self, change: Change<K>, now: Timestamp) {
@@ -125,10 +126,20 @@ impl Engine {
             self.dirty.insert(Work::Session(Key::new(key.namespace.clone(), session)));
             return;
         }
-        let Some(owner) = controller_uid(&sandbox.metadata) else { return };
-        let pool = self.store.pools_in(&key.namespace).find(|p| uid(&p.metadata) == owner).map(Stored::key);
-        if let Some(pool) = pool {
-            self.dirty.insert(Work::Pool(pool));
+        let Some(pool) = self.pool_of(sandbox).map(Stored::key) else { return };
+        self.dirty.insert(Work::Pool(pool));
+        let serves = self.store.pod_of(sandbox).is_some_and(|pod| pod.serving_ip().is_some());
+        if serves && !self.reserved.contains_key(key) {
+            // Sessions that found the pool empty have started without it, and may take it all the same.
+            self.touch_waiting_sessions(&key.namespace);
+        }
+    }
+
+    /// The pods on a node, with their pools and sessions.
+    fn touch_node(&mut self, key: &Key) {
+        let pods: Vec<Key> = self.store.pods_on(&key.name).cloned().collect();
+        for pod in pods {
+            self.touch_sandbox(&pod);
         }
     }
 
@@ -172,13 +183,6 @@ impl Engine {
     }
 
     fn touch_waiting_sessions(&mut self, namespace: &str) {
-        let waiting: Vec<Key> = self
-            .store
-            .sessions
-            .in_namespace(namespace)
-            .filter(|s| s.status.as_ref().is_none_or(|s| s.phase == Phase::Creating))
-            .map(Stored::key)
-            .collect();
-        self.dirty.extend(waiting.into_iter().map(Work::Session));
+        self.dirty.extend(self.store.starting_in(namespace).cloned().map(Work::Session));
     }
 }

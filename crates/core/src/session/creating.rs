@@ -1,7 +1,6 @@
 //! A session on its way to Ready.
 
 use jiff::{SignedDuration, Timestamp};
-use paddock_api::agent::WorkspaceMode;
 use paddock_api::session::{
     Capabilities, DesiredState, Phase, PodRef, Reason, SandboxRef, Startup, StartupPath, Step,
 };
@@ -10,10 +9,11 @@ use paddock_api::{Sandbox, Session, labels};
 use crate::build;
 use crate::catalog::{self, Missing, ResolvedAgent, Source};
 use crate::health::{self, Health};
-use crate::ids::{Key, controller_uid, is_deleting, label, uid};
+use crate::ids::{Key, label, uid};
 use crate::op::{Op, Patch, Refresh, Target, merge_diff};
 use crate::pod::Pod;
 use crate::session::activation::{Prompt, activate, endpoint};
+use crate::session::claim::{self, Choice, adoptable};
 use crate::session::ending::{end, has_uid};
 use crate::session::workspace::{self, Ground};
 use crate::session::{
@@ -71,7 +71,7 @@ fn start(ctx: Context<'_>, session: &Session, memory: &mut Memory) -> Decision {
         return Decision::op(Op::Refresh(ask));
     }
     let mut decision = match bound(ctx, session, memory) {
-        Some(sandbox) => with_sandbox(ctx, session, memory, &agent, sandbox),
+        Some(sandbox) => with_sandbox(ctx, session, memory, &agent, source, sandbox),
         None => without_sandbox(ctx, session, memory, &agent, source),
     };
     decision.wake = Some(decision.wake.map_or(deadline, |wake| wake.min(deadline)));
@@ -145,52 +145,12 @@ fn without_sandbox(
         memory.reserved = None;
         memory.activation = None;
     }
-    // A pod gets its volumes when it is made, so what an earlier incarnation has left needs a pod of its own.
-    if let Some(pool) = source.pool.filter(|_| workspace::kept(session).is_none()) {
-        let current = build::template_hash(source.template, &ctx.settings.runner);
-        let (busy, free): (Vec<_>, Vec<_>) = ctx
-            .store
-            .sandboxes_of_pool(uid(&pool.metadata))
-            .filter_map(|sandbox| adoptable(ctx, sandbox, session, agent))
-            .filter(|(_, pod)| !memory.is_refused_by(pod))
-            .partition(|(sandbox, _)| ctx.busy.is_busy(&Key::of(&sandbox.metadata)));
-        let best = free.into_iter().min_by_key(|(sandbox, pod)| {
-            let stale = label(&sandbox.metadata, labels::TEMPLATE_HASH) != Some(current.as_str());
-            (stale, pod.created, &sandbox.metadata.name)
-        });
-        if let Some((sandbox, pod)) = best {
-            return adopt(session, memory, agent, sandbox, pod);
-        }
-        if !busy.is_empty() {
-            // A write to it is in flight; that takes milliseconds, a cold start takes seconds.
-            return Decision { wake: Some(ctx.now + BUSY_PAUSE), ..Decision::default() };
-        }
+    match claim::choose(ctx, session, memory, agent, source) {
+        Choice::Member(sandbox, pod) => adopt(session, memory, agent, sandbox, pod),
+        // A cold start takes seconds.
+        Choice::Busy => Decision { wake: Some(ctx.now + BUSY_PAUSE), ..Decision::default() },
+        Choice::Nothing => cold_start(ctx, session, memory, agent, source),
     }
-    cold_start(ctx, session, memory, agent, source)
-}
-
-/// A pool member that `session` may take, with its pod.
-fn adoptable<'a>(
-    ctx: Context<'a>,
-    sandbox: &'a Sandbox,
-    session: &Session,
-    agent: &ResolvedAgent,
-) -> Option<(&'a Sandbox, &'a Pod)> {
-    let key = Key::of(&sandbox.metadata);
-    let held_by_other = ctx.reserved.get(&key).is_some_and(|by| *by != Key::of(&session.metadata));
-    let free = !is_deleting(&sandbox.metadata)
-        && label(&sandbox.metadata, labels::SESSION_UID).is_none()
-        && label(&sandbox.metadata, labels::HARNESS) == Some(agent.spec.harness.as_str())
-        && (agent.spec.workspace.mode == WorkspaceMode::Ephemeral
-            || build::workspace_claim(sandbox).is_some())
-        && sandbox.metadata.namespace == session.metadata.namespace
-        && controller_uid(&sandbox.metadata).is_some()
-        && !held_by_other;
-    if !free {
-        return None;
-    }
-    let pod = ctx.store.pod_of(sandbox)?;
-    pod.serving_ip().map(|_| (sandbox, pod))
 }
 
 /// The durable assignment and the activation, side by side. Both must succeed.
@@ -259,10 +219,18 @@ fn with_sandbox(
     session: &Session,
     memory: &mut Memory,
     agent: &ResolvedAgent,
+    source: Source<'_>,
     sandbox: &Sandbox,
 ) -> Decision {
     memory.reserved = None;
     memory.claimed_at.get_or_insert(ctx.now);
+    if memory.activation.is_none()
+        && let Some(decision) = claim::trade(ctx, session, memory, agent, source, sandbox)
+    {
+        memory.reserved.clone_from(&decision.reserve);
+        memory.claimed_at = None;
+        return decision;
+    }
     let discard =
         |memory: &Memory| workspace::give_back(ctx, session, memory, |s| !has_uid(s, uid(&sandbox.metadata)));
     let Some(pod) = ctx.store.pod_of(sandbox) else {
