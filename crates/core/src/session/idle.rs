@@ -14,6 +14,7 @@ use crate::catalog;
 use crate::ids::uid;
 use crate::op::{Op, Patch, Target};
 use crate::pod::Pod;
+use crate::session::incarnation::{self, Next};
 use crate::session::{Context, Decision, Memory, Observed, ending, running, workspace};
 
 /// Shortest time between two questions to one runner.
@@ -42,11 +43,14 @@ pub(super) fn decide(
     let last_active = last_active(&seen);
     let rests = lifecycle.on_idle() == OnIdle::Suspend && workspace::is_persistent(ctx, session);
     if seen.activity.quiesced {
-        // The runner has agreed, perhaps to an earlier leader.
-        let message = match timeout {
-            Some((timeout, _)) => format!("idle for {timeout}, as long as lifecycle.idleTimeout allows"),
-            None => "idle for as long as lifecycle.idleTimeout allowed".to_owned(),
+        let Some((timeout, _)) =
+            timeout.filter(|(_, timeout)| seen.at.duration_since(last_active) >= *timeout)
+        else {
+            // It was asked to rest, and the wish was taken back: its pod takes no more turns, so it needs another.
+            return (incarnation::next(ctx, session, Next::Resume), true);
         };
+        // The runner has agreed, perhaps to an earlier leader.
+        let message = format!("idle for {timeout}, as long as lifecycle.idleTimeout allows");
         memory.idle = Some(message.clone());
         let decision = if rests {
             Decision::op(suspend(session))

@@ -79,6 +79,20 @@ fn suspend_keeps_the_volume_and_resume_goes_on_with_it() {
 }
 
 #[test]
+fn a_wish_to_rest_that_is_taken_back_gives_the_next_pod() {
+    let mut story = story(0, Lifecycle::default());
+    story.cluster.add_session(session_of("s1", "keeper"));
+    story.run_for(12);
+    // The runner has agreed to rest; then somebody thinks better of it.
+    let pod = story.status("s1").pod.unwrap().uid;
+    story.cluster.usage.get_mut(&pod).unwrap().quiesced = true;
+    story.run_for(60);
+    let status = story.status("s1");
+    assert_eq!((status.phase, status.incarnation), (Phase::Ready, 2));
+    assert!(story.cluster.turn(&key("s1")), "it takes turns again");
+}
+
+#[test]
 fn a_warm_member_of_a_persistent_pool_brings_its_volume_along() {
     let mut story = Story::empty();
     story.cluster.put_template(persistent(template("opencode")));
