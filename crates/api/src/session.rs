@@ -87,6 +87,15 @@ impl Session {
         let Some(status) = &self.status else { return false };
         self.spec.restarted_at.is_some() && self.spec.restarted_at != status.restarted_at
     }
+
+    /// The rules of the session's life: its own, in place of those of the agent it was made from. `saved` is the
+    /// Agent that `agentRef` names, as it is now; it counts until the session has frozen it. None while no agent
+    /// is known.
+    pub fn lifecycle(&self, saved: Option<&AgentSpec>) -> Option<Lifecycle> {
+        let frozen = self.status.as_ref().and_then(|status| status.agent.as_ref()?.spec.as_deref());
+        let agent = frozen.or(self.spec.agent.as_ref()).or(saved)?;
+        Some(agent.lifecycle.overridden_by(&self.spec.lifecycle))
+    }
 }
 
 /// Names an Agent in the same namespace.

@@ -15,6 +15,8 @@ use crate::http::request_id::{REQUEST_ID_HEADER, RequestId};
 pub struct ApiError {
     /// Which kind of error it is.
     pub code: ErrorCode,
+    /// The HTTP status, as a rule the code's own.
+    pub status: u16,
     /// What was attempted, on what, and what to do. Holds no secret.
     pub message: String,
     /// When to try again.
@@ -28,12 +30,26 @@ pub struct ApiError {
 impl ApiError {
     /// An error without further headers.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), retry_after: None, allow: None, tty_url: None }
+        Self {
+            code,
+            status: code.status(),
+            message: message.into(),
+            retry_after: None,
+            allow: None,
+            tty_url: None,
+        }
     }
 
     /// A field, header or query value that cannot be understood; the message must name it.
     pub fn bad_request(message: impl Into<String>) -> Self {
         Self::new(ErrorCode::BadRequest, message)
+    }
+
+    /// The same error as 409: the session's state is in the way of a change to it.
+    #[must_use]
+    pub fn as_conflict(mut self) -> Self {
+        self.status = 409;
+        self
     }
 
     /// The same error, with advice when to try again.
@@ -67,7 +83,7 @@ impl ApiError {
         let body = serde_json::to_vec(&body).unwrap_or_default();
         let mut response = Response::new(Bytes::from(body));
         *response.status_mut() =
-            StatusCode::from_u16(self.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+            StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(REQUEST_ID_HEADER, request_id.header());

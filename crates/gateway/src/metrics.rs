@@ -61,6 +61,7 @@ pub struct Metrics {
     turn_duration: Histogram,
     connect_failures: Family<ReasonLabels, Counter>,
     marked_dead: Counter,
+    resumed_by_message: Counter,
     watch_stale: Family<WatchLabels, Gauge<f64, AtomicU64>>,
     watch_synced: Family<WatchLabels, Gauge>,
     watch_restarts: Family<WatchLabels, Gauge>,
@@ -86,6 +87,7 @@ impl Default for Metrics {
             turn_duration: Histogram::new(TURN_BUCKETS),
             connect_failures: Family::default(),
             marked_dead: Counter::default(),
+            resumed_by_message: Counter::default(),
             watch_stale: Family::default(),
             watch_synced: Family::default(),
             watch_restarts: Family::default(),
@@ -117,6 +119,11 @@ impl Default for Metrics {
             "sessions_marked_dead",
             "Sessions set to Dead because their current address refused twice",
             metrics.marked_dead.clone(),
+        );
+        registry.register(
+            "sessions_resumed_by_message",
+            "Suspended sessions that a message has resumed",
+            metrics.resumed_by_message.clone(),
         );
         registry.register_with_unit(
             "watch_stale",
@@ -175,6 +182,11 @@ impl Metrics {
     /// A session was set to Dead.
     pub fn marked_dead(&self) {
         self.marked_dead.inc();
+    }
+
+    /// A message has resumed a suspended session.
+    pub fn resumed_by_message(&self) {
+        self.resumed_by_message.inc();
     }
 
     /// Takes a reading of how fresh the watches are.

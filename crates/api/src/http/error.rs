@@ -28,7 +28,7 @@ pub enum ErrorCode {
     Unauthorized,
     /// 404: no such path, session or agent.
     NotFound,
-    /// 404: the session is not ready yet; try again shortly.
+    /// 404: the session is not ready yet; try again shortly. 409 where it should be suspended or restarted.
     Creating,
     /// 404: the session is suspended, and a message does not resume it.
     Suspended,
@@ -42,6 +42,10 @@ pub enum ErrorCode {
     RequestTimeout,
     /// 409: the session's harness is used through its terminal.
     TerminalOnly,
+    /// 409: the session has no workspace that outlives its pod, so it cannot be suspended.
+    WorkspaceNotPersistent,
+    /// 409: another request has changed meanwhile what the session shall do.
+    Superseded,
     /// 413: the body is larger than allowed.
     TooLarge,
     /// 415: the body is not JSON.
@@ -70,6 +74,8 @@ pub enum ErrorCode {
     Interrupted,
     /// 502: the runner cannot write its journal.
     JournalFailed,
+    /// 502: the session was resumed or restarted, and did not become ready.
+    StartFailed,
     /// 503: the gateway is shutting down.
     Draining,
     /// 503: the gateway has not read the cluster's state yet.
@@ -78,12 +84,12 @@ pub enum ErrorCode {
     NotReady,
     /// 503: the API server does not answer.
     ClusterUnavailable,
-    /// 504: the caller's own deadline has passed; the turn goes on.
+    /// 504: the caller's own deadline has passed; what was asked for goes on.
     WaitExpired,
 }
 
 impl ErrorCode {
-    /// The HTTP status this error is answered with.
+    /// The HTTP status this error is answered with, as a rule.
     pub const fn status(self) -> u16 {
         match self {
             Self::BadRequest | Self::Unsupported => 400,
@@ -91,7 +97,7 @@ impl ErrorCode {
             Self::NotFound | Self::Creating | Self::Suspended | Self::Failed | Self::Dead => 404,
             Self::MethodNotAllowed => 405,
             Self::RequestTimeout => 408,
-            Self::TerminalOnly => 409,
+            Self::TerminalOnly | Self::WorkspaceNotPersistent | Self::Superseded => 409,
             Self::TooLarge => 413,
             Self::UnsupportedMediaType => 415,
             Self::TurnMismatch | Self::SessionMismatch => 422,
@@ -104,7 +110,8 @@ impl ErrorCode {
             | Self::HarnessFailed
             | Self::TurnTimeout
             | Self::Interrupted
-            | Self::JournalFailed => 502,
+            | Self::JournalFailed
+            | Self::StartFailed => 502,
             Self::Draining | Self::NotSynced | Self::NotReady | Self::ClusterUnavailable => 503,
             Self::WaitExpired => 504,
         }
@@ -124,6 +131,8 @@ impl ErrorCode {
             Self::MethodNotAllowed => "method_not_allowed",
             Self::RequestTimeout => "request_timeout",
             Self::TerminalOnly => "terminal_only",
+            Self::WorkspaceNotPersistent => "workspace_not_persistent",
+            Self::Superseded => "superseded",
             Self::TooLarge => "too_large",
             Self::UnsupportedMediaType => "unsupported_media_type",
             Self::TurnMismatch => "turn_mismatch",
@@ -138,6 +147,7 @@ impl ErrorCode {
             Self::TurnTimeout => "turn_timeout",
             Self::Interrupted => "interrupted",
             Self::JournalFailed => "journal_failed",
+            Self::StartFailed => "start_failed",
             Self::Draining => "draining",
             Self::NotSynced => "not_synced",
             Self::NotReady => "not_ready",

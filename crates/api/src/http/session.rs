@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::BASE_PATH;
+use crate::agent::Lifecycle;
+use crate::duration::Duration;
 use crate::session::{DesiredState, Phase, Reason, Session, SessionStatus, Step};
 
 /// Longest [`ApiSession::title_preview`], in characters.
@@ -30,8 +32,8 @@ pub enum ApiStatus {
 
 impl ApiStatus {
     /// The status of `session`. One that was told to stop counts as dead at once: it takes no more messages,
-    /// and a client that has deleted it must not read otherwise. Likewise one that was told to restart counts as
-    /// creating.
+    /// and a client that has deleted it must not read otherwise. Likewise one that was told to restart, or to go
+    /// on after it was suspended, counts as creating.
     pub fn of(session: &Session) -> Self {
         if session.spec.state == DesiredState::Stopped {
             return Self::Dead;
@@ -40,6 +42,7 @@ impl ApiStatus {
             _ if session.restart_wanted() => Self::Creating,
             Phase::Creating => Self::Creating,
             Phase::Ready => Self::Ready,
+            Phase::Suspended if session.spec.state == DesiredState::Running => Self::Creating,
             Phase::Suspended => Self::Suspended,
             Phase::Failed => Self::Failed,
             Phase::Dead => Self::Dead,
@@ -115,7 +118,7 @@ pub struct ApiSession {
     pub created_at: Timestamp,
     /// When it was last used.
     pub last_seen_at: Option<Timestamp>,
-    /// How long it may be idle.
+    /// How long it may be idle; null where it may be for ever, or where its agent is not known yet.
     pub idle_timeout_ms: Option<u64>,
     /// Why it failed, or died without having been asked to.
     pub failure_reason: Option<String>,
@@ -138,8 +141,9 @@ pub struct ApiSession {
 }
 
 impl ApiSession {
-    /// What clients see of `session`, with `response` as the reply to its initial prompt.
-    pub fn new(session: &Session, response: Option<Value>) -> Self {
+    /// What clients see of `session`, which lives by `rules` where they are known, with `response` as the reply to
+    /// its initial prompt.
+    pub fn new(session: &Session, rules: Option<&Lifecycle>, response: Option<Value>) -> Self {
         let empty = SessionStatus::default();
         let inner = session.status.as_ref().unwrap_or(&empty);
         let id = session.metadata.name.clone().unwrap_or_default();
@@ -159,7 +163,7 @@ impl ApiSession {
             response,
             created_at: session.metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |t| t.0),
             last_seen_at: inner.last_activity_time,
-            idle_timeout_ms: None,
+            idle_timeout_ms: rules.and_then(Lifecycle::idle_timeout).map(millis),
             failure_reason: failure_reason(status, inner),
             phase: ApiPhase::of(status, inner.step),
             phase_detail: Some(inner.message.clone()).filter(|m| !m.is_empty()),
@@ -172,6 +176,10 @@ impl ApiSession {
             id,
         }
     }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_std().as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Path of a session's terminal.

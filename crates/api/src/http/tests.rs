@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::agent::Agent;
+use crate::agent::{Agent, AgentSpec};
 use crate::session::Session;
 
 fn session(value: Value) -> Session {
@@ -20,7 +20,7 @@ fn session(value: Value) -> Session {
 fn a_new_session_is_creating_and_what_it_lacks_is_null() {
     let fresh = session(json!({"spec": {"agentRef": {"name": "helper"}}, "status": null}));
     assert_eq!(
-        serde_json::to_value(ApiSession::new(&fresh, None)).unwrap(),
+        serde_json::to_value(ApiSession::new(&fresh, None, None)).unwrap(),
         json!({
             "id": "s1", "agent_id": "helper", "sandbox_url": null, "harness_session_id": null,
             "tty_url": null, "tty_token": null, "supports_tui": false, "status": "creating",
@@ -40,7 +40,7 @@ fn a_ready_terminal_session_tells_where_to_attach() {
             "sandbox": {"name": "pool-1", "uid": "u"}, "harnessSessionId": "ses_1",
             "capabilities": {"messages": false, "terminal": true}},
     }));
-    let seen = ApiSession::new(&ready, None);
+    let seen = ApiSession::new(&ready, None, None);
     assert_eq!(seen.tty_url.as_deref(), Some("/api/v1/managed_agents/sessions/s1/tty"));
     assert_eq!((seen.phase, seen.status), (Some(ApiPhase::Ready), ApiStatus::Ready));
     assert_eq!(seen.title_preview.unwrap().len(), 60);
@@ -51,14 +51,55 @@ fn a_ready_terminal_session_tells_where_to_attach() {
 fn failures_are_told_and_a_stop_is_not_one() {
     let failed = session(json!({"spec": {"agentRef": {"name": "a"}},
         "status": {"phase": "Failed", "reason": "CrashLoop", "message": "see the logs"}}));
-    let seen = ApiSession::new(&failed, None);
+    let seen = ApiSession::new(&failed, None, None);
     assert_eq!(seen.failure_reason.as_deref(), Some("CrashLoop: see the logs"));
     assert_eq!((seen.phase, seen.status), (None, ApiStatus::Failed));
     let stopping = session(
         json!({"spec": {"agentRef": {"name": "a"}, "state": "Stopped"}, "status": {"phase": "Ready"}}),
     );
-    let seen = ApiSession::new(&stopping, None);
+    let seen = ApiSession::new(&stopping, None, None);
     assert_eq!((seen.failure_reason, seen.status), (None, ApiStatus::Dead));
+}
+
+#[test]
+fn what_a_session_was_told_counts_before_the_controller_has_done_it() {
+    let status =
+        |spec: Value, status: Value| ApiStatus::of(&session(json!({"spec": spec, "status": status})));
+    let resting = json!({"phase": "Suspended"});
+    assert_eq!(status(json!({"state": "Suspended"}), resting.clone()), ApiStatus::Suspended);
+    assert_eq!(status(json!({"state": "Running"}), resting.clone()), ApiStatus::Creating);
+    assert_eq!(status(json!({"state": "Stopped"}), resting), ApiStatus::Dead);
+    // It takes messages until it is suspended.
+    assert_eq!(status(json!({"state": "Suspended"}), json!({"phase": "Ready"})), ApiStatus::Ready);
+    let again = json!({"restartedAt": "2026-01-02T00:00:00Z"});
+    for phase in ["Ready", "Suspended", "Failed", "Dead"] {
+        assert_eq!(status(again.clone(), json!({"phase": phase})), ApiStatus::Creating, "{phase}");
+    }
+    let done = json!({"phase": "Ready", "restartedAt": "2026-01-02T00:00:00Z"});
+    assert_eq!(status(again, done), ApiStatus::Ready);
+}
+
+#[test]
+fn the_rules_are_the_session_s_own_then_those_it_has_frozen_then_the_agent_s() {
+    let spec = |idle: &str| {
+        serde_json::from_value::<AgentSpec>(json!({"model": "m", "lifecycle": {"idleTimeout": idle}}))
+            .unwrap()
+    };
+    let saved = spec("3m");
+    let idle = |whole: &Session, saved: Option<&AgentSpec>| {
+        ApiSession::new(whole, whole.lifecycle(saved).as_ref(), None).idle_timeout_ms
+    };
+    let fresh = session(json!({"spec": {"agentRef": {"name": "a"}}, "status": null}));
+    assert_eq!((idle(&fresh, Some(&saved)), idle(&fresh, None)), (Some(180_000), None));
+    let bound = session(
+        json!({"spec": {"agentRef": {"name": "a"}}, "status": {"agent": {"name": "a", "spec": spec("2m")}}}),
+    );
+    assert_eq!(idle(&bound, Some(&saved)), Some(120_000));
+    let own =
+        session(json!({"spec": {"agent": spec("2m"), "lifecycle": {"idleTimeout": "1m"}}, "status": null}));
+    assert_eq!(idle(&own, None), Some(60_000));
+    let never = session(json!({"spec": {"agent": spec("0s")}, "status": null}));
+    assert_eq!(idle(&never, None), None);
 }
 
 #[test]
@@ -74,7 +115,12 @@ fn values_of_environment_variables_never_get_out() {
 
 #[test]
 fn every_code_is_written_as_its_word() {
-    for code in [ErrorCode::NotFound, ErrorCode::TurnLost, ErrorCode::UnsupportedMediaType] {
+    for code in [
+        ErrorCode::NotFound,
+        ErrorCode::TurnLost,
+        ErrorCode::UnsupportedMediaType,
+        ErrorCode::WorkspaceNotPersistent,
+    ] {
         assert_eq!(serde_json::to_value(code).unwrap(), json!(code.as_str()));
     }
 }

@@ -3,6 +3,7 @@
 //! The message path reads it instead of the API server. `store` holds the rules, without a clock; this module
 //! adds the lock and lets readers wait for a change. Nothing is decided here about a session.
 
+pub mod rules;
 pub mod store;
 #[cfg(test)]
 mod tests;

@@ -44,6 +44,31 @@ pub async fn read(gateway: &Gateway, name: &str) -> Result<Arc<Session>, ApiErro
     }
 }
 
+/// The session as the API server has it now.
+///
+/// # Errors
+/// `cluster_unavailable`; `not_found`, or `dead` where another session has its name.
+pub async fn read_again(gateway: &Gateway, session: &Session) -> Result<Arc<Session>, ApiError> {
+    let name = session.metadata.name.as_deref().unwrap_or_default();
+    same(session, Some(read(gateway, name).await?))
+}
+
+/// What became of `session`, if it is not another one of its name.
+///
+/// # Errors
+/// `not_found`, or `dead` where another session has its name.
+pub fn same(session: &Session, now: Option<Arc<Session>>) -> Result<Arc<Session>, ApiError> {
+    let name = session.metadata.name.as_deref().unwrap_or_default();
+    match now {
+        None => Err(not_found(name)),
+        Some(now) if now.metadata.uid == session.metadata.uid => Ok(now),
+        Some(_) => Err(ApiError::new(
+            ErrorCode::Dead,
+            format!("session {name} was deleted and made anew meanwhile; send the request again"),
+        )),
+    }
+}
+
 /// There is no session of this name.
 pub fn not_found(name: &str) -> ApiError {
     ApiError::new(ErrorCode::NotFound, format!("session {name} not found"))

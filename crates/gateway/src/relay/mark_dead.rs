@@ -2,30 +2,37 @@
 //!
 //! It is done only on proof: the current address, as the API server has it, took no connection twice, and the pod
 //! is lost (`super::proof`). The write carries UID and resource version of that very state, so whoever changed the
-//! session meanwhile has decided.
+//! session meanwhile has decided. A session that shall not keep this pod, or that gets another one by itself, is
+//! never marked: there the controller has the word.
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use paddock_api::agent::Recovery;
 use paddock_api::condition::{NewCondition, set_condition};
-use paddock_api::session::Reason;
+use paddock_api::http::ApiStatus;
+use paddock_api::session::{DesiredState, Reason};
 use paddock_api::{ConditionStatus, Phase, Session};
 use paddock_kubeio::write::{Precondition, WriteError};
 use serde_json::json;
 
 use super::dial::DialError;
 use super::lookup;
+use super::stand::Stand;
 use super::target::Target;
 use crate::error::ApiError;
 use crate::gateway::Gateway;
+use crate::index::rules;
 
 /// What became of it.
 #[derive(Debug)]
 pub enum Marked {
     /// The session is Dead, by this write or another; or it could not be written, and the controller will see.
     Settled,
-    /// The session has another address now.
-    Moved(Arc<Session>),
+    /// The session's state is another one now.
+    Changed(Arc<Session>),
+    /// It is left alone, and will get another pod by itself.
+    Spared,
 }
 
 /// Marks `session`, whose address `target` is proven to be abandoned.
@@ -39,6 +46,12 @@ pub async fn mark(
     cause: &DialError,
 ) -> Result<Marked, ApiError> {
     let name = session.metadata.name.clone().unwrap_or_default();
+    if !shall_keep_its_pod(session) {
+        return Ok(Marked::Settled);
+    }
+    if rules::of(gateway, session).recovery() == Recovery::Auto {
+        return Ok(Marked::Spared);
+    }
     let dead = dead_copy(session, target, cause);
     let Some(status) = &dead.status else { return Ok(Marked::Settled) };
     let patch = json!({"status": {
@@ -64,14 +77,22 @@ pub async fn mark(
         // Somebody else decided: what they decided counts.
         Err(WriteError::Conflict) => {
             let current = lookup::read(gateway, &name).await?;
-            let moved = Target::of(&current).is_ok_and(|now| now != *target);
-            Ok(if moved { Marked::Moved(current) } else { Marked::Settled })
+            Ok(match Stand::of(&current, Some(target)) {
+                Stand::Never(_) => Marked::Settled,
+                Stand::Leaving if shall_keep_its_pod(&current) => Marked::Settled,
+                _ => Marked::Changed(current),
+            })
         }
         Err(error) => {
             tracing::warn!(session = %name, reason = error.reason(), "cannot set the session to Dead");
             Ok(Marked::Settled)
         }
     }
+}
+
+/// Whether nobody has asked for the end of the session's present pod.
+fn shall_keep_its_pod(session: &Session) -> bool {
+    session.spec.state == DesiredState::Running && ApiStatus::of(session) == ApiStatus::Ready
 }
 
 fn dead_copy(session: &Session, target: &Target, cause: &DialError) -> Session {
@@ -82,7 +103,7 @@ fn dead_copy(session: &Session, target: &Target, cause: &DialError) -> Session {
         status.step = None;
         status.reason = Some(Reason::Unreachable);
         status.message = format!(
-            "nothing listens at the session's address {}: {cause}, twice; the pod is lost, make a new session",
+            "nothing listens at the session's address {}: {cause}, twice; the pod is lost, restart the session",
             target.address
         );
         let condition = NewCondition {

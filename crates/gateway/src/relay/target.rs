@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use paddock_api::Session;
-use paddock_api::http::{ApiStatus, ErrorCode, tty_url};
+use paddock_api::http::{ApiStatus, BASE_PATH, ErrorCode, tty_url};
 
 use crate::error::ApiError;
 
@@ -32,19 +32,8 @@ impl Target {
     /// It takes none now; the code says why.
     pub fn of(session: &Session) -> Result<Self, ApiError> {
         let name = session.metadata.name.as_deref().unwrap_or_default();
-        let status = session.status.as_ref();
         not_ready(session, name)?;
-        if status.and_then(|s| s.capabilities).is_some_and(|can| !can.messages) {
-            let url = tty_url(name);
-            let mut error = ApiError::new(
-                ErrorCode::TerminalOnly,
-                format!(
-                    "session {name} takes no messages: its harness is a terminal program; attach to {url}"
-                ),
-            );
-            error.tty_url = Some(url);
-            return Err(error);
-        }
+        terminal_only(session)?;
         Self::agreed(session).ok_or_else(|| {
             ApiError::new(
                 ErrorCode::NotReady,
@@ -67,6 +56,21 @@ impl Target {
     }
 }
 
+/// The error of a session whose harness is known to take no messages.
+pub fn terminal_only(session: &Session) -> Result<(), ApiError> {
+    if session.status.as_ref().and_then(|status| status.capabilities).is_none_or(|can| can.messages) {
+        return Ok(());
+    }
+    let name = session.metadata.name.as_deref().unwrap_or_default();
+    let url = tty_url(name);
+    let mut error = ApiError::new(
+        ErrorCode::TerminalOnly,
+        format!("session {name} takes no messages: its harness is a terminal program; attach to {url}"),
+    );
+    error.tty_url = Some(url);
+    Err(error)
+}
+
 fn not_ready(session: &Session, name: &str) -> Result<(), ApiError> {
     let detail =
         session.status.as_ref().map(|status| status.message.as_str()).filter(|text| !text.is_empty());
@@ -83,18 +87,26 @@ fn not_ready(session: &Session, name: &str) -> Result<(), ApiError> {
         ApiStatus::Suspended => Err(ApiError::new(
             ErrorCode::Suspended,
             format!(
-                "session {name} is suspended{because}; resume it with spec.state: Running, then send the message again"
+                "session {name} is suspended{because}; resume it with POST {BASE_PATH}/sessions/{name}/resume (or \
+                 spec.state: Running), then send the message again"
             ),
         )),
         ApiStatus::Failed => Err(ApiError::new(
             ErrorCode::Failed,
-            format!("session {name} could not be made{because}; make a new session"),
+            format!("session {name} could not be made{because}; {}", restart_it(name)),
         )),
         ApiStatus::Dead => Err(ApiError::new(
             ErrorCode::Dead,
-            format!("session {name} has ended{because}; make a new session"),
+            format!("session {name} has ended{because}; {}", restart_it(name)),
         )),
     }
+}
+
+/// The way back for a session that has ended.
+pub fn restart_it(name: &str) -> String {
+    format!(
+        "restart it with POST {BASE_PATH}/sessions/{name}/restart (or a new spec.restartedAt), or make a new session"
+    )
 }
 
 #[cfg(test)]

@@ -7,12 +7,18 @@
 //! | ... and the pod lives | 503 `not_ready`: its container may be starting again |
 //! | ... and the pod cannot be read | 502 |
 //! | ... and the pod is lost, or cannot be reached at all | the session is set to Dead, 502 |
+//! | ... and it is lost, and the session gets another pod by itself | the turn is held for that pod |
 //! | another pod answered that the token is not for it | the session is read; a new address is tried, else 502 |
+//! | the session's runner refused it, because the pod is given up | the turn is held for the session's next pod |
+//! | the session, read again, is suspended or on its way to another pod | the same |
 //! | connected, then broken off | 502 `turn_lost`: the harness may have the turn |
 //! | any other answer | it is passed on |
+//!
+//! A turn that is held has reached no harness: no byte of it was written to a pod, or the runner said so before it
+//! wrote the turn down.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Response};
@@ -20,12 +26,15 @@ use hyper::body::Incoming;
 use paddock_api::Session;
 use paddock_api::http::ErrorCode;
 use paddock_runnerapi::TURNS;
+use tokio::time::Instant;
 
 use super::call::{self, Call, CallError};
 use super::dial::DialError;
+use super::hold::{self, Patience};
 use super::lookup;
 use super::mark_dead::{self, Marked};
 use super::proof::{self, Proof};
+use super::stand::Stand;
 use super::target::Target;
 use super::verdict::{self, Verdict};
 use crate::error::ApiError;
@@ -35,6 +44,9 @@ use crate::http::request_id::RequestId;
 
 /// How often a turn is tried at most, over all addresses a session may move through meanwhile.
 const MAX_ATTEMPTS: usize = 6;
+/// For how many pods a turn is held at most. A session that goes through more of them within one message's time
+/// is not well.
+const MAX_PODS: usize = 4;
 /// When to send a message again whose pod runs and does not listen: about as long as a harness takes to start.
 const RESTART_RETRY: Duration = Duration::from_secs(2);
 
@@ -47,6 +59,16 @@ pub struct Turn {
     pub body: Bytes,
     /// The request this is done for.
     pub request_id: RequestId,
+    /// How long the client waits for a pod that takes the turn, where it says so.
+    pub patience: Option<Duration>,
+}
+
+/// What came of trying the pods that a session had.
+enum Tried {
+    /// The runner's answer.
+    Reply(Response<Incoming>),
+    /// No harness has seen the turn. This is how the session is now, and the place that takes no more turns.
+    NotBegun { session: Arc<Session>, given_up: Option<Target> },
 }
 
 /// Delivers `turn` to `session` and waits for the reply, for as long as the runner takes.
@@ -60,16 +82,34 @@ pub async fn relay(
 ) -> Result<Response<Incoming>, ApiError> {
     let _held = gateway.metrics.turn_begun();
     let begun = Instant::now();
-    let outcome = attempts(gateway, session, turn).await;
+    let outcome = deliver(gateway, session, turn).await;
     gateway.metrics.turn_done(begun.elapsed());
     outcome
 }
 
-async fn attempts(
+async fn deliver(
     gateway: &Gateway,
     mut session: Arc<Session>,
     turn: &Turn,
 ) -> Result<Response<Incoming>, ApiError> {
+    for _ in 0..MAX_PODS {
+        match attempts(gateway, session, turn).await? {
+            Tried::Reply(reply) => return Ok(reply),
+            Tried::NotBegun { session: now, given_up } => {
+                tracing::info!(turn = %turn.id, session = now.metadata.name, "a turn is held for the session's next pod");
+                let patience = Patience::from(Instant::now(), turn.patience);
+                session = hold::until_it_takes(gateway, now, patience, given_up.as_ref()).await?;
+            }
+        }
+    }
+    Err(ApiError::new(
+        ErrorCode::NotReady,
+        "the message was not delivered: the session's pods were given up again and again; send it again",
+    )
+    .retry_after(RESTART_RETRY))
+}
+
+async fn attempts(gateway: &Gateway, mut session: Arc<Session>, turn: &Turn) -> Result<Tried, ApiError> {
     let call = Call {
         method: Method::POST,
         path: TURNS.to_owned(),
@@ -78,7 +118,13 @@ async fn attempts(
     };
     let mut refused: Option<Target> = None;
     for _ in 0..MAX_ATTEMPTS {
-        let target = Target::of(&session)?;
+        let target = match Stand::of(&session, None) {
+            Stand::Takes(target) => target,
+            Stand::Never(error) => return Err(error),
+            Stand::Leaving | Stand::Suspended | Stand::Creating => {
+                return Ok(Tried::NotBegun { session, given_up: None });
+            }
+        };
         let answer = match call::send(gateway, &target, &call).await {
             Ok(answer) => answer,
             Err(CallError::Dial(cause)) => {
@@ -92,12 +138,17 @@ async fn attempts(
                         Proof::Unknown => return Err(unreachable(&target, &cause)),
                         Proof::Lost => match mark_dead::mark(gateway, &session, &target, &cause).await? {
                             Marked::Settled => return Err(unreachable(&target, &cause)),
-                            Marked::Moved(session) => session,
+                            Marked::Changed(session) => session,
+                            Marked::Spared => {
+                                return Ok(Tried::NotBegun { session, given_up: Some(target) });
+                            }
                         },
                     }
                 } else {
                     tokio::time::sleep(gateway.relay.retry_pause).await;
-                    reread(gateway, &session).await.map_err(|error| or_unreachable(error, &target, &cause))?
+                    lookup::read_again(gateway, &session)
+                        .await
+                        .map_err(|error| or_unreachable(error, &target, &cause))?
                 };
                 refused = Some(target);
                 continue;
@@ -110,12 +161,19 @@ async fn attempts(
             Err(CallError::Token(error)) => return Err(internal(&error)),
         };
         match verdict::judge(answer, turn.id.as_str()).await {
-            Verdict::Reply(answer) => return Ok(answer),
+            Verdict::Reply(answer) => return Ok(Tried::Reply(answer)),
             Verdict::Error(error) => return Err(error),
+            Verdict::Quiesced => return Ok(Tried::NotBegun { session, given_up: Some(target) }),
+            Verdict::Ending(error) => {
+                session = lookup::read_again(gateway, &session).await?;
+                if Stand::of(&session, None) == Stand::Takes(target) {
+                    return Err(error);
+                }
+            }
             Verdict::Stranger(error) => {
                 tracing::warn!(address = %target.address, %error, "another pod answered at a session's address");
-                session = reread(gateway, &session).await?;
-                if Target::of(&session)? == target {
+                session = lookup::read_again(gateway, &session).await?;
+                if Stand::of(&session, None) == Stand::Takes(target) {
                     return Err(error);
                 }
             }
@@ -124,19 +182,6 @@ async fn attempts(
     Err(ApiError::new(
         ErrorCode::Unreachable,
         "the message was not delivered: the session's address changed again and again; send it again",
-    ))
-}
-
-/// The session as the API server has it; one of the same name and another UID is another session.
-async fn reread(gateway: &Gateway, session: &Session) -> Result<Arc<Session>, ApiError> {
-    let name = session.metadata.name.as_deref().unwrap_or_default();
-    let current = lookup::read(gateway, name).await?;
-    if current.metadata.uid == session.metadata.uid {
-        return Ok(current);
-    }
-    Err(ApiError::new(
-        ErrorCode::Dead,
-        format!("session {name} was deleted and made anew meanwhile; send the message again"),
     ))
 }
 

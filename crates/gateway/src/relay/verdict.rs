@@ -29,6 +29,10 @@ pub enum Verdict {
     Error(ApiError),
     /// Another pod has the address, and has run nothing.
     Stranger(ApiError),
+    /// The session's runner takes no more turns, because its pod is given up. Its harness has not seen this one.
+    Quiesced,
+    /// The session's runner is ending. Its harness has not seen this turn.
+    Ending(ApiError),
 }
 
 /// Judges an answer to the turn `turn_id`.
@@ -86,9 +90,11 @@ fn of_runner(body: ErrorBody) -> Verdict {
         RunnerCode::Interrupted => error(Code::Interrupted),
         RunnerCode::JournalFailed => error(Code::JournalFailed),
         RunnerCode::Busy => misrouted("answered a question that was not asked"),
-        RunnerCode::NotReady | RunnerCode::Quiesced | RunnerCode::ShuttingDown => {
-            error(Code::NotReady).retry_after(BUSY_RETRY)
+        RunnerCode::Quiesced => return Verdict::Quiesced,
+        RunnerCode::ShuttingDown => {
+            return Verdict::Ending(error(Code::NotReady).retry_after(BUSY_RETRY));
         }
+        RunnerCode::NotReady => error(Code::NotReady).retry_after(BUSY_RETRY),
     })
 }
 
@@ -105,8 +111,8 @@ mod tests {
 
     fn code(runner: RunnerCode) -> Code {
         match of_runner(ErrorBody { code: runner, error: "why".into() }) {
-            Verdict::Error(error) | Verdict::Stranger(error) => error.code,
-            Verdict::Reply(_) => panic!("an error became a reply"),
+            Verdict::Error(error) | Verdict::Stranger(error) | Verdict::Ending(error) => error.code,
+            Verdict::Reply(_) | Verdict::Quiesced => panic!("an error became something else"),
         }
     }
 

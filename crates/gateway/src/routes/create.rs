@@ -7,7 +7,7 @@ use hyper::body::Incoming;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use paddock_api::agent::Agent;
-use paddock_api::http::{ApiSession, ApiStatus, ErrorCode};
+use paddock_api::http::{ApiStatus, ErrorCode};
 use paddock_api::session::AgentRef;
 use paddock_api::{Session, SessionSpec, labels};
 use paddock_kubeio::write::WriteError;
@@ -21,12 +21,13 @@ use super::Ask;
 use super::agents;
 use super::answer::Answer;
 use super::router::ObjectName;
+use super::sessions;
 use crate::error::ApiError;
 use crate::gateway::Gateway;
 use crate::http::body::{self, Presence};
 use crate::http::idempotency::Key;
 use crate::http::wait::Wait;
-use crate::relay::{initial, lookup};
+use crate::relay::lookup;
 
 /// How long an answer is held where the client says nothing: a session from a pool is ready within it.
 const DEFAULT_WAIT: Duration = Duration::from_millis(250);
@@ -76,8 +77,7 @@ pub async fn create(
     };
     let session =
         gateway.index.session_when(&name, deadline, enough).await.ok_or_else(|| lookup::not_found(&name))?;
-    let response = initial::reply(gateway, &session, &ask.request_id).await;
-    Ok(Answer::json(&ApiSession::new(&session, response)))
+    Ok(sessions::show(gateway, ask, &session).await)
 }
 
 /// Creates `session`, unless this very session is there already; returns its name.

@@ -9,8 +9,7 @@ use std::time::Duration;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Response};
 use hyper::body::Incoming;
-use paddock_api::Session;
-use paddock_api::http::{ApiStatus, ErrorCode};
+use paddock_api::http::ErrorCode;
 use tokio::time::Instant;
 
 use super::Ask;
@@ -23,8 +22,8 @@ use crate::gateway::Gateway;
 use crate::http::body::{self, Presence};
 use crate::http::idempotency::Key;
 use crate::http::wait::Wait;
+use crate::relay::hold::{self, Patience};
 use crate::relay::lookup;
-use crate::relay::target::Target;
 use crate::relay::turn::{self, Turn};
 
 /// When to ask again for a turn that outlasted the client's deadline.
@@ -65,14 +64,19 @@ pub async fn send(
         (None, None) => record.turn_id(),
     };
     record.turn(turn_id.clone());
-    let turn =
-        Turn { body: message.turn_request(&turn_id)?, id: turn_id, request_id: ask.request_id.clone() };
+    let turn = Turn {
+        body: message.turn_request(&turn_id)?,
+        id: turn_id,
+        request_id: ask.request_id.clone(),
+        patience: wait.ready,
+    };
     drop(message);
     drop(bytes);
 
-    let session = settled(gateway, id, begun + wait.ready.unwrap_or_default()).await?;
+    let session = lookup::find(gateway, id.as_str()).await?;
     // Said here, and not by the relay, whose answer the client's own deadline may cut short: nothing is delivered.
-    Target::of(&session)?;
+    let patience = Patience::from(begun, wait.ready);
+    let session = hold::until_it_takes(gateway, session, patience, None).await?;
     let task = tokio::spawn({
         let gateway = gateway.clone();
         async move { turn::relay(&gateway, session, &turn).await }
@@ -95,27 +99,6 @@ pub async fn send(
         response.headers_mut().insert(CONTENT_TYPE, kind.clone());
     }
     Ok(response)
-}
-
-/// The session once it is no longer creating, or as it is at `deadline`.
-async fn settled(gateway: &Gateway, id: &ObjectName, deadline: Instant) -> Result<Arc<Session>, ApiError> {
-    let session = lookup::find(gateway, id.as_str()).await?;
-    if ApiStatus::of(&session) != ApiStatus::Creating {
-        return Ok(session);
-    }
-    // The index may be a moment behind; nobody is turned away on its word alone.
-    let session = lookup::read(gateway, id.as_str()).await?;
-    if ApiStatus::of(&session) != ApiStatus::Creating || deadline <= Instant::now() {
-        return Ok(session);
-    }
-    let enough = |session: Option<&Session>| {
-        session.is_none_or(|session| ApiStatus::of(session) != ApiStatus::Creating)
-    };
-    gateway
-        .index
-        .session_when(id.as_str(), deadline, enough)
-        .await
-        .ok_or_else(|| lookup::not_found(id.as_str()))
 }
 
 fn expired() -> ApiError {

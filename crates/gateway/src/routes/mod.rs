@@ -4,6 +4,7 @@ pub mod agents;
 pub mod answer;
 pub mod create;
 pub mod health;
+pub mod lifecycle;
 pub mod message;
 pub mod message_body;
 pub mod record;
@@ -119,7 +120,10 @@ async fn answer(
         Route::ClusterHealth => Ok(health::cluster(gateway).await),
         Route::ListSessions => sessions::list(gateway, &ask),
         Route::GetSession(id) => sessions::get(gateway, &ask, &id).await,
-        Route::DeleteSession(id) => sessions::delete(gateway, &id).await,
+        Route::DeleteSession(id) | Route::StopSession(id) => sessions::delete(gateway, &id).await,
+        Route::SuspendSession(id) => lifecycle::suspend(gateway, &ask, &id).await,
+        Route::ResumeSession(id) => lifecycle::resume(gateway, &ask, &id).await,
+        Route::RestartSession(id) => lifecycle::restart(gateway, &ask, &id).await,
         Route::SendMessage(id) => message::send(gateway, &ask, body, &id, record).await,
         Route::CreateSession(agent) => create::create(gateway, &ask, body, &agent).await,
         Route::ListAgents => agents::list(gateway, &ask),

@@ -51,6 +51,14 @@ pub enum Route {
     GetSession(ObjectName),
     /// `DELETE /sessions/{id}`
     DeleteSession(ObjectName),
+    /// `POST /sessions/{id}/stop`
+    StopSession(ObjectName),
+    /// `POST /sessions/{id}/suspend`
+    SuspendSession(ObjectName),
+    /// `POST /sessions/{id}/resume`
+    ResumeSession(ObjectName),
+    /// `POST /sessions/{id}/restart`
+    RestartSession(ObjectName),
     /// `POST /sessions/{id}/message`
     SendMessage(ObjectName),
     /// `POST /agents/{id}/session`
@@ -85,6 +93,10 @@ impl Resolved {
         match self {
             Self::Route(Route::ListSessions) => SESSIONS,
             Self::Route(Route::GetSession(_) | Route::DeleteSession(_)) => SESSION,
+            Self::Route(Route::StopSession(_)) => STOP,
+            Self::Route(Route::SuspendSession(_)) => SUSPEND,
+            Self::Route(Route::ResumeSession(_)) => RESUME,
+            Self::Route(Route::RestartSession(_)) => RESTART,
             Self::Route(Route::SendMessage(_)) => MESSAGE,
             Self::Route(Route::CreateSession(_)) => AGENT_SESSION,
             Self::Route(Route::ListAgents) => AGENTS,
@@ -98,6 +110,10 @@ impl Resolved {
 
 const SESSIONS: &str = "/sessions";
 const SESSION: &str = "/sessions/{id}";
+const STOP: &str = "/sessions/{id}/stop";
+const SUSPEND: &str = "/sessions/{id}/suspend";
+const RESUME: &str = "/sessions/{id}/resume";
+const RESTART: &str = "/sessions/{id}/restart";
 const MESSAGE: &str = "/sessions/{id}/message";
 const AGENTS: &str = "/agents";
 const AGENT: &str = "/agents/{id}";
@@ -133,8 +149,16 @@ pub fn resolve(method: &Method, path: &str) -> Resolved {
             "GET, DELETE",
             [(Method::GET, Route::GetSession(id.clone())), (Method::DELETE, Route::DeleteSession(id))],
         ),
-        ("sessions", Some(id), Some("message")) => {
-            choose(method, MESSAGE, "POST", [(Method::POST, Route::SendMessage(id))])
+        ("sessions", Some(id), Some(action)) => {
+            let (template, route) = match action {
+                "message" => (MESSAGE, Route::SendMessage(id)),
+                "stop" => (STOP, Route::StopSession(id)),
+                "suspend" => (SUSPEND, Route::SuspendSession(id)),
+                "resume" => (RESUME, Route::ResumeSession(id)),
+                "restart" => (RESTART, Route::RestartSession(id)),
+                _ => return Resolved::Unknown,
+            };
+            choose(method, template, "POST", [(Method::POST, route)])
         }
         ("agents", None, None) => choose(method, AGENTS, "GET", [(Method::GET, Route::ListAgents)]),
         ("agents", Some(id), None) => choose(method, AGENT, "GET", [(Method::GET, Route::GetAgent(id))]),
@@ -173,6 +197,10 @@ mod tests {
             (Method::GET, "/sessions/a.b", Route::GetSession(name("a.b"))),
             (Method::DELETE, "/sessions/a", Route::DeleteSession(name("a"))),
             (Method::POST, "/sessions/a/message", Route::SendMessage(name("a"))),
+            (Method::POST, "/sessions/a/stop", Route::StopSession(name("a"))),
+            (Method::POST, "/sessions/a/suspend", Route::SuspendSession(name("a"))),
+            (Method::POST, "/sessions/a/resume", Route::ResumeSession(name("a"))),
+            (Method::POST, "/sessions/a/restart", Route::RestartSession(name("a"))),
             (Method::POST, "/agents/x/session", Route::CreateSession(name("x"))),
             (Method::GET, "/agents", Route::ListAgents),
             (Method::GET, "/agents/x", Route::GetAgent(name("x"))),
@@ -185,6 +213,10 @@ mod tests {
     #[test]
     fn other_methods_are_told_apart_from_other_paths() {
         assert!(matches!(at(Method::PUT, "/sessions/a"), Resolved::WrongMethod { allow: "GET, DELETE", .. }));
+        assert!(matches!(
+            at(Method::GET, "/sessions/a/restart"),
+            Resolved::WrongMethod { allow: "POST", .. }
+        ));
         assert!(matches!(at(Method::HEAD, "/agents"), Resolved::WrongMethod { allow: "GET", .. }));
         for path in [
             "",

@@ -6,24 +6,21 @@ use std::sync::Arc;
 use http::header::LINK;
 use http::{HeaderValue, Response};
 use paddock_api::Session;
-use paddock_api::http::{ApiDeleted, ApiSession, ApiStatus, BASE_PATH, DeletedStatus, ErrorCode, agent_name};
-use paddock_api::session::DesiredState;
-use paddock_kubeio::write::{Precondition, WriteError};
-use serde_json::json;
+use paddock_api::http::{ApiDeleted, ApiSession, ApiStatus, BASE_PATH, DeletedStatus, agent_name};
 
 use super::Ask;
 use super::answer::Answer;
 use super::router::ObjectName;
 use crate::error::ApiError;
 use crate::gateway::Gateway;
+use crate::index::rules;
+use crate::relay::wish::{self, Wish, Wished};
 use crate::relay::{initial, lookup};
 
 /// How many entries a page has where nothing is said.
 pub const DEFAULT_LIMIT: usize = 50;
 /// How many entries a page has at most.
 pub const MAX_LIMIT: usize = 200;
-/// How often a stop is tried while others change the session.
-const STOP_ATTEMPTS: usize = 5;
 
 /// A place in the list, newest first: creation time, then name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,7 +52,8 @@ impl FromStr for Place {
 pub fn list(gateway: &Gateway, ask: &Ask) -> Result<Response<Answer>, ApiError> {
     let limit = ask.query.number("limit", 1..=MAX_LIMIT, DEFAULT_LIMIT)?;
     let agent = ask.query.get("agent_id")?;
-    let status: Option<ApiStatus> = ask.query.read("status", "one of creating, ready, failed, dead")?;
+    let status: Option<ApiStatus> =
+        ask.query.read("status", "one of creating, ready, suspended, failed, dead")?;
     let after: Option<Place> = ask.query.read("cursor", "the cursor of a Link header")?;
 
     let mut found: Vec<(Place, Arc<Session>)> = gateway
@@ -70,7 +68,10 @@ pub fn list(gateway: &Gateway, ask: &Ask) -> Result<Response<Answer>, ApiError> 
     found.sort_by(|(a, _), (b, _)| b.cmp(a));
     let more = found.len() > limit;
     found.truncate(limit);
-    let page: Vec<ApiSession> = found.iter().map(|(_, session)| ApiSession::new(session, None)).collect();
+    let page: Vec<ApiSession> = found
+        .iter()
+        .map(|(_, session)| ApiSession::new(session, rules::known(gateway, session).as_ref(), None))
+        .collect();
     let mut response = Answer::json(&page);
     if let Some((last, _)) = found.last().filter(|_| more) {
         let mut query = form_urlencoded::Serializer::new(String::new());
@@ -92,43 +93,32 @@ pub fn list(gateway: &Gateway, ask: &Ask) -> Result<Response<Answer>, ApiError> 
 /// `GET /sessions/{id}`
 pub async fn get(gateway: &Gateway, ask: &Ask, id: &ObjectName) -> Result<Response<Answer>, ApiError> {
     let session = lookup::find(gateway, id.as_str()).await?;
-    let response = initial::reply(gateway, &session, &ask.request_id).await;
-    Ok(Answer::json(&ApiSession::new(&session, response)))
+    Ok(show(gateway, ask, &session).await)
 }
 
-/// `DELETE /sessions/{id}`: asks the controller to stop it. The record stays.
+/// A session, with the reply to its initial prompt.
+pub async fn show(gateway: &Gateway, ask: &Ask, session: &Session) -> Response<Answer> {
+    let response = initial::reply(gateway, session, &ask.request_id).await;
+    Answer::json(&ApiSession::new(session, rules::known(gateway, session).as_ref(), response))
+}
+
+/// `DELETE /sessions/{id}` and `POST /sessions/{id}/stop`: asks the controller to stop it. The record stays.
 pub async fn delete(gateway: &Gateway, id: &ObjectName) -> Result<Response<Answer>, ApiError> {
     let mut session = lookup::find(gateway, id.as_str()).await?;
-    for _ in 0..STOP_ATTEMPTS {
+    if ApiStatus::of(&session) == ApiStatus::Dead {
+        // It may have been restarted a moment ago, which the index may not know yet.
+        session = lookup::read(gateway, id.as_str()).await?;
+    }
+    for _ in 0..wish::ATTEMPTS {
         if ApiStatus::of(&session) == ApiStatus::Dead {
             return Ok(deleted(id, DeletedStatus::Dead));
         }
-        let Some(precondition) = Precondition::of(&*session) else {
-            return Err(lookup::not_found(id.as_str()));
+        session = match wish::store(gateway, &session, Wish::Stop).await? {
+            Wished::Stored(_) => return Ok(deleted(id, DeletedStatus::Deleted)),
+            Wished::Changed(now) => now,
         };
-        match gateway
-            .cluster
-            .patch_session(id.as_str(), precondition, json!({"spec": {"state": DesiredState::Stopped}}))
-            .await
-        {
-            Ok(written) => {
-                let mut stopped = (*session).clone();
-                stopped.spec.state = DesiredState::Stopped;
-                stopped.metadata.resource_version = Some(written.resource_version);
-                gateway.index.record_session(stopped);
-                return Ok(deleted(id, DeletedStatus::Deleted));
-            }
-            // Our view was old, or the controller was quicker: look again.
-            Err(WriteError::Conflict) => session = lookup::read(gateway, id.as_str()).await?,
-            Err(WriteError::NotFound) => return Err(lookup::not_found(id.as_str())),
-            Err(error) => return Err(lookup::unavailable("stopping the session", &error)),
-        }
     }
-    Err(ApiError::new(
-        ErrorCode::ClusterUnavailable,
-        format!("session {id} could not be stopped: it kept changing meanwhile; try again"),
-    )
-    .retry_after(lookup::CLUSTER_RETRY))
+    Err(Wish::Stop.given_up(id.as_str()))
 }
 
 fn deleted(id: &ObjectName, status: DeletedStatus) -> Response<Answer> {
