@@ -10,7 +10,7 @@ use kube::core::NamespaceResourceScope;
 use kube::{Api, Client, Resource};
 use paddock_api::session::PodRef;
 use paddock_api::{Phase, Sandbox, Session, labels};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::command::Output;
 use crate::environment::Environment;
@@ -169,6 +169,18 @@ impl Scenario {
         name
     }
 
+    /// Makes an Agent whose sessions start cold and keep their files on a volume of their own; `extra` is added to
+    /// its spec.
+    pub async fn persistent_agent(&self, what: &str, extra: Value) -> String {
+        let pool = self.private_pool(what).create().await;
+        let mut spec = json!({
+            "poolRef": { "name": pool },
+            "workspace": { "mode": "Persistent", "size": "1Gi" },
+        });
+        objects::merge(&mut spec, &extra);
+        self.agent(what, spec).await
+    }
+
     /// Makes a Session; `extra` is added to its spec. It is not Ready yet.
     pub async fn session(&self, what: &str, agent: &str, extra: Value) -> String {
         let name = self.name(what);
@@ -220,6 +232,30 @@ impl Scenario {
             (status.phase == phase).then(|| session.clone())
         })
         .await
+    }
+
+    /// Waits until a Session rests, and its pod is gone.
+    pub async fn suspended(&self, name: &str) -> Session {
+        let session =
+            wait::watch(&self.api::<Session>(), name, "the session is suspended", LIVENESS, |session| {
+                let status = session.status.as_ref()?;
+                (status.phase == Phase::Suspended).then(|| session.clone())
+            })
+            .await;
+        wait::until("the suspended session has no pod", LIVENESS, async || {
+            match self.bound_to(&uid(&session)).await.1.len() {
+                0 => Ok(()),
+                pods => Err(format!("{pods} pods with its UID")),
+            }
+        })
+        .await;
+        session
+    }
+
+    /// Changes the spec of a Session with `kubectl patch`; it must be accepted.
+    pub async fn patch_session(&self, name: &str, spec: Value) {
+        let patch = json!({ "spec": spec }).to_string();
+        self.kubectl.run(&["patch", "session", name, "--type=merge", "-p", &patch]).await.succeeded();
     }
 
     /// Runs a command in the harness container of a session's pod.

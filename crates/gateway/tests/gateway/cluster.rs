@@ -37,6 +37,7 @@ struct State {
     version: u64,
     watch: Watch,
     reads: usize,
+    patches: Vec<Value>,
     next_read: Option<Fault>,
     next_pod_read: Option<Fault>,
     next_create: Option<Fault>,
@@ -52,6 +53,7 @@ impl FakeCluster {
             version: 100,
             watch: Watch::Live,
             reads: 0,
+            patches: Vec::new(),
             next_read: None,
             next_pod_read: None,
             next_create: None,
@@ -85,6 +87,11 @@ impl FakeCluster {
         self.state.lock().reads
     }
 
+    /// The changes that were made to sessions, in their order.
+    pub fn patches(&self) -> Vec<Value> {
+        self.state.lock().patches.clone()
+    }
+
     /// The session as it is stored.
     pub fn session(&self, name: &str) -> Session {
         self.state.lock().sessions[name].clone()
@@ -107,6 +114,13 @@ impl FakeCluster {
         self.put(session);
     }
 
+    /// Changes a session's spec, as kubectl would.
+    pub fn put_spec(&self, name: &str, change: &Value) {
+        let mut session = serde_json::to_value(self.session(name)).unwrap();
+        merge(&mut session["spec"], change);
+        self.put(session);
+    }
+
     /// Stores a pod, whatever was there.
     pub fn put_pod(&self, pod: Value) {
         let pod: SlimPod = serde_json::from_value(pod).unwrap();
@@ -114,11 +128,16 @@ impl FakeCluster {
     }
 
     pub fn put_agent(&self, name: &str) {
+        self.put_agent_with(name, &json!({}));
+    }
+
+    /// An agent with these rules of a session's life.
+    pub fn put_agent_with(&self, name: &str, lifecycle: &Value) {
         let agent: Agent = serde_json::from_value(json!({
             "apiVersion": "paddock.dev/v1alpha1", "kind": "Agent",
             "metadata": {"name": name, "uid": format!("uid-{name}"), "resourceVersion": "1",
                 "creationTimestamp": "2026-01-01T00:00:00Z"},
-            "spec": {"model": "m", "displayName": format!("The {name}")},
+            "spec": {"model": "m", "displayName": format!("The {name}"), "lifecycle": lifecycle},
         }))
         .unwrap();
         let mut state = self.state.lock();
@@ -136,7 +155,9 @@ impl FakeCluster {
         part: &str,
     ) -> Result<Written, WriteError> {
         let fault = self.state.lock().next_patch.take();
-        if let Some(error) = fault.and_then(|fault| fault(self)) {
+        let outcome = fault.and_then(|fault| fault(self));
+        // A lost answer is one to a write that was done.
+        if let Some(error) = outcome.clone().filter(|error| !error.outcome_unknown()) {
             return Err(error);
         }
         let mut state = self.state.lock();
@@ -153,8 +174,9 @@ impl FakeCluster {
         session.metadata.resource_version = Some(version.clone());
         let uid = session.metadata.uid.clone().unwrap();
         state.sessions.insert(name.to_owned(), session.clone());
+        state.patches.push(patch.clone());
         state.tell(&self.index, session);
-        Ok(Written { uid, resource_version: version })
+        outcome.map_or(Ok(Written { uid, resource_version: version }), Err)
     }
 }
 

@@ -6,9 +6,11 @@
 mod cluster;
 mod drain;
 mod hygiene;
+mod lifecycle;
 mod messages;
 mod routing;
 mod runner;
 mod sessions;
 mod signals;
 mod support;
+mod waking;

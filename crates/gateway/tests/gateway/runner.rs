@@ -65,6 +65,7 @@ struct State {
     script: Mutex<Script>,
     seen: watch::Sender<Vec<Seen>>,
     finished: watch::Sender<usize>,
+    harness: Mutex<usize>,
 }
 
 impl FakeRunner {
@@ -77,6 +78,7 @@ impl FakeRunner {
             script: Mutex::new(Script::Echo),
             seen: watch::Sender::new(Vec::new()),
             finished: watch::Sender::new(0),
+            harness: Mutex::new(0),
         });
         tokio::spawn({
             let state = state.clone();
@@ -106,6 +108,11 @@ impl FakeRunner {
     /// How many turns arrived so far.
     pub fn count(&self) -> usize {
         self.state.seen.borrow().len()
+    }
+
+    /// How many turns the harness saw: those that were answered, and those of which nobody knows.
+    pub fn harness(&self) -> usize {
+        *self.state.harness.lock()
     }
 
     /// Returns once `count` turns have run to their end.
@@ -155,6 +162,8 @@ impl State {
         let reply = json!({"info": {"id": turn.id}, "parts": turn.parts});
         let id = turn.id.clone();
         self.seen.send_modify(|seen| seen.push(Seen { turn, headers: head.headers, session_uid }));
+        let refused = matches!(script, Script::Fail(ErrorCode::Quiesced | ErrorCode::ShuttingDown));
+        *self.harness.lock() += usize::from(!refused);
         let response = match script {
             Script::Fail(code) => failure(code, Some(&id)),
             Script::Break => return Err(Broken),

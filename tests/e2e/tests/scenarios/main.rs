@@ -24,6 +24,8 @@ mod messages;
 mod model_failures;
 mod pools;
 mod recovery;
+mod restart;
 mod secrets;
+mod suspend;
 mod trust;
 mod twenty_sessions;
