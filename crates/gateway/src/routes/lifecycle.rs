@@ -83,19 +83,33 @@ pub async fn suspend(gateway: &Gateway, ask: &Ask, id: &ObjectName) -> Result<Re
 }
 
 /// `POST /sessions/{id}/resume`
+///
+/// A session whose pod is being given up is first waited for: that pod takes no more turns, whatever is wished.
 pub async fn resume(gateway: &Gateway, ask: &Ask, id: &ObjectName) -> Result<Response<Answer>, ApiError> {
     let deadline = Instant::now() + Wait::of(&ask.query, &ask.head.headers)?.ready.unwrap_or(RESUME_WAIT);
-    let told = tell(gateway, id, |session| match ApiStatus::of(session) {
-        ApiStatus::Suspended => Step::Wish(Wish::Run),
-        ApiStatus::Ready | ApiStatus::Creating if session.spec.state == DesiredState::Suspended => {
-            Step::Wish(Wish::Run)
+    for _ in 0..wish::ATTEMPTS {
+        let told = tell(gateway, id, |session| match ApiStatus::of(session) {
+            ApiStatus::Ready if stand::is_being_suspended(session) => Step::Wait,
+            ApiStatus::Suspended | ApiStatus::Ready | ApiStatus::Creating
+                if session.spec.state == DesiredState::Suspended =>
+            {
+                Step::Wish(Wish::Run)
+            }
+            ApiStatus::Suspended | ApiStatus::Ready | ApiStatus::Creating => Step::Wait,
+            ApiStatus::Failed | ApiStatus::Dead => Step::Refuse(ended(session)),
+        })
+        .await?;
+        let progress = |session: &Session| match ApiStatus::of(session) {
+            ApiStatus::Ready if stand::is_being_suspended(session) => Progress::Pending,
+            ApiStatus::Suspended if !told.wished => Progress::Done,
+            _ => running(id, session),
+        };
+        let session = until_done(gateway, &told.session, deadline, progress).await?;
+        if ApiStatus::of(&session) != ApiStatus::Suspended {
+            return Ok(show(gateway, ask, &session).await);
         }
-        ApiStatus::Ready | ApiStatus::Creating => Step::Wait,
-        ApiStatus::Failed | ApiStatus::Dead => Step::Refuse(ended(session)),
-    })
-    .await?;
-    let session = until_done(gateway, &told.session, deadline, |session| running(id, session)).await?;
-    Ok(show(gateway, ask, &session).await)
+    }
+    Err(Wish::Run.given_up(id.as_str()))
 }
 
 /// `POST /sessions/{id}/restart`

@@ -218,6 +218,46 @@ async fn a_suspended_session_is_resumed_and_the_answer_comes_when_it_is_ready() 
 }
 
 #[tokio::test]
+async fn a_resumption_waits_for_a_pod_that_is_being_given_up() {
+    let (gateway, _leaving) = TestGateway::with_ready_session().await;
+    let next = FakeRunner::start("pod-2").await;
+    gateway.cluster.put_spec("s1", &json!({"state": "Suspended"}));
+    let resuming = post(&gateway, "resume");
+    tokio::pin!(resuming);
+    // It has asked by now whatever it would ask.
+    for _ in 0..100 {
+        tokio::select! {
+            reply = &mut resuming => panic!("{reply:?}"),
+            () = tokio::task::yield_now() => {}
+        }
+    }
+    let controller = async {
+        gateway.cluster.put_status("s1", suspended());
+        when(&gateway, told(DesiredState::Running)).await;
+        gateway.cluster.put_status("s1", ready(&next, 2));
+    };
+    assert!(gateway.cluster.patches().is_empty());
+    let (reply, ()) = tokio::join!(resuming, controller);
+    assert_eq!((reply.status, &reply.body["incarnation"]), (200, &json!(2)));
+    assert_eq!(gateway.cluster.patches(), [json!({"spec": {"state": "Running"}})]);
+}
+
+#[tokio::test]
+async fn nobody_is_refused_on_the_index_s_word_alone() {
+    let (gateway, runner) = TestGateway::with_ready_session().await;
+    for action in ["suspend", "resume", "restart"] {
+        for phase in ["Creating", "Dead"] {
+            gateway.put_session("s1", json!({"phase": phase}));
+            gateway.cluster.set_watch(Watch::Cut);
+            gateway.cluster.put_status("s1", runner.ready_status());
+            let status = post(&gateway, &format!("{action}?wait=0s")).await.status;
+            assert!(matches!(status, 200 | 504), "{action} {phase}: {status}");
+            gateway.cluster.set_watch(Watch::Live);
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_start_that_fails_is_told_with_its_reason() {
     let (gateway, _runner) = with_suspended_session().await;
     let failed = json!({"phase": "Failed", "reason": "WorkspaceLost", "message": "the volume is gone"});
