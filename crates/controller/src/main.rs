@@ -3,6 +3,7 @@
 mod cli;
 mod manifest;
 mod metrics;
+mod nodes;
 mod perform;
 mod pods;
 mod report;

@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicU64;
 
 use paddock_api::session::{Phase, Reason, SessionStatus, StartupPath};
-use paddock_core::Engine;
+use paddock_core::{Engine, Key};
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::{Family, MetricConstructor};
@@ -185,7 +185,10 @@ impl Metrics {
             };
             let ready = pool.status.as_ref().map_or(0, |s| s.ready_replicas);
             self.pool_ready.get_or_create(&labels).set(i64::from(ready));
-            self.pool_desired.get_or_create(&labels).set(i64::from(pool.spec.replicas));
+            let size = engine.pool_size(&Key::of(&pool.metadata)).map(count);
+            self.pool_desired
+                .get_or_create(&labels)
+                .set(size.unwrap_or_else(|| i64::from(pool.spec.replicas)));
         }
         self.in_flight.set(count(engine.in_flight()));
         self.leading.set(i64::from(engine.is_leading()));

@@ -13,6 +13,12 @@ pub(crate) fn to_core(pod: SlimPod) -> Pod {
         .condition("PodScheduled")
         .filter(|c| c.status == "False" && c.reason.as_deref() == Some("Unschedulable"))
         .map(|c| c.message.clone().unwrap_or_else(|| "no reason given".to_owned()));
+    let gated = pod
+        .condition("PodScheduled")
+        .is_some_and(|c| c.status == "False" && c.reason.as_deref() == Some("SchedulingGated"));
+    let scheduled =
+        pod.condition("PodScheduled").filter(|c| c.status == "True").and_then(|c| c.last_transition_time);
+    let ready_changed = pod.condition("Ready").and_then(|c| c.last_transition_time);
     let disruption = pod
         .condition("DisruptionTarget")
         .filter(|c| c.status == "True")
@@ -30,6 +36,8 @@ pub(crate) fn to_core(pod: SlimPod) -> Pod {
         owner_uid,
         created: meta.creation_timestamp.map(|t| t.0),
         started: status.start_time,
+        scheduled,
+        ready_changed,
         deleting,
         disruption,
         volume_claims: pod.spec.volume_claims,
@@ -46,6 +54,7 @@ pub(crate) fn to_core(pod: SlimPod) -> Pod {
         status_reason: status.reason,
         status_message: status.message,
         unschedulable,
+        gated,
         containers: containers.map(container).collect(),
     }
 }

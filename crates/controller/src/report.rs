@@ -2,8 +2,8 @@
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use paddock_api::session::{Phase, Reason};
-use paddock_core::Key;
 use paddock_core::op::{Op, Outcome, RunnerFailure, WriteFailure};
+use paddock_core::{Key, Notice};
 use paddock_kubeio::events::{Kind, Recorder};
 
 use crate::metrics::{self, Metrics};
@@ -91,6 +91,21 @@ pub(crate) fn outcome(op: &Op, outcome: &Outcome, counts: &Metrics, events: &Rec
         }
         _ => {}
     }
+}
+
+/// Tells what a pool's owner should know.
+pub(crate) fn notice(notice: &Notice, events: &Recorder) {
+    let key = &notice.pool.key;
+    tracing::warn!(pool = %key, reason = notice.reason, detail = notice.message, "pool");
+    let about = ObjectReference {
+        api_version: Some("extensions.agents.x-k8s.io/v1beta1".into()),
+        kind: Some("SandboxWarmPool".into()),
+        namespace: Some(key.namespace.clone()),
+        name: Some(key.name.clone()),
+        uid: Some(notice.pool.uid.clone()),
+        ..ObjectReference::default()
+    };
+    events.publish(about, Kind::Warning, notice.reason, notice.message.clone());
 }
 
 /// The object an operation is about, for logs.

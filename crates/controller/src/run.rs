@@ -204,6 +204,9 @@ impl Driver {
             for command in self.engine.next(now) {
                 self.start(command);
             }
+            for notice in self.engine.take_notices() {
+                report::notice(&notice, &self.events);
+            }
             let wake = self.engine.next_wake().map(|at| until(at, now));
             tokio::select! {
                 biased;

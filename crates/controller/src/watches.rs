@@ -3,14 +3,14 @@
 use kube::Resource;
 use paddock_api::{Agent, Sandbox, SandboxTemplate, SandboxWarmPool, Session, labels};
 use paddock_core::{Change, Engine};
-use paddock_kubeio::slim::{SlimPod, SlimVolumeClaim};
+use paddock_kubeio::slim::{SlimNode, SlimPod, SlimVolumeClaim};
 use paddock_kubeio::watch::{self, Closed, Event, Freshness, Scope, WatchOptions};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinSet;
 
-use crate::pods;
 use crate::run::{Message, Seen};
+use crate::{nodes, pods};
 
 /// A change of any kind, ready for the engine.
 pub(crate) type Apply = Box<dyn FnOnce(&mut Engine, jiff::Timestamp) + Send>;
@@ -45,6 +45,9 @@ pub(crate) fn spawn_all(
     let claims_of_ours = Some(labels::SANDBOX_NAME_HASH);
     starter.watch::<SlimVolumeClaim, _>("PersistentVolumeClaim", claims_of_ours, |engine, change, now| {
         engine.volume_claims_changed(change.map(pods::volume_claim), now);
+    });
+    starter.watch::<SlimNode, _>("Node", None, |engine, change, now| {
+        engine.nodes_changed(change.map(nodes::to_core), now);
     });
     starter.started
 }

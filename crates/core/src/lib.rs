@@ -29,7 +29,7 @@ pub mod session;
 pub mod store;
 pub mod volume_claim;
 
-pub use engine::{Change, Command, Engine, Settings, Work};
+pub use engine::{Change, Command, Engine, Notice, Settings, Work};
 pub use ids::Key;
 pub use node::Node;
 pub use op::{Op, Outcome, Refresh, Refreshed, RunnerFailure, Target, WriteFailure};

@@ -4,6 +4,8 @@
 //! straight from the server's JSON; what is not named here (managed fields, annotations, the containers) is never kept.
 //! They are for reading only: writing one back would erase everything that it left out.
 
+mod node;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
@@ -12,6 +14,8 @@ use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use kube::Resource;
 use serde::{Deserialize, Deserializer};
+
+pub use self::node::{NodeCondition, SlimNode, SlimNodeSpec, SlimNodeStatus};
 
 /// A pod, without what Paddock does not read.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -83,6 +87,7 @@ pub enum PodPhase {
 
 /// One condition of a pod.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct PodCondition {
     /// What is observed, for example `PodScheduled`.
     #[serde(rename = "type")]
@@ -93,6 +98,8 @@ pub struct PodCondition {
     pub reason: Option<String>,
     /// A sentence about it.
     pub message: Option<String>,
+    /// Since when the status is what it is.
+    pub last_transition_time: Option<Timestamp>,
 }
 
 /// One container of a pod.

@@ -1,9 +1,9 @@
 //! Pools of a scenario's own: copies of the chart's, so that nobody else takes their members.
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, ServiceAccount};
-use kube::api::{Api, ObjectMeta, PostParams};
+use kube::api::{Api, ListParams, ObjectMeta, PostParams};
 use paddock_api::template::SandboxTemplate;
-use paddock_api::{SandboxWarmPool, labels};
+use paddock_api::{Sandbox, SandboxWarmPool, labels};
 use serde_json::{Value, json};
 
 use crate::objects::Kind;
@@ -21,6 +21,8 @@ pub struct PrivatePool<'a> {
     what: &'a str,
     namespace: String,
     replicas: i32,
+    annotations: Value,
+    strategy: &'static str,
     edit: Edit<'a>,
 }
 
@@ -28,12 +30,32 @@ impl<'a> PrivatePool<'a> {
     /// An empty pool.
     pub fn new(scenario: &'a Scenario, what: &'a str) -> Self {
         let namespace = scenario.env.namespace.clone();
-        Self { scenario, what, namespace, replicas: 0, edit: Box::new(|_| {}) }
+        Self {
+            scenario,
+            what,
+            namespace,
+            replicas: 0,
+            annotations: json!({}),
+            strategy: "OnReplenish",
+            edit: Box::new(|_| {}),
+        }
     }
 
     /// How many members it keeps. With none every start is a cold one.
     pub fn replicas(mut self, replicas: i32) -> Self {
         self.replicas = replicas;
+        self
+    }
+
+    /// An annotation of the SandboxWarmPool.
+    pub fn annotate(mut self, key: &str, value: &str) -> Self {
+        self.annotations[key] = json!(value);
+        self
+    }
+
+    /// A new template replaces members that nobody has used.
+    pub fn rolling(mut self) -> Self {
+        self.strategy = "Recreate";
         self
     }
 
@@ -71,8 +93,12 @@ impl<'a> PrivatePool<'a> {
         let templates: Api<SandboxTemplate> = Api::namespaced(s.kube.clone(), &self.namespace);
         templates.create(&PostParams::default(), &template).await.expect("a copy of the chart's template");
         let pool: SandboxWarmPool = serde_json::from_value(json!({
-            "metadata": { "name": name },
-            "spec": { "replicas": self.replicas, "sandboxTemplateRef": { "name": name } },
+            "metadata": { "name": name, "annotations": self.annotations },
+            "spec": {
+                "replicas": self.replicas,
+                "sandboxTemplateRef": { "name": name },
+                "updateStrategy": { "type": self.strategy },
+            },
         }))
         .expect("a pool");
         s.record(Kind::Pool, &self.namespace, &name);
@@ -106,6 +132,12 @@ pub async fn full(s: &Scenario, namespace: &str, name: &str) -> SandboxWarmPool 
 /// The selector of a pool's waiting Sandboxes.
 pub fn members(pool: &str) -> String {
     format!("{}={}", labels::WARM_POOL_SANDBOX, labels::name_hash(pool))
+}
+
+/// The pool's waiting Sandboxes.
+pub async fn waiting(s: &Scenario, name: &str) -> Vec<Sandbox> {
+    let selector = ListParams::default().labels(&members(name));
+    s.api::<Sandbox>().list(&selector).await.expect("a list of Sandboxes").items
 }
 
 /// Lets many pods onto a small node. Only requests: limits stay what the chart says.

@@ -82,7 +82,7 @@ pub(crate) fn decide(ctx: Context<'_>, pool: &SandboxWarmPool, room: usize, memo
     memory.size = Some(size);
 
     let mut ops = Vec::new();
-    let creating = memory.refill.creating();
+    let creating = memory.refill.unseen(ctx);
     if let Some(template) = template {
         let strategy = pool.spec.update_strategy.kind;
         let (broken, wake) = replace::broken(&members, ctx.now, &mut memory.replace);

@@ -5,7 +5,7 @@
 //! at a time, not one per missing member. Unlike a ReplicaSet's, the rounds do not wait for each other: members under
 //! way are known by name and counted, so that the next ones may follow at once.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use paddock_api::{Sandbox, SandboxTemplate, SandboxWarmPool, labels};
 
@@ -23,8 +23,8 @@ const WINDOW_MAX: usize = 16;
 pub(crate) struct Memory {
     /// The first ordinal that was never tried, once it was worked out.
     next: Option<u64>,
-    /// Ordinals whose create is in flight.
-    creating: BTreeSet<u64>,
+    /// Ordinals and names of creates in flight.
+    creating: BTreeMap<u64, Key>,
     /// Ordinals whose create failed, or of which nobody knows. They are tried again under the same name, so
     /// that a lost answer never makes a second member.
     again: BTreeSet<u64>,
@@ -40,7 +40,7 @@ impl Default for Memory {
     fn default() -> Self {
         Self {
             next: None,
-            creating: BTreeSet::new(),
+            creating: BTreeMap::new(),
             again: BTreeSet::new(),
             window: 1,
             under_way: 0,
@@ -53,6 +53,11 @@ impl Memory {
     /// Creates in flight.
     pub(crate) fn creating(&self) -> usize {
         self.creating.len()
+    }
+
+    /// Creates in flight of members that no watch has shown yet; others are counted as members already.
+    pub(super) fn unseen(&self, ctx: Context<'_>) -> usize {
+        self.creating.values().filter(|key| ctx.store.sandboxes.get(key).is_none()).count()
     }
 
     /// Members under way when last decided.
@@ -95,7 +100,7 @@ pub(super) fn creates(
     room: usize,
     memory: &mut Memory,
 ) -> Vec<Op> {
-    let under_way = memory.creating.len() + podless;
+    let under_way = memory.unseen(ctx) + podless;
     let alone = wanted.min(memory.window.saturating_sub(under_way));
     let count = alone.min(room.saturating_sub(under_way));
     memory.starved = count < alone;
@@ -107,10 +112,11 @@ pub(super) fn creates(
             next - 1
         });
         let sandbox = build::for_pool(pool, template, &ctx.settings.runner, ordinal);
-        if memory.creating.contains(&ordinal) || ctx.name_taken(&Key::of(&sandbox.metadata)) {
+        let key = Key::of(&sandbox.metadata);
+        if memory.creating.contains_key(&ordinal) || ctx.name_taken(&key) {
             continue;
         }
-        memory.creating.insert(ordinal);
+        memory.creating.insert(ordinal, key);
         ops.push(Op::CreateSandbox(Box::new(sandbox)));
     }
     memory.next = Some(next);

@@ -12,7 +12,7 @@ use paddock_core::op::{
 };
 use paddock_core::pod::{Pod, PodPhase};
 use paddock_core::store::Stored;
-use paddock_core::{Change, Engine, Key, VolumeClaim};
+use paddock_core::{Change, Engine, Key, Node, VolumeClaim};
 use paddock_runnerapi::{ActivateResponse, Activity, Capabilities, TurnCounts};
 
 /// How long a pod takes until it is ready.
@@ -28,6 +28,7 @@ pub enum Event {
     Sandbox(Change<Sandbox>),
     Pod(Change<Pod>),
     VolumeClaim(Change<VolumeClaim>),
+    Node(Change<Node>),
 }
 
 impl Event {
@@ -40,6 +41,7 @@ impl Event {
             Self::Sandbox(change) => engine.sandboxes_changed(change, now),
             Self::Pod(change) => engine.pods_changed(change, now),
             Self::VolumeClaim(change) => engine.volume_claims_changed(change, now),
+            Self::Node(change) => engine.nodes_changed(change, now),
         }
     }
 }
@@ -79,8 +81,14 @@ pub struct Cluster {
     pub lost_claims: BTreeSet<Key>,
     /// Number of writes that were done.
     pub writes: u64,
-    /// Pods of these templates never become ready.
+    /// Pods of these templates never get a node.
     pub broken_templates: BTreeSet<String>,
+    /// Pods of these templates get a node and never become ready.
+    pub stuck_templates: BTreeSet<String>,
+    /// Nodes; while there are none, pods run on one that nobody has heard of.
+    pub nodes: BTreeMap<Key, Node>,
+    /// How many pods the namespace may have.
+    pub quota: Option<usize>,
 }
 
 impl Cluster {
@@ -182,15 +190,66 @@ impl Cluster {
         self.events.push(Event::Pod(Change::Applied(pod)));
     }
 
+    /// A node as it is now.
+    pub fn put_node(&mut self, name: &str, change: impl FnOnce(&mut Node)) {
+        let mut node = self.nodes.get(&Key::new("", name)).cloned().unwrap_or_else(|| Node {
+            name: name.to_owned(),
+            uid: format!("uid-of-{name}"),
+            ..Node::default()
+        });
+        change(&mut node);
+        node.resource_version = self.next_version();
+        self.nodes.insert(node.key(), node.clone());
+        self.events.push(Event::Node(Change::Applied(node)));
+    }
+
+    /// The node that the scheduler chooses.
+    fn free_node(&self) -> Option<String> {
+        if self.nodes.is_empty() {
+            return Some("node1".to_owned());
+        }
+        let free = |node: &&Node| !node.cordoned && node.not_ready.is_none();
+        self.nodes.values().find(free).map(|node| node.name.clone())
+    }
+
+    /// The scheduler: pods that wait get a node, or hear why not.
+    fn schedule(&mut self) {
+        let free = self.free_node();
+        let waiting: Vec<Pod> = self
+            .pods
+            .values()
+            .filter(|p| p.node.is_none() && !p.gated && !p.deleting && p.phase == PodPhase::Pending)
+            .filter(|p| !is_of(p, &self.broken_templates))
+            .cloned()
+            .collect();
+        for mut pod in waiting {
+            match &free {
+                Some(node) => {
+                    pod.node = Some(node.clone());
+                    pod.scheduled = Some(self.now);
+                    pod.unschedulable = None;
+                }
+                None if pod.unschedulable.is_none() => {
+                    pod.unschedulable = Some("0/1 nodes are available".to_owned());
+                }
+                None => continue,
+            }
+            self.replace_pod(pod);
+        }
+    }
+
     // What the cluster does by itself.
 
     /// Kubelet and garbage collector catch up with the clock.
     pub fn live(&mut self) {
+        self.schedule();
         let keys: Vec<Key> = self.pods.keys().cloned().collect();
         for key in keys {
             let mut pod = self.pods[&key].clone();
-            let template = pod.labels.get(labels::TEMPLATE_REF_HASH).cloned().unwrap_or_default();
-            let broken = self.broken_templates.contains(&template);
+            let broken = is_of(&pod, &self.broken_templates) || is_of(&pod, &self.stuck_templates);
+            let silent =
+                |node: &String| self.nodes.get(&Key::new("", node)).is_some_and(|n| n.not_ready.is_some());
+            let on_node = pod.node.as_ref().is_some_and(|node| !silent(node));
             let mounted = pod
                 .volume_claims
                 .iter()
@@ -202,15 +261,16 @@ impl Cluster {
                     && other.volume_claims.iter().any(|claim| pod.volume_claims.contains(claim))
             });
             if !broken
+                && on_node
                 && mounted
                 && !locked
                 && pod.phase == PodPhase::Pending
-                && pod.created.unwrap() + BOOT <= self.now
+                && pod.scheduled.or(pod.created).unwrap() + BOOT <= self.now
             {
                 pod.phase = PodPhase::Running;
                 pod.ready = true;
                 pod.ip = Some(format!("10.0.{}.{}", self.uids / 250, self.uids % 250));
-                pod.node = Some("node1".into());
+                pod.ready_changed = Some(self.now);
                 pod.resource_version = self.next_version();
                 self.pods.insert(key, pod.clone());
                 self.events.push(Event::Pod(Change::Applied(pod)));
@@ -285,6 +345,10 @@ impl Cluster {
                 let mut pod = new.after.clone();
                 if self.pods.contains_key(&pod.key()) {
                     return Outcome::Failed(WriteFailure::AlreadyExists);
+                }
+                if self.quota.is_some_and(|quota| self.pods.len() >= quota) {
+                    let message = "pods is forbidden: exceeded quota".to_owned();
+                    return Outcome::Failed(WriteFailure::Rejected { status: 403, message });
                 }
                 self.uids += 1;
                 pod.uid = format!("uid-{}", self.uids);
@@ -501,6 +565,7 @@ impl Cluster {
             Event::Sandbox(all(&self.sandboxes)),
             Event::Pod(all(&self.pods)),
             Event::VolumeClaim(all(&self.volume_claims)),
+            Event::Node(all(&self.nodes)),
         ]
     }
 
@@ -538,7 +603,7 @@ impl Cluster {
             );
         }
         // S3: pods never exceed pools, live sessions and surge.
-        let wanted: usize = self.pools.values().map(|p| usize::try_from(p.spec.replicas).unwrap()).sum();
+        let wanted: usize = self.pools.values().map(largest).sum();
         let live = self
             .sessions
             .values()
@@ -550,6 +615,16 @@ impl Cluster {
             self.pods.len()
         );
     }
+}
+
+fn is_of(pod: &Pod, templates: &BTreeSet<String>) -> bool {
+    pod.labels.get(labels::TEMPLATE_REF_HASH).is_some_and(|template| templates.contains(template))
+}
+
+/// The size that a pool may have.
+fn largest(pool: &SandboxWarmPool) -> usize {
+    let asked = pool.metadata.annotations.as_ref().and_then(|a| a.get(labels::MAX_REPLICAS)?.parse().ok());
+    asked.unwrap_or_else(|| usize::try_from(pool.spec.replicas).unwrap())
 }
 
 fn matches_target<K: Stored>(found: &K, target: &Target) -> bool {

@@ -13,6 +13,7 @@
 mod cluster;
 mod faults;
 mod life;
+mod pool_stories;
 mod regressions;
 mod scenarios;
 mod story;

@@ -100,6 +100,8 @@ pub struct Story {
     /// Pods that may exist for a moment beyond what is wanted: a session's end is written before its pod is
     /// given back.
     pub surge: usize,
+    /// Pods that may exist for longer: members are replaced one after the other.
+    pub rollout: usize,
 }
 
 impl Story {
@@ -118,21 +120,26 @@ impl Story {
         let cluster = Cluster::new();
         let mut engine = Engine::new(runner());
         engine.set_leading(true, cluster.now);
-        Self { cluster, engine, seen: 0, ops: Vec::new(), surge: 1 }
+        Self { cluster, engine, seen: 0, ops: Vec::new(), surge: 1, rollout: 0 }
+    }
+
+    /// Tells the engine all that has happened.
+    pub fn deliver(&mut self) {
+        while self.seen < self.cluster.events.len() {
+            let event = self.cluster.events[self.seen].clone();
+            self.seen += 1;
+            event.feed(&mut self.engine, self.cluster.now);
+        }
     }
 
     /// Lets everything happen that can happen now.
     pub fn settle(&mut self) {
         for _ in 0..10_000 {
             self.cluster.live();
-            while self.seen < self.cluster.events.len() {
-                let event = self.cluster.events[self.seen].clone();
-                self.seen += 1;
-                event.feed(&mut self.engine, self.cluster.now);
-            }
+            self.deliver();
             let commands = self.engine.next(self.cluster.now);
             if commands.is_empty() && self.seen == self.cluster.events.len() {
-                self.cluster.check_safety(0);
+                self.cluster.check_safety(self.rollout);
                 return;
             }
             for command in commands {
@@ -144,7 +151,7 @@ impl Story {
                     self.engine.complete(command, outcome, self.cluster.now);
                 }
             }
-            self.cluster.check_safety(self.surge);
+            self.cluster.check_safety(self.surge + self.rollout);
         }
         panic!("does not settle; last operations: {:#?}", &self.ops[self.ops.len().saturating_sub(5)..]);
     }
