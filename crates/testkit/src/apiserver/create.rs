@@ -74,9 +74,7 @@ impl State {
         if kind.traits.generation {
             object["metadata"]["generation"] = 1.into();
         }
-        if kind.status
-            && let Some(members) = object.as_object_mut()
-        {
+        if let Some(members) = object.as_object_mut() {
             members.remove("status");
         }
         begin(kind, &called, &mut object);

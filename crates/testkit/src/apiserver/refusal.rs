@@ -107,6 +107,18 @@ impl Refusal {
         refusal
     }
 
+    /// 422: a PUT that names no version; the real server names the resource and not the kind.
+    pub(super) fn unversioned(kind: &Kind, name: &str) -> Self {
+        let why = "metadata.resourceVersion: Invalid value: 0: must be specified for an update";
+        let message = format!("{} \"{name}\" is invalid: {why}", kind.resource());
+        let mut refusal = Self::new(422, "Invalid", message).about(kind, &kind.plural, name);
+        if let Some(details) = &mut refusal.details {
+            let field = "metadata.resourceVersion";
+            details["causes"] = json!([{"reason": "FieldValueInvalid", "message": why, "field": field}]);
+        }
+        refusal
+    }
+
     pub(super) fn terminating(kind: &Kind, name: &str, namespace: &str) -> Self {
         let why =
             format!("unable to create new content in namespace {namespace} because it is being terminated");

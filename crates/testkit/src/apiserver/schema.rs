@@ -21,7 +21,7 @@ impl Schema {
         members.retain(|name, _| {
             matches!(name.as_str(), "apiVersion" | "kind" | "metadata") || properties.get(name).is_some()
         });
-        default_members(members, properties);
+        default_members(members, &self.0);
         for (name, value) in members.iter_mut().filter(|(name, _)| *name != "metadata") {
             if let Some(schema) = properties.get(name) {
                 shape(schema, value);
@@ -49,16 +49,15 @@ fn is_open(schema: &Value) -> bool {
     schema["x-kubernetes-preserve-unknown-fields"] == true
 }
 
-/// Members without a value that may be null count as absent where there is a default.
-fn default_members(members: &mut Map<String, Value>, properties: &Value) {
+/// Members that are null and may not be count as absent; what is absent and has a default gets it.
+fn default_members(members: &mut Map<String, Value>, schema: &Value) {
+    let (properties, additional) = (&schema["properties"], &schema["additionalProperties"]);
+    members.retain(|name, value| {
+        let known = properties.get(name).or(additional.is_object().then_some(additional));
+        !value.is_null() || known.is_none_or(|schema| schema["nullable"] == true)
+    });
     for (name, schema) in properties.as_object().into_iter().flatten() {
-        let Some(default) = schema.get("default") else { continue };
-        let absent = match members.get(name) {
-            None => true,
-            Some(Value::Null) => schema["nullable"] != true,
-            Some(_) => false,
-        };
-        if absent {
+        if let Some(default) = schema.get("default").filter(|_| !members.contains_key(name)) {
             members.insert(name.clone(), default.clone());
         }
     }
@@ -73,7 +72,6 @@ fn shape(schema: &Value, value: &mut Value) {
                 if !is_open(schema) {
                     members.retain(|name, _| properties.get(name).is_some());
                 }
-                default_members(members, properties);
             } else if !additional.is_object()
                 && additional != true
                 && !is_open(schema)
@@ -81,6 +79,7 @@ fn shape(schema: &Value, value: &mut Value) {
             {
                 members.clear();
             }
+            default_members(members, schema);
             for (name, member) in members.iter_mut() {
                 let known = properties.get(name).or(additional.is_object().then_some(additional));
                 if let Some(schema) = known {

@@ -30,19 +30,15 @@ impl State {
                 merge(&mut merged, &body);
                 merged
             }
-            _ => {
-                check_put(kind, call, &old, &body)?;
-                body
-            }
+            _ => body,
         };
         if !new["metadata"].is_object() {
             new["metadata"] = Value::Object(Map::new());
         }
+        check_names(kind, call, &old, &new)?;
         let version = meta::text(&new, "resourceVersion");
         if version.is_empty() && !kind.traits.unconditional_update {
-            let message = "Invalid value: 0x0: must be specified for an update".to_owned();
-            let cause = ("FieldValueInvalid", message, "metadata.resourceVersion".to_owned());
-            return Err(Refusal::invalid(kind, &call.name, &[cause]));
+            return Err(Refusal::unversioned(kind, &call.name));
         }
         if !version.is_empty() && version != meta::text(&old, "resourceVersion") {
             return Err(Refusal::modified(kind, &call.name));
@@ -67,8 +63,8 @@ impl State {
             meta::bump_generation(&mut new);
         }
         if meta::is_deleting(&old) && meta::finalizers(&new).is_empty() && meta::grace(&old) == 0 {
-            // The answer still has the version before the end.
-            self.remove(place, new.clone(), author);
+            // Watches are told what was stored, and the answer is what would have been.
+            self.remove(place, Value::clone(&old), author);
             return Ok(new.into());
         }
         if new == *old {
@@ -97,7 +93,7 @@ fn merge(target: &mut Value, patch: &Value) {
     }
 }
 
-fn check_put(kind: &Kind, call: &Call, old: &Value, new: &Value) -> Result<(), Refusal> {
+fn check_names(kind: &Kind, call: &Call, old: &Value, new: &Value) -> Result<(), Refusal> {
     let called = meta::text(new, "name");
     if called != call.name {
         return Err(Refusal::bad_request(format!(
@@ -112,7 +108,8 @@ fn check_put(kind: &Kind, call: &Call, old: &Value, new: &Value) -> Result<(), R
         ));
     }
     let (uid, is) = (meta::text(new, "uid"), meta::text(old, "uid"));
-    if !uid.is_empty() && uid != is {
+    // In a patch it is a change of a field that must not change.
+    if call.verb == Verb::Update && !uid.is_empty() && uid != is {
         let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {is}");
         return Err(Refusal::conflict(kind, &call.name, &why));
     }
@@ -122,6 +119,10 @@ fn check_put(kind: &Kind, call: &Call, old: &Value, new: &Value) -> Result<(), R
 /// Leaves in `new` only what a write of this part may change.
 fn split(kind: &Kind, part: Part, old: &Value, new: &mut Value) {
     if !kind.status {
+        // Built-in kinds are typed: what they do not know is dropped.
+        if let Some(members) = new.as_object_mut() {
+            members.remove("status");
+        }
         return;
     }
     match part {
@@ -152,12 +153,10 @@ fn keep(new: &mut Value, old: &Value, member: &str) {
 
 fn keep_metadata(old: &Value, new: &mut Value) -> Vec<Mistake> {
     let mut mistakes = Vec::new();
-    for field in ["uid", "name", "namespace"] {
-        let (is, said) = (meta::text(old, field), meta::text(new, field));
-        if !said.is_empty() && said != is {
-            let message = format!("Invalid value: \"{said}\": field is immutable");
-            mistakes.push(("FieldValueInvalid", message, format!("metadata.{field}")));
-        }
+    let said = meta::text(new, "uid");
+    if !said.is_empty() && said != meta::text(old, "uid") {
+        let message = format!("Invalid value: \"{said}\": field is immutable");
+        mistakes.push(("FieldValueInvalid", message, "metadata.uid".to_owned()));
     }
     for field in [
         "uid",

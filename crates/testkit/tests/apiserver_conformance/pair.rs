@@ -38,6 +38,11 @@ impl Pair {
         format!("{group}/namespaces/{}/{plural}{slash}{rest}", self.namespace)
     }
 
+    /// A node that does not exist. Nobody else's pods name it: after 40 s the real cluster removes such pods.
+    pub fn node(&self) -> String {
+        self.namespace.clone()
+    }
+
     /// Sends the same to both and compares the answers. Returns the real one's.
     pub async fn send(&mut self, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
         self.send_each(method, path, body.clone(), body).await

@@ -40,9 +40,10 @@ impl Plain {
         let causes = details["causes"].as_array().cloned().unwrap_or_default();
         let mut causes: Vec<String> = causes
             .iter()
-            // A remark that CEL rules, which only the real one knows, were not looked at.
-            .filter(|cause| cause["field"] != "<nil>")
-            .map(|cause| format!("{} {}", cause["reason"], cause["field"])).collect();
+            // Remarks of what only the real one has: CEL rules and the scale subresource.
+            .filter(|cause| !cause["field"].as_str().is_some_and(|field| field.starts_with(['<', '.'])))
+            .map(|cause| format!("{} {}", cause["reason"], cause["field"]))
+            .collect();
         causes.sort();
         causes.dedup();
         let uid = details["uid"].as_str().map(|uid| self.uid(uid));

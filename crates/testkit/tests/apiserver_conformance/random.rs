@@ -7,7 +7,7 @@ use crate::target::{Target, Watch};
 
 const REQUESTS: usize = 220;
 const STRANGER: &str = "11111111-1111-4111-8111-111111111111";
-const KINDS: [&str; 5] = ["sessions", "sandboxwarmpools", "leases", "pods", "configmaps"];
+const KINDS: [&str; 5] = ["sessions", "sandboxwarmpools", "leases", "pods", "secrets"];
 const SELECTORS: [&str; 3] = ["", "app%3Dx", "app+in+(x,y),!other"];
 
 /// splitmix64: small, and the same everywhere.
@@ -31,7 +31,7 @@ impl Dice {
     }
 }
 
-fn object(kind: &str, name: &str, dice: &mut Dice) -> Value {
+fn object(kind: &str, name: &str, node: &str, dice: &mut Dice) -> Value {
     let word = dice.pick(&["one", "two", "three"]);
     let mut object = match kind {
         "sessions" => {
@@ -44,13 +44,13 @@ fn object(kind: &str, name: &str, dice: &mut Dice) -> Value {
         "pods" => json!({"kind": "Pod", "spec": {
             "schedulerName": "nobody", "automountServiceAccountToken": false,
             "containers": [{"name": "c", "image": format!("localhost/{word}:1")}]}}),
-        _ => json!({"kind": "ConfigMap", "data": {"word": word}}),
+        _ => json!({"kind": "Secret", "type": "Opaque", "data": {"word": encoded(word)}}),
     };
     let version = group_of(kind).trim_start_matches("/apis/").trim_start_matches("/api/");
     object["apiVersion"] = version.into();
     object["metadata"] = json!({"name": name});
     if kind == "pods" && dice.one_in(2) {
-        object["spec"]["nodeName"] = "nowhere".into();
+        object["spec"]["nodeName"] = node.into();
     }
     if dice.one_in(2) {
         object["metadata"]["labels"] = json!({"app": dice.pick(&["x", "y", "z"])});
@@ -65,6 +65,15 @@ fn object(kind: &str, name: &str, dice: &mut Dice) -> Value {
         object["metadata"]["name"] = "Not A Name".into();
     }
     object
+}
+
+/// In base64, as the data of Secrets is.
+fn encoded(word: &str) -> &'static str {
+    match word {
+        "one" => "b25l",
+        "two" => "dHdv",
+        _ => "dGhyZWU=",
+    }
 }
 
 fn change(kind: &str, dice: &mut Dice) -> Value {
@@ -87,7 +96,7 @@ fn change(kind: &str, dice: &mut Dice) -> Value {
             "sandboxwarmpools" => json!({"spec": {"replicas": dice.roll(4)}}),
             "leases" => json!({"spec": {"holderIdentity": word, "leaseDurationSeconds": null}}),
             "pods" => json!({"spec": {"terminationGracePeriodSeconds": dice.roll(40)}}),
-            _ => json!({"data": {"word": word, "other": null}}),
+            _ => json!({"data": {"word": encoded(word), "other": null}}),
         },
     }
 }
@@ -148,7 +157,7 @@ async fn one(pair: &mut Pair, dice: &mut Dice) {
     let has_status = matches!(kind, "sessions" | "sandboxwarmpools" | "pods");
     match dice.roll(14) {
         0..=3 => {
-            let object = object(kind, name, dice);
+            let object = object(kind, name, &pair.node(), dice);
             pair.send("POST", &collection, Some(object)).await;
         }
         4 => {
@@ -180,7 +189,7 @@ async fn patch(pair: &mut Pair, dice: &mut Dice, path: &str, patch: Value) {
 
 async fn put(pair: &mut Pair, dice: &mut Dice, path: &str, kind: &str, to_status: bool) {
     let names = Names::roll(dice);
-    let mut object = object(kind, path.rsplit('/').next().unwrap(), dice);
+    let mut object = object(kind, path.rsplit('/').next().unwrap(), &pair.node(), dice);
     if to_status && kind != "pods" {
         object["status"] = status(kind, dice)["status"].clone();
     }
@@ -244,7 +253,7 @@ async fn run(seed: u64) {
         one(&mut pair, &mut dice).await;
     }
     for kind in KINDS {
-        let mut last = object(kind, "last", &mut Dice(1));
+        let mut last = object(kind, "last", &pair.node(), &mut Dice(2));
         last["metadata"] = json!({"name": "last", "labels": {"app": "x"}});
         let path = pair.path(kind, "");
         pair.send("POST", &path, Some(last)).await;

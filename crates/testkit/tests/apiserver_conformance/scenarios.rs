@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::pair::Pair;
 
-fn pod(name: &str, node: Option<&str>) -> Value {
+fn pod(name: &str, node: Option<String>) -> Value {
     let mut pod = json!({
         "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name},
         "spec": {"schedulerName": "nobody", "automountServiceAccountToken": false, "terminationGracePeriodSeconds": 20,
@@ -30,10 +30,8 @@ fn sandbox(name: &str) -> Value {
 async fn pods_end_gracefully() {
     let Some(mut pair) = Pair::make("grace").await else { return };
     let pods = pair.path("pods", "");
-    for (name, node) in
-        [("free", None), ("bound", Some("nowhere")), ("done", Some("nowhere")), ("kept", Some("nowhere"))]
-    {
-        let mut pod = pod(name, node);
+    for name in ["free", "bound", "done", "kept"] {
+        let mut pod = pod(name, (name != "free").then(|| pair.node()));
         if name == "kept" {
             pod["metadata"]["finalizers"] = json!(["paddock.dev/test"]);
         }
@@ -164,7 +162,7 @@ async fn volume_claims_stay_while_a_pod_uses_them() {
     let claim = json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "work"},
         "spec": {"accessModes": ["ReadWriteOnce"], "storageClassName": "none", "resources": {"requests": {"storage": "1Gi"}}}});
     pair.send("POST", &pair.path("persistentvolumeclaims", ""), Some(claim)).await;
-    let mut user = pod("user", Some("nowhere"));
+    let mut user = pod("user", Some(pair.node()));
     user["spec"]["volumes"] = json!([{"name": "w", "persistentVolumeClaim": {"claimName": "work"}}]);
     pair.send("POST", &pair.path("pods", ""), Some(user)).await;
     let path = pair.path("persistentvolumeclaims", "work");
