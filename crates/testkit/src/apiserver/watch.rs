@@ -120,9 +120,10 @@ impl Watch {
                         self.over = true;
                         return Some(Err(Reset));
                     }
-                    Tap::Freeze => {
-                        sleep(LONGEST).await;
-                        return None;
+                    Tap::Freeze(time) => {
+                        sleep(time).await;
+                        self.over = true;
+                        return Some(Err(Reset));
                     }
                     Tap::Expire => {
                         self.over = true;
