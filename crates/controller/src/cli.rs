@@ -9,7 +9,7 @@ use tracing_subscriber::EnvFilter;
 /// Keeps pools of warm sandboxes and gives sessions theirs.
 #[derive(Debug, Parser)]
 #[command(name = "paddock-controller", version)]
-pub(crate) struct Cli {
+pub struct Cli {
     /// Where /healthz, /readyz and /metrics are served.
     #[arg(long, env = "PADDOCK_ADMIN_LISTEN", default_value = "0.0.0.0:8081")]
     pub(crate) admin_listen: SocketAddr,
@@ -41,11 +41,14 @@ pub(crate) struct Cli {
 
 /// When an image is pulled, in Kubernetes' words.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum PullPolicy {
+pub enum PullPolicy {
+    /// Whenever a pod starts.
     #[value(name = "Always")]
     Always,
+    /// If the node does not have it.
     #[value(name = "IfNotPresent")]
     IfNotPresent,
+    /// The node must have it.
     #[value(name = "Never")]
     Never,
 }
@@ -69,7 +72,7 @@ enum LogFormat {
 
 impl Cli {
     /// Sends log lines to standard error; `RUST_LOG` chooses which.
-    pub(crate) fn init_logging(&self) {
+    pub fn init_logging(&self) {
         let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
         let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
         match self.log_format {

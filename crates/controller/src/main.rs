@@ -1,25 +1,15 @@
-//! `paddock-controller`: keeps pools warm and gives sessions their sandboxes.
-
-mod cli;
-mod manifest;
-mod metrics;
-mod nodes;
-mod perform;
-mod pods;
-mod report;
-mod run;
-mod runners;
-mod watches;
+//! `paddock-controller`: see the library.
 
 use std::process::ExitCode;
 
 use clap::Parser;
+use paddock_controller::cli::Cli;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let cli = cli::Cli::parse();
+    let cli = Cli::parse();
     cli.init_logging();
-    match run::run(cli).await {
+    match paddock_controller::run(cli).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(%error, "the controller stops");

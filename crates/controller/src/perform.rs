@@ -6,16 +6,17 @@ use paddock_core::RunnerFailure;
 use paddock_core::op::{Named, Op, Outcome, Patch, Refresh, Refreshed, Target, WriteFailure};
 use paddock_kubeio::slim::{SlimPod, SlimVolumeClaim};
 use paddock_kubeio::write::{self, Precondition, WriteError, Written};
-use paddock_runnerapi::{Activity, SigningKey};
+use paddock_runnerapi::Activity;
 use serde::de::DeserializeOwned;
 
 use crate::manifest::Manifest;
-use crate::{pods, runners};
+use crate::pods;
+use crate::runners::Runners;
 
 /// What operations need.
 pub(crate) struct Performer {
     pub(crate) client: kube::Client,
-    pub(crate) signing_key: SigningKey,
+    pub(crate) runners: Runners,
 }
 
 impl Performer {
@@ -46,14 +47,12 @@ impl Performer {
             Op::DeleteSandbox(target) => self.delete::<Sandbox>(target).await,
             Op::DeletePod(target) => self.delete::<Pod>(target).await,
             Op::DeleteSession(target) => self.delete::<Session>(target).await,
-            Op::Activate(activation) => match runners::activate(&self.signing_key, activation).await {
+            Op::Activate(activation) => match self.runners.activate(activation).await {
                 Ok(response) => Outcome::Activated(response),
                 Err(failure) => Outcome::Refused(failure),
             },
-            Op::ReadActivity(runner) => answered(runners::activity(&self.signing_key, runner).await),
-            Op::Quiesce(runner, if_idle_ms) => {
-                answered(runners::quiesce(&self.signing_key, runner, *if_idle_ms).await)
-            }
+            Op::ReadActivity(runner) => answered(self.runners.activity(runner).await),
+            Op::Quiesce(runner, if_idle_ms) => answered(self.runners.quiesce(runner, *if_idle_ms).await),
             Op::Refresh(refresh) => match self.refresh(refresh).await {
                 Ok(found) => Outcome::Refreshed(found),
                 Err(error) => Outcome::Failed(failure(error)),

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinSet;
 
-use crate::run::{Message, Seen};
+use crate::driver::{Message, Seen};
 use crate::{nodes, pods};
 
 /// A change of any kind, ready for the engine.

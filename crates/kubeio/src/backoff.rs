@@ -1,6 +1,5 @@
 //! Delays between attempts: growing, capped, and spread so that many waiters do not come back together.
 
-use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 /// A doubling delay. Each delay is drawn from the upper half of its step.
@@ -32,9 +31,8 @@ impl Backoff {
 
 /// A random duration between a half of `step` and all of it.
 pub(crate) fn spread(step: Duration) -> Duration {
-    // Every RandomState has fresh keys, which is random enough to keep replicas apart.
-    let fraction = f64::from(RandomState::new().hash_one(()) as u32) / f64::from(u32::MAX);
-    step.mul_f64(0.5 + fraction / 2.0)
+    // The thread's generator: every process has another seed, and a simulation may set it.
+    step.mul_f64(0.5 + fastrand::f64() / 2.0)
 }
 
 #[cfg(test)]

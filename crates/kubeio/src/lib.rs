@@ -6,6 +6,7 @@
 
 mod backoff;
 pub mod client;
+pub mod clock;
 pub mod events;
 pub mod health;
 pub mod lease;

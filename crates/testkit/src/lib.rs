@@ -8,6 +8,7 @@
 //!
 //! It is for tests only: it has no limits and no authentication.
 
+pub mod apiserver;
 pub mod conversation;
 pub mod dialect;
 pub mod directive;

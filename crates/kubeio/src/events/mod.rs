@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
@@ -20,6 +19,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use crate::clock::Clock;
 use crate::write::{self, Precondition, WriteError};
 
 const QUEUE: usize = 256;
@@ -72,10 +72,16 @@ impl Recorder {
     /// Starts the recorder's task; must be called within tokio. `component` is for example `paddock-controller`,
     /// `instance` the name of its pod.
     pub fn new(client: kube::Client, component: &str, instance: &str) -> Self {
+        Self::with_clock(client, component, instance, Clock::system())
+    }
+
+    /// The same with times of `clock` in the events.
+    pub fn with_clock(client: kube::Client, component: &str, instance: &str, clock: Clock) -> Self {
         let (queue, occurrences) = mpsc::channel(QUEUE);
         let dropped = Arc::new(AtomicU64::new(0));
         let scribe = Scribe {
             client,
+            clock,
             component: component.to_owned(),
             instance: instance.to_owned(),
             dropped: Arc::clone(&dropped),
@@ -127,6 +133,7 @@ struct Series {
 
 struct Scribe {
     client: kube::Client,
+    clock: Clock,
     component: String,
     instance: String,
     dropped: Arc<AtomicU64>,
@@ -182,7 +189,7 @@ impl Scribe {
         let about = &occurrence.about;
         // Events about objects without a namespace are kept in this one.
         let namespace = about.namespace.clone().unwrap_or_else(|| "default".to_owned());
-        let time = Timestamp::now();
+        let time = self.clock.now();
         let suffix = format!(".{:x}", time.as_nanosecond());
         let subject = shortened(about.name.as_deref().unwrap_or("unnamed"), LONGEST_NAME - suffix.len());
         let name = format!("{subject}{suffix}");
@@ -211,7 +218,7 @@ impl Scribe {
     async fn extend(&self, series: &Series, occurrence: &Occurrence) -> Result<(), WriteError> {
         let mut patch = json!({"series": {
             "count": series.count,
-            "lastObservedTime": MicroTime(Timestamp::now()),
+            "lastObservedTime": MicroTime(self.clock.now()),
         }});
         let note = shortened(&occurrence.message, LONGEST_NOTE);
         if note != series.note {

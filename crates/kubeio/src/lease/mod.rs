@@ -20,6 +20,7 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use self::record::{Record, Records, Stored};
+use crate::clock::Clock;
 use crate::write::WriteError;
 
 /// How long a stopping leader may take to give the Lease back.
@@ -73,6 +74,12 @@ impl Elector {
         let records =
             Records::new(client, namespace.into(), name.into(), identity.into(), timing.lease_duration);
         Self { records, timing, observed: None }
+    }
+
+    /// Writes times of `clock` into the Lease.
+    pub fn with_clock(mut self, clock: Clock) -> Self {
+        self.records.set_clock(clock);
+        self
     }
 
     /// Takes part until `stop`. Sends true on becoming the leader, and false at once when that may no longer be so.

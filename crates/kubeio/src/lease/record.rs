@@ -7,6 +7,7 @@ use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::core::params::{GetParams, PostParams};
 
+use crate::clock::Clock;
 use crate::request::{self, Repeat};
 use crate::write::{self, WriteError};
 
@@ -59,6 +60,7 @@ pub(super) struct Records {
     name: String,
     identity: String,
     duration_seconds: i32,
+    clock: Clock,
 }
 
 /// kube's client has no Debug.
@@ -79,7 +81,12 @@ impl Records {
         duration: Duration,
     ) -> Self {
         let duration_seconds = i32::try_from(duration.as_millis().div_ceil(1000)).unwrap_or(i32::MAX).max(1);
-        Self { client: ClientHandle(client), namespace, name, identity, duration_seconds }
+        let clock = Clock::system();
+        Self { client: ClientHandle(client), namespace, name, identity, duration_seconds, clock }
+    }
+
+    pub(super) fn set_clock(&mut self, clock: Clock) {
+        self.clock = clock;
     }
 
     pub(super) fn name(&self) -> &str {
@@ -122,13 +129,13 @@ impl Records {
 
     /// Shows that the holder is alive.
     pub(super) async fn renew(&self, stored: &Stored) -> Result<Stored, WriteError> {
-        let spec = LeaseSpec { renew_time: Some(MicroTime(Timestamp::now())), ..stored.spec() };
+        let spec = LeaseSpec { renew_time: Some(MicroTime(self.clock.now())), ..stored.spec() };
         self.replace(stored.with(spec)).await
     }
 
     /// Leaves the Lease without a holder.
     pub(super) async fn release(&self, stored: &Stored) -> Result<(), WriteError> {
-        let now = MicroTime(Timestamp::now());
+        let now = MicroTime(self.clock.now());
         let spec = LeaseSpec {
             holder_identity: Some(String::new()),
             lease_duration_seconds: Some(1),
@@ -140,7 +147,7 @@ impl Records {
     }
 
     fn mine(&self, transitions: i32) -> LeaseSpec {
-        let now = MicroTime(Timestamp::now());
+        let now = MicroTime(self.clock.now());
         LeaseSpec {
             holder_identity: Some(self.identity.clone()),
             lease_duration_seconds: Some(self.duration_seconds),
