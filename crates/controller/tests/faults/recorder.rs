@@ -1,0 +1,136 @@
+//! What the test itself sees of a namespace: its state now, and how it came to it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use serde_json::Value;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
+
+use crate::checker::history::{Change, History, is_ready};
+use crate::cluster::{Cluster, Kind, POD, POOL, SANDBOX, SESSION};
+use crate::follow::{Seen, follow};
+
+const RECORDED: [Kind; 4] = [SESSION, POOL, SANDBOX, POD];
+
+/// Follows a namespace for as long as the test runs.
+#[derive(Clone)]
+pub struct Recorder {
+    tape: Arc<Mutex<Tape>>,
+    ticks: watch::Receiver<u64>,
+}
+
+#[derive(Default)]
+struct Tape {
+    changes: Vec<Change>,
+    world: World,
+    gaps: u32,
+}
+
+/// The namespace as last heard of.
+#[derive(Default)]
+pub struct World(BTreeMap<&'static str, BTreeMap<String, Value>>);
+
+impl World {
+    pub fn all(&self, kind: &Kind) -> impl Iterator<Item = &Value> {
+        self.0.get(kind.plural).into_iter().flat_map(BTreeMap::values)
+    }
+
+    pub fn get(&self, kind: &Kind, name: &str) -> Option<&Value> {
+        self.0.get(kind.plural)?.get(name)
+    }
+
+    pub fn is_ready(&self, session: &str) -> bool {
+        self.get(&SESSION, session).is_some_and(is_ready)
+    }
+}
+
+impl Recorder {
+    pub fn start(cluster: &Cluster, namespace: &str) -> Self {
+        let (sender, ticks) = watch::channel(0);
+        let tape = Arc::new(Mutex::new(Tape::default()));
+        for kind in RECORDED {
+            let (tape, sender) = (tape.clone(), sender.clone());
+            let api = cluster.api(&kind, namespace);
+            tokio::spawn(follow(api, move |seen| {
+                tape.lock().note(kind.plural, seen);
+                sender.send_modify(|tick| *tick += 1);
+            }));
+        }
+        Self { tape, ticks }
+    }
+
+    /// Waits for something to be true of the namespace; panics with `what` if it is not by `deadline`.
+    pub async fn until<T>(&self, what: &str, deadline: Instant, test: impl Fn(&World) -> Option<T>) -> T {
+        let mut ticks = self.ticks.clone();
+        loop {
+            ticks.mark_unchanged();
+            if let Some(found) = test(&self.tape.lock().world) {
+                return found;
+            }
+            if timeout_at(deadline, ticks.changed()).await.is_err() {
+                panic!("not in time: {what}; {}", self.summary());
+            }
+        }
+    }
+
+    /// When the session was heard to be Ready; waits for it.
+    pub async fn ready(&self, session: &str, within: Duration) -> Timestamp {
+        let deadline = Instant::now() + within;
+        self.until(&format!("{session} is Ready"), deadline, |world| world.is_ready(session).then_some(()))
+            .await;
+        self.history().ready_at(session).expect("it has just been heard of")
+    }
+
+    pub fn look<T>(&self, look: impl Fn(&World) -> T) -> T {
+        look(&self.tape.lock().world)
+    }
+
+    pub fn history(&self) -> History {
+        let tape = self.tape.lock();
+        assert_eq!(tape.gaps, 0, "the recorder has missed something");
+        History::new(tape.changes.clone())
+    }
+
+    /// For messages.
+    fn summary(&self) -> String {
+        let tape = self.tape.lock();
+        let sessions: Vec<String> = tape
+            .world
+            .all(&SESSION)
+            .filter(|session| !is_ready(session))
+            .map(|session| format!("{}: {}", session["metadata"]["name"], session["status"]))
+            .collect();
+        let count = |kind| tape.world.all(kind).count();
+        format!(
+            "{} sandboxes, {} pods, pools {:?}, sessions that are not Ready: {sessions:?}",
+            count(&SANDBOX),
+            count(&POD),
+            tape.world.all(&POOL).map(|pool| pool["status"].to_string()).collect::<Vec<_>>(),
+        )
+    }
+}
+
+impl Tape {
+    fn note(&mut self, resource: &'static str, seen: Seen) {
+        let (revision, deleted, object) = match seen {
+            Seen::Changed(revision, object) => (revision, false, object),
+            Seen::Deleted(revision, object) => (revision, true, object),
+            Seen::Gap => {
+                self.gaps += 1;
+                return;
+            }
+        };
+        let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        let kind = self.world.0.entry(resource).or_default();
+        if deleted {
+            kind.remove(&name);
+        } else {
+            kind.insert(name, object.clone());
+        }
+        self.changes.push(Change { revision, resource, deleted, object, heard: Timestamp::now() });
+    }
+}
