@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -50,7 +51,7 @@ impl Controller {
         let log = path("log");
         let output = File::options().create(true).append(true).open(&log).unwrap();
         let elect = if leadership == Leadership::Elected { "true" } else { "false" };
-        let child = Command::new(env!("CARGO_BIN_EXE_paddock-controller"))
+        let child = Command::new(program())
             .args(["--admin-listen=127.0.0.1:0", "--runner-image=localhost/runner:none"])
             .arg(format!("--leader-elect={elect}"))
             .arg(format!("--lease-namespace={namespace}"))
@@ -85,6 +86,18 @@ impl Controller {
     pub async fn ended(&mut self, within: Duration) -> Option<ExitStatus> {
         timeout(within, self.child.wait()).await.ok().map(Result::unwrap)
     }
+}
+
+/// A copy of the program: another build may replace it while tests run.
+fn program() -> &'static Path {
+    static COPY: OnceLock<PathBuf> = OnceLock::new();
+    COPY.get_or_init(|| {
+        let copy = Path::new(env!("CARGO_TARGET_TMPDIR")).join("faults-controller");
+        // Removed first: one that still runs cannot be written to.
+        let _ = std::fs::remove_file(&copy);
+        std::fs::copy(env!("CARGO_BIN_EXE_paddock-controller"), &copy).unwrap();
+        copy
+    })
 }
 
 /// Tells the end of what it had to say if its test fails.

@@ -1,7 +1,7 @@
 //! Everything that happens to one kind in one namespace, without gaps.
 //!
-//! Independent of the watches under test. It resumes where it broke off, so that even a restart of the API server hides
-//! nothing; where that is not possible it says so.
+//! Independent of the watches under test. It resumes where it broke off; where that is not possible, as after a restart of
+//! the API server, it says so.
 
 use std::time::Duration;
 
@@ -20,8 +20,9 @@ pub enum Seen {
     Changed(u64, Value),
     /// The object as it last was, gone since this revision.
     Deleted(u64, Value),
-    /// The server no longer has what happened in between.
-    Gap,
+    /// All there is at this revision. What happened before is unknown, for it is the beginning, or the server no longer
+    /// has it.
+    Listed(u64, Vec<Value>),
 }
 
 /// Tells `sink` of every change, for ever.
@@ -34,14 +35,12 @@ pub async fn follow(api: Api<DynamicObject>, mut sink: impl FnMut(Seen)) {
                     sleep(PAUSE).await;
                     continue;
                 };
-                for object in list.items {
-                    sink(Seen::Changed(revision(&object), json(&object)));
-                }
-                version = list.metadata.resource_version;
+                let at = list.metadata.resource_version.unwrap_or_default();
+                sink(Seen::Listed(at.parse().unwrap_or_default(), list.items.iter().map(json).collect()));
+                version = Some(at);
             }
             Some(version_seen) => {
                 if !watch(&api, version_seen, &mut sink).await {
-                    sink(Seen::Gap);
                     version = None;
                 }
                 sleep(PAUSE).await;

@@ -30,21 +30,26 @@ pub async fn run(cluster: Cluster, namespace: String, node: String, runners: Run
     let mut booted = HashSet::new();
     let mut ending = HashSet::new();
     while let Some(seen) = pods.recv().await {
-        match seen {
-            Seen::Changed(_, pod) => {
-                let uid = text(&pod, "uid");
-                let pod = Pod { api: api.clone(), name: text(&pod, "name"), uid: uid.clone(), object: pod };
-                if !pod.object["metadata"]["deletionTimestamp"].is_null() {
-                    if ending.insert(uid) {
-                        tokio::spawn(pod.end(runners.clone()));
-                    }
-                } else if booted.insert(uid) {
-                    let binding = format!("/api/v1/namespaces/{namespace}/pods/{}/binding", pod.name);
-                    tokio::spawn(pod.boot(cluster.client.clone(), binding, node.clone(), runners.clone()));
-                }
+        let pods = match seen {
+            Seen::Changed(_, pod) => vec![pod],
+            Seen::Listed(_, pods) => pods,
+            Seen::Deleted(_, pod) => {
+                runners.end(&text(&pod, "uid"));
+                continue;
             }
-            Seen::Deleted(_, pod) => runners.end(&text(&pod, "uid")),
-            Seen::Gap => {}
+        };
+        for object in pods {
+            let uid = text(&object, "uid");
+            let deleting = !object["metadata"]["deletionTimestamp"].is_null();
+            let pod = Pod { api: api.clone(), name: text(&object, "name"), uid: uid.clone() };
+            if deleting {
+                if ending.insert(uid) {
+                    tokio::spawn(pod.end(runners.clone()));
+                }
+            } else if booted.insert(uid) {
+                let binding = format!("/api/v1/namespaces/{namespace}/pods/{}/binding", pod.name);
+                tokio::spawn(pod.boot(cluster.client.clone(), binding, node.clone(), runners.clone()));
+            }
         }
     }
 }
@@ -57,7 +62,6 @@ struct Pod {
     api: Api<DynamicObject>,
     name: String,
     uid: String,
-    object: Value,
 }
 
 impl Pod {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, interval};
 
 use crate::SERVER;
@@ -16,6 +17,8 @@ use crate::place::{Place, millis};
 /// L8: so many writes a second, for so long.
 const PER_SECOND: u32 = 100;
 const HOW_LONG: Duration = Duration::from_secs(10);
+/// More at once would only stand in each other's way; a slow machine writes less.
+const AT_ONCE: usize = 6;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn annotates_our_objects_a_hundred_times_a_second() {
@@ -51,12 +54,14 @@ async fn annotates_our_objects_a_hundred_times_a_second() {
 /// Annotates the newest sessions, the pool and its sandboxes in turn.
 async fn scribble(place: Arc<Place>, written: Arc<AtomicU32>, end: Instant) {
     let mut pace = interval(Duration::from_secs(1) / PER_SECOND);
+    let places = Arc::new(Semaphore::new(AT_ONCE));
     let mut tasks = tokio::task::JoinSet::new();
     for turn in 0_usize.. {
         if Instant::now() >= end {
             break;
         }
         pace.tick().await;
+        let held = places.clone().acquire_owned().await.unwrap();
         let victims = place.recorder.look(|world| {
             let named = |kind, object: &serde_json::Value| {
                 (kind, object["metadata"]["name"].as_str().unwrap_or_default().to_owned())
@@ -75,6 +80,7 @@ async fn scribble(place: Arc<Place>, written: Arc<AtomicU32>, end: Instant) {
         let written = written.clone();
         tasks.spawn(async move {
             let patch = Patch::Merge(json!({"metadata": {"annotations": {"rival": turn.to_string()}}}));
+            let _held = held;
             if api.patch(&name, &PatchParams::default(), &patch).await.is_ok() {
                 written.fetch_add(1, Ordering::Relaxed);
             }

@@ -7,14 +7,15 @@ use tokio::time::{Instant, sleep};
 
 use crate::SERVER;
 use crate::place::{Place, millis};
-use crate::proxy::{Call, Fault, Order, Refusal, Rule, When};
+use crate::proxy::{Call, Fault, Order, Proxy, Refusal, Rule, When};
 
 const STORM: Duration = Duration::from_secs(5);
+const HEALTHY: Duration = Duration::from_secs(6);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn cuts_and_lost_places() {
+async fn cuts_and_expiries_all_the_time() {
     let _up = SERVER.read().await;
-    let Some(place) = Place::make("watches cut, 410", 4).await else { return };
+    let Some(place) = Place::make("watches cut and expired", 4).await else { return };
     let (_controller, proxy) = place.with_controller().await;
     // One after the other, a watch is refused as too old, accepted, and then told that it is too old.
     proxy.rules(vec![
@@ -35,22 +36,41 @@ async fn cuts_and_lost_places() {
     place.all_ready(&names, Duration::from_secs(10)).await;
     place.tell(&format!("all watches cut {cuts} times, {expired} refused; 10 sessions Ready"));
     place.settles(over).await;
+    place.verify().await;
+}
 
-    // L6: a 410 is made up for within 2 s.
-    for (turn, fault) in [Fault::Refuse(Refusal::EXPIRED), Fault::ExpireInBand].into_iter().enumerate() {
-        let first = |resource: &'static str| {
-            Rule::new(move |call| call.is_watch() && call.resource == resource, When::Nth(1), fault)
-        };
-        proxy.rules(["sessions", "sandboxes", "pods", "agents"].map(first).into());
-        proxy.order(Order::Cut);
-        let begun = Timestamp::now();
-        let name = format!("expired{turn}");
-        place.session(&name).await;
-        let ready = place.recorder.ready(&name, Duration::from_secs(10)).await;
-        place.tell(&format!("session Ready {} after a 410 on every watch", millis(begun, ready)));
-        assert!(ready.duration_since(begun).as_secs() < 2, "L6: a 410 is noticed within 2 s");
-        place.pool_is_full(Duration::from_secs(10)).await;
-    }
+/// Turns every watch away once, one half by an answer and the other by an event.
+fn all_expire(proxy: &Proxy) {
+    let once = |(resource, fault): (&'static str, Fault)| {
+        Rule::new(move |call| call.is_watch() && call.resource == resource, When::Nth(1), fault)
+    };
+    let (answer, event) = (Fault::Refuse(Refusal::EXPIRED), Fault::ExpireInBand);
+    let watches = [
+        ("sessions", answer),
+        ("sandboxes", event),
+        ("pods", answer),
+        ("agents", event),
+        ("sandboxwarmpools", answer),
+        ("sandboxtemplates", event),
+    ];
+    proxy.rules(watches.map(once).into());
+    proxy.order(Order::Cut);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lost_places() {
+    let _up = SERVER.read().await;
+    let Some(place) = Place::make("410 on all watches", 2).await else { return };
+    let (_controller, proxy) = place.with_controller().await;
+    // Watches that live for less count as trouble themselves.
+    sleep(HEALTHY).await;
+    all_expire(&proxy);
+    let begun = Timestamp::now();
+    place.session("unseen").await;
+    let ready = place.recorder.ready("unseen", Duration::from_secs(10)).await;
+    let expired = proxy.log().iter().filter(|call| call.disturbed).count();
+    place.tell(&format!("session Ready {} after {expired} watches met a 410", millis(begun, ready)));
+    assert!(ready.duration_since(begun).as_secs() < 2, "L6: a 410 is noticed within 2 s");
     place.settles(proxy.calm()).await;
     place.verify().await;
 }
