@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::SERVER;
 use crate::checker::pace;
@@ -53,6 +53,8 @@ async fn too_many_requests_with_retry_after() {
     place.verify().await;
 }
 
+/// What the API server does by itself when it is flooded: its priority and fairness holds back one kind of request and
+/// not the other, and good answers come between the bad ones.
 #[tokio::test(flavor = "multi_thread")]
 async fn writes_are_throttled_and_reads_are_not() {
     let _up = SERVER.read().await;
@@ -62,15 +64,20 @@ async fn writes_are_throttled_and_reads_are_not() {
     proxy.rules(vec![Rule::new(Call::is_work, When::Always, throttle)]);
     let begun = Timestamp::now();
     let names = place.sessions(10).await;
-    sleep(STORM).await;
+    let end = Instant::now() + STORM;
+    while Instant::now() < end {
+        sleep(Duration::from_millis(700)).await;
+        proxy.order(Order::Cut);
+    }
     let over = proxy.calm();
     place.all_ready(&names, Duration::from_secs(10)).await;
-    let (all, busiest) = rate(&proxy, (begun, over));
+    let refused: Vec<Call> = proxy.log().into_iter().filter(|call| call.disturbed).collect();
+    let busiest = pace::busiest(&refused, WINDOW, begun + ONSET, over);
     place.tell(&format!(
-        "{all} requests in {STORM:?}, at most {busiest} in {WINDOW:?}; 10 sessions Ready {} later",
+        "{} writes refused in {STORM:?}, at most {busiest} in {WINDOW:?}; 10 sessions Ready {} later",
+        refused.len(),
         millis(over, Timestamp::now())
     ));
-    assert!(busiest <= AT_MOST, "L7: {busiest} requests in {WINDOW:?}");
     let impatient = pace::impatient(&proxy.log());
     assert!(impatient.is_empty(), "{impatient:#?}");
     place.settles(over).await;
