@@ -18,7 +18,25 @@ pub const SCHEDULER: &str = "faults";
 const BOOT: Duration = Duration::from_millis(150);
 /// Between a pod's deletion and its end.
 const GRACE: Duration = Duration::from_millis(200);
+/// Well within the time after which a node counts as lost.
+const HEARTBEAT: Duration = Duration::from_secs(8);
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// Tells for ever that the node is well. It has room for nobody, in case the cluster's own scheduler looks at it.
+pub async fn heartbeat(nodes: Api<DynamicObject>, node: String) {
+    loop {
+        let ready = json!({"type": "Ready", "status": "True", "reason": "KubeletReady", "message": "",
+            "lastHeartbeatTime": now()});
+        let status = Patch::Merge(json!({"status": {"conditions": [ready]}}));
+        // The server may be away, and the test may be over.
+        let _ = nodes.patch_status(&node, &PatchParams::default(), &status).await;
+        sleep(HEARTBEAT).await;
+    }
+}
+
+fn now() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
 
 /// Works for ever.
 pub async fn run(cluster: Cluster, namespace: String, node: String, runners: Runners) {
@@ -81,7 +99,7 @@ impl Pod {
         }
         sleep(BOOT).await;
         let address = runners.boot(&self.uid).await.to_string();
-        let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let now = now();
         let condition = |kind: &str| json!({"type": kind, "status": "True", "lastTransitionTime": now});
         let status = json!({"metadata": {"uid": self.uid}, "status": {
             "phase": "Running", "podIP": address, "podIPs": [{"ip": address}], "startTime": now,

@@ -50,7 +50,8 @@ impl Place {
         let audit_from = std::fs::metadata(cluster.audit_log()).expect("the cluster's audit log").len();
         let runners = Runners::new();
         create(&cluster.api_all(&NAMESPACE), NAMESPACE, &namespace, json!({})).await;
-        create(&cluster.api_all(&NODE), NODE, &namespace, json!({"spec": {"unschedulable": true}})).await;
+        create(&cluster.api_all(&NODE), NODE, &namespace, json!({})).await;
+        tokio::spawn(kubelet::heartbeat(cluster.api_all(&NODE), namespace.clone()));
         let accounts: Api<ServiceAccount> = Api::namespaced(cluster.client.clone(), &namespace);
         let deadline = Instant::now() + Duration::from_secs(30);
         while accounts.get_opt("default").await.unwrap().is_none() {

@@ -13,7 +13,7 @@ use tower::{BoxError, Service, ServiceExt};
 
 use super::ClientOptions;
 use super::body::GuardedBody;
-use super::pace::Pace;
+use super::pace::{Lane, Pace};
 use super::retry::{Class, Retries, is_trouble, retry_after};
 
 /// The request waited for its turn until it was too late. It was not sent.
@@ -115,6 +115,7 @@ where
         return Ok(response.map_err(Into::into)?.map(|body| GuardedBody::new(body, Some(limit), None)));
     }
 
+    let lane = if class == Class::Write { Lane::Writes } else { Lane::Reads };
     let deadline = Instant::now() + limit;
     let turn = async {
         let permit = match class {
@@ -123,7 +124,7 @@ where
                 Arc::clone(&shared.in_flight).acquire_owned().await.ok()
             }
         };
-        shared.pace.admit().await;
+        shared.pace.admit(lane).await;
         permit
     };
     let permit = timeout_at(deadline, turn).await.map_err(|_| NotSent(limit))?;
@@ -134,8 +135,9 @@ where
         Err(_) => Err(NoAnswer(limit).into()),
     };
     match &answer {
-        Ok(response) if !is_trouble(response.status()) => shared.pace.fine(sent),
-        Ok(_) | Err(_) => shared.pace.trouble(),
+        Ok(response) if !is_trouble(response.status()) => shared.pace.fine(lane, sent),
+        Ok(_) => shared.pace.trouble(lane),
+        Err(_) => shared.pace.silence(),
     }
     let patience = (class != Class::Watch).then_some(limit);
     Ok(answer?.map(|body| GuardedBody::new(body, patience, permit)))

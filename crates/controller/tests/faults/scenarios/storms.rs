@@ -12,9 +12,10 @@ use crate::proxy::{Call, Fault, Order, Proxy, Refusal, Rule, Verb, When};
 
 /// How long a storm lasts.
 const STORM: Duration = Duration::from_secs(5);
-/// L7: at most five requests a second, looked at over two; and the one that begins the next second.
-const WINDOW: Duration = Duration::from_secs(2);
-const AT_MOST: usize = 2 * 5 + 1;
+/// L7: at most five requests a second, looked at over four; one more begins the next, and two may have been held up on
+/// their way on a busy machine.
+const WINDOW: Duration = Duration::from_secs(4);
+const AT_MOST: usize = 4 * 5 + 1 + 2;
 /// What is under way when a storm breaks has been sent already.
 const ONSET: SignedDuration = SignedDuration::from_secs(1);
 
@@ -78,6 +79,7 @@ async fn writes_are_throttled_and_reads_are_not() {
         refused.len(),
         millis(over, Timestamp::now())
     ));
+    assert!(busiest <= AT_MOST, "L7: {busiest} requests in {WINDOW:?}");
     let impatient = pace::impatient(&proxy.log());
     assert!(impatient.is_empty(), "{impatient:#?}");
     place.settles(over).await;

@@ -1,8 +1,10 @@
 //! Watches that break, lose their place, or fall silent.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 
 use crate::SERVER;
@@ -39,21 +41,18 @@ async fn cuts_and_expiries_all_the_time() {
     place.verify().await;
 }
 
-/// Turns every watch away once, one half by an answer and the other by an event.
+/// The first watch of each kind.
+fn first_of_its_kind() -> impl Fn(&Call) -> bool + Send {
+    let seen = Mutex::new(HashSet::new());
+    move |call| call.is_watch() && seen.lock().insert(call.resource.clone())
+}
+
+/// Turns every watch away once, one half by an event and the other by an answer.
 fn all_expire(proxy: &Proxy) {
-    let once = |(resource, fault): (&'static str, Fault)| {
-        Rule::new(move |call| call.is_watch() && call.resource == resource, When::Nth(1), fault)
-    };
-    let (answer, event) = (Fault::Refuse(Refusal::EXPIRED), Fault::ExpireInBand);
-    let watches = [
-        ("sessions", answer),
-        ("sandboxes", event),
-        ("pods", answer),
-        ("agents", event),
-        ("sandboxwarmpools", answer),
-        ("sandboxtemplates", event),
-    ];
-    proxy.rules(watches.map(once).into());
+    proxy.rules(vec![
+        Rule::new(first_of_its_kind(), When::Every(2), Fault::ExpireInBand),
+        Rule::new(first_of_its_kind(), When::Always, Fault::Refuse(Refusal::EXPIRED)),
+    ]);
     proxy.order(Order::Cut);
 }
 
