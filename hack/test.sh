@@ -86,7 +86,7 @@ go_tests() { (cd tests/cluster/devcluster && go vet . && go test -count=1 -v .);
 
 # Tests that need more than this repository: see real_parts, scenarios and uninstall. They are left out by name and not
 # with --exclude: cargo would choose other features for the dependencies, and build those once more afterwards.
-need_more=(apiserver faults opencode scenarios zz_uninstall)
+need_more=(apiserver apiserver_conformance faults opencode scenarios zz_uninstall)
 
 unit_tests() {
   local targets
@@ -104,7 +104,8 @@ real_parts() {
   opencode=$(hack/opencode.sh) &&
     kubeconfig=$(kubeconfig_of "$cluster-api") &&
     PADDOCK_TEST_OPENCODE=$opencode PADDOCK_TEST_KUBECONFIG=$kubeconfig \
-      cargo test --locked --workspace --no-fail-fast --test apiserver --test faults --test opencode
+      cargo test --locked --workspace --no-fail-fast \
+        --test apiserver --test apiserver_conformance --test faults --test opencode
 }
 
 scenarios() {
