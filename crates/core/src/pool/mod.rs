@@ -23,21 +23,21 @@ mod rollout;
 mod settings;
 mod status;
 
-use jiff::{SignedDuration, Timestamp};
-use paddock_api::{Sandbox, SandboxWarmPool};
+use jiff::Timestamp;
+use paddock_api::SandboxWarmPool;
 
 use crate::build;
 use crate::ids::{Key, is_deleting};
 use crate::op::{Op, Target};
 use crate::pool::members::{Member, Use};
+use crate::pool::settings::Settings;
+use crate::pool::status::Count;
 use crate::session::{Context, Decision};
 
 pub(crate) use settings::follows_demand;
 
 /// Deletes of one decision.
 const DELETES_MAX: usize = 16;
-/// How long a status may lag behind while the count is about to change again.
-const STATUS_LAG: SignedDuration = SignedDuration::from_secs(1);
 
 /// What is remembered about a pool beside its object. All of it may be lost: names are derived, members and
 /// sessions tell the rest.
@@ -77,61 +77,69 @@ pub(crate) fn decide(ctx: Context<'_>, pool: &SandboxWarmPool, room: usize, memo
             wakes.push(wake);
             size
         }
-        None => usize::try_from(pool.spec.replicas).unwrap_or(0),
+        None => {
+            memory.demand = demand::Memory::default();
+            usize::try_from(pool.spec.replicas).unwrap_or(0)
+        }
     };
     memory.size = Some(size);
 
-    let mut ops = Vec::new();
-    let creating = memory.refill.unseen(ctx);
-    if let Some(template) = template {
-        let strategy = pool.spec.update_strategy.kind;
-        let (broken, wake) = replace::broken(&members, ctx.now, &mut memory.replace);
-        wakes.push(wake);
-        let (outdated, kept): (Vec<_>, Vec<_>) = members
-            .iter()
-            .copied()
-            .filter(|m| !contains(&broken, m))
-            .partition(|m| rollout::is_outdated(m, strategy));
-        let kept_ready = kept.iter().filter(|m| m.useful == Use::Ready).count();
-        let max_unavailable = settings.max_unavailable.rounded_down(size);
-        let too_many = excess::excess(&kept, size);
-        let missing = size.saturating_sub(kept.len() - too_many.len() + creating);
-        let mut gone = broken;
-        gone.extend(rollout::dispensable(&outdated, kept_ready, size, max_unavailable, strategy));
-        gone.extend(too_many);
-        gone.truncate(DELETES_MAX);
-
-        let pods = members.len() + creating + members::ending(ctx, pool);
-        let missing = missing.min((size + rollout::surge(size)).saturating_sub(pods));
-        let podless = kept.iter().filter(|m| m.useful == Use::Podless).count();
-        ops.extend(gone.iter().map(|m| delete(m.sandbox)));
-        ops.extend(refill::creates(ctx, pool, template, missing, podless, room, &mut memory.refill));
-    } else {
-        ops.extend(excess::excess(&members, size).iter().take(DELETES_MAX).map(|m| delete(m.sandbox)));
-    }
-
-    let ready = members.iter().filter(|m| m.useful == Use::Ready).count();
-    let settled = ops.is_empty() && memory.refill.creating() == 0;
-    match status::write(pool, members.len(), ready) {
-        // The count is about to change again; but where nothing succeeds it must not stay wrong for ever.
-        Some(write) => {
-            let due = *memory.status_due.get_or_insert(ctx.now + STATUS_LAG);
-            if settled || ctx.now >= due {
-                memory.status_due = None;
-                ops.push(write);
-            } else {
-                wakes.push(Some(due));
-            }
+    let mut ops = match template {
+        Some(template) => {
+            let mut gone = Vec::new();
+            let missing = replacements(ctx, pool, &settings, &members, size, memory, &mut gone, &mut wakes);
+            let podless = members.iter().filter(|m| m.useful == Use::Podless).count();
+            let mut ops: Vec<Op> = gone.iter().take(DELETES_MAX).map(delete).collect();
+            ops.extend(refill::creates(ctx, pool, template, missing, podless, room, &mut memory.refill));
+            ops
         }
-        None => memory.status_due = None,
-    }
+        // Nothing can be made, and nothing told to be old; but what is too much may go.
+        None => excess::excess(&members, size).iter().take(DELETES_MAX).map(delete).collect(),
+    };
+    let ready = members.iter().filter(|m| m.useful == Use::Ready).count();
+    let busy = !ops.is_empty() || memory.refill.creating() > 0;
+    let count = if busy { Count::Changing } else { Count::Settled };
+    let (write, due) = status::write(pool, members.len(), ready, count, ctx.now, &mut memory.status_due);
+    ops.extend(write);
+    wakes.push(due);
     Decision { ops, wake: wakes.into_iter().flatten().min(), ..Decision::default() }
+}
+
+/// Puts the members that go now into `gone`, and tells how many new ones may be made.
+#[allow(clippy::too_many_arguments, reason = "all that is known of a pool, weighed in one place")]
+fn replacements<'a>(
+    ctx: Context<'_>,
+    pool: &SandboxWarmPool,
+    settings: &Settings,
+    members: &[Member<'a>],
+    size: usize,
+    memory: &mut Memory,
+    gone: &mut Vec<Member<'a>>,
+    wakes: &mut Vec<Option<Timestamp>>,
+) -> usize {
+    let strategy = pool.spec.update_strategy.kind;
+    let (broken, wake) = replace::broken(members, ctx.now, &mut memory.replace);
+    wakes.push(wake);
+    let staying = members.iter().copied().filter(|m| !contains(&broken, m));
+    let (outdated, kept): (Vec<_>, Vec<_>) = staying.partition(|m| rollout::is_outdated(m, strategy));
+    let too_many = excess::excess(&kept, size);
+    let kept_ready = kept.iter().filter(|m| m.useful == Use::Ready).count();
+    let max_unavailable = settings.max_unavailable.rounded_down(size);
+
+    let creating = memory.refill.unseen(ctx);
+    let missing = size.saturating_sub(kept.len() - too_many.len() + creating);
+    gone.extend(broken);
+    gone.extend(rollout::dispensable(&outdated, kept_ready, size, max_unavailable, strategy));
+    gone.extend(too_many);
+    // What goes now is there until it is gone.
+    let pods = members.len() + creating + members::ending(ctx, pool);
+    missing.min((size + rollout::surge(size)).saturating_sub(pods))
 }
 
 fn contains(some: &[Member<'_>], member: &Member<'_>) -> bool {
     some.iter().any(|m| m.sandbox.metadata.name == member.sandbox.metadata.name)
 }
 
-fn delete(sandbox: &Sandbox) -> Op {
-    Op::DeleteSandbox(Target::of(&sandbox.metadata))
+fn delete(member: &Member<'_>) -> Op {
+    Op::DeleteSandbox(Target::of(&member.sandbox.metadata))
 }

@@ -4,7 +4,10 @@ use std::collections::VecDeque;
 
 use jiff::SignedDuration;
 use paddock_api::agent::Lifecycle;
+use paddock_api::labels;
+use paddock_api::pool::UpdateStrategyType;
 use paddock_api::session::{DesiredState, Phase};
+use paddock_core::ids::label;
 use paddock_core::op::{Outcome, WriteFailure};
 use paddock_core::{Command, Engine, Key};
 
@@ -77,6 +80,8 @@ struct World {
     processes: Vec<Process>,
     dice: Dice,
     made: u64,
+    /// Templates change and nodes come and go as well.
+    restless: bool,
 }
 
 impl World {
@@ -84,11 +89,18 @@ impl World {
         let mut cluster = Cluster::new();
         cluster.rivals = true;
         cluster.put_template(template("opencode"));
-        cluster.add_pool(pool("opencode", 3));
+        let mut pool = pool("opencode", 3);
+        let restless = seed % 2 == 1;
+        if restless {
+            pool.spec.update_strategy.kind = UpdateStrategyType::Recreate;
+            cluster.put_node("a", |_| {});
+            cluster.put_node("b", |_| {});
+        }
+        cluster.add_pool(pool);
         cluster.add_agent(agent("coder"));
         cluster.add_agent(keeper("keeper", Lifecycle::default()));
         let first = Process::start(&cluster, true);
-        Self { cluster, processes: vec![first], dice: Dice(seed), made: 0 }
+        Self { cluster, processes: vec![first], dice: Dice(seed), made: 0, restless }
     }
 
     fn step(&mut self) {
@@ -116,6 +128,7 @@ impl World {
             }
             4 if self.dice.one_in(3) => self.crash_or_rival(),
             19 if self.dice.one_in(2) => self.change_wish(),
+            18 if self.restless && self.dice.one_in(4) => self.change_ground(),
             5..=9 => {
                 let which = self.any_process();
                 let count = usize::try_from(self.dice.roll(4)).unwrap();
@@ -196,6 +209,33 @@ impl World {
         });
     }
 
+    /// Another template, or another state of a node.
+    fn change_ground(&mut self) {
+        let name = if self.dice.one_in(2) { "a" } else { "b" };
+        let now = self.cluster.now;
+        match self.dice.roll(4) {
+            0 => {
+                let mut changed = template("opencode");
+                let image = format!("opencode:{}", self.dice.roll(3));
+                changed.spec.pod_template.spec["containers"][0]["image"] = image.into();
+                self.cluster.put_template(changed);
+            }
+            1 => self.cluster.put_node(name, |node| node.cordoned = true),
+            2 => self.cluster.put_node(name, |node| node.not_ready = Some(now)),
+            _ => self.mend_nodes(),
+        }
+    }
+
+    fn mend_nodes(&mut self) {
+        let names: Vec<String> = self.cluster.nodes.values().map(|node| node.name.clone()).collect();
+        for name in names {
+            self.cluster.put_node(&name, |node| {
+                node.cordoned = false;
+                node.not_ready = None;
+            });
+        }
+    }
+
     fn any_process(&mut self) -> usize {
         usize::try_from(self.dice.roll(self.processes.len() as u64)).unwrap()
     }
@@ -212,6 +252,7 @@ impl World {
     /// No more faults: one leader, every event delivered, every answer given.
     fn calm_down(&mut self) {
         self.processes.truncate(1);
+        self.mend_nodes();
         for _ in 0..120 {
             for _ in 0..200 {
                 self.cluster.live();
@@ -252,6 +293,13 @@ impl World {
         assert_eq!(self.cluster.pods.len(), wanted, "pods at rest");
         let replicas = self.cluster.pools[&key("opencode")].status.as_ref().map(|s| s.ready_replicas);
         assert_eq!(replicas, Some(3), "the pool is full again");
+        let template = &self.cluster.templates[&key("opencode")];
+        let current = paddock_core::build::template_hash(template, &runner());
+        let stale = self.cluster.sandboxes.values().filter(|sandbox| {
+            label(&sandbox.metadata, labels::WARM_POOL_SANDBOX).is_some()
+                && label(&sandbox.metadata, labels::TEMPLATE_HASH) != Some(&current)
+        });
+        assert_eq!(stale.count(), 0, "the roll-out is complete");
     }
 }
 
