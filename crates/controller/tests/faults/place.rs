@@ -227,6 +227,8 @@ impl Place {
         let pods = self.cluster.api(&POD, &self.namespace);
         pods.delete_collection(&now, &Default::default()).await.unwrap();
         self.cluster.api_all(&NODE).delete(&self.namespace, &now).await.unwrap();
+        // Only a test that fails leaves its logs.
+        std::fs::remove_dir_all(&self.folder).unwrap();
     }
 
     /// A line of the report.
