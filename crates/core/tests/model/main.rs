@@ -1,0 +1,17 @@
+//! Exhaustive models: of the claim protocol as such, and of the real engine in small clusters.
+//!
+//! Where the simulation in `tests/sim` throws dice, these visit every state there is. Each search prints how many
+//! that were: `cargo test -p paddock-core --test model -- --nocapture`.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    missing_docs,
+    reason = "a test that panics has done its work"
+)]
+
+mod claim;
+mod claims;
+mod protocol;
+mod search;
