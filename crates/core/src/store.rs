@@ -4,7 +4,7 @@
 //! every successful write is put in here at once, and a watch event that is older than what is here is
 //! ignored. That takes the place of expectation counters.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -88,16 +88,16 @@ macro_rules! stored_slim {
 stored_slim!(Pod, VolumeClaim, Node);
 
 /// Objects of one kind.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Table<K> {
     rows: BTreeMap<Key, Row<K>>,
     gone: Gone,
 }
 
 /// UIDs of objects that were seen to go. An answer that was under way then must not bring them back.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Gone {
-    known: HashSet<String>,
+    known: BTreeSet<String>,
     /// The latest last.
     order: VecDeque<String>,
 }
@@ -122,7 +122,7 @@ impl Gone {
 /// How many gone objects are remembered: more than can be under way at once.
 const GONE: usize = 4096;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Row<K> {
     object: K,
     /// When we wrote it, while no watch has shown it.
@@ -161,10 +161,11 @@ impl<K: Stored> Table<K> {
     /// Takes a watched object in. False when what is here is as new.
     fn observe(&mut self, object: K) -> bool {
         let key = object.key();
-        if let Some(row) = self.rows.get_mut(&key)
-            && row.object.uid() == object.uid()
-        {
-            row.unseen_since = None;
+        if let Some(row) = self.rows.get_mut(&key) {
+            if row.object.uid() == object.uid() {
+                row.unseen_since = None;
+            }
+            // Of an earlier object of this name too: a late watch must not hide the one that we made since.
             if !is_newer(object.resource_version(), row.object.resource_version()) {
                 return false;
             }
@@ -175,10 +176,9 @@ impl<K: Stored> Table<K> {
 
     /// True when `object` tells something that is not here yet.
     fn is_news(&self, object: &K) -> bool {
-        self.rows.get(&object.key()).is_none_or(|row| {
-            row.object.uid() != object.uid()
-                || is_newer(object.resource_version(), row.object.resource_version())
-        })
+        self.rows
+            .get(&object.key())
+            .is_none_or(|row| is_newer(object.resource_version(), row.object.resource_version()))
     }
 
     /// Takes the result of an own write in.
@@ -187,11 +187,10 @@ impl<K: Stored> Table<K> {
             return;
         }
         let key = object.key();
-        if let Some(row) = self.rows.get(&key) {
-            let same = row.object.uid() == object.uid();
-            if same && !is_newer(object.resource_version(), row.object.resource_version()) {
-                return;
-            }
+        if let Some(row) = self.rows.get(&key)
+            && !is_newer(object.resource_version(), row.object.resource_version())
+        {
+            return;
         }
         self.rows.insert(key, Row { object, unseen_since: Some(now) });
     }
@@ -236,7 +235,7 @@ fn is_newer(new: &str, old: &str) -> bool {
 }
 
 /// Everything seen of the cluster.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Store {
     /// Agents.
     pub agents: Table<Agent>,
@@ -256,9 +255,9 @@ pub struct Store {
     pub nodes: Table<Node>,
     /// Sessions on their way to Ready.
     starting: BTreeSet<Key>,
-    by_node: HashMap<String, BTreeSet<Key>>,
-    by_session: HashMap<String, BTreeSet<Key>>,
-    by_pool: HashMap<String, BTreeSet<Key>>,
+    by_node: BTreeMap<String, BTreeSet<Key>>,
+    by_session: BTreeMap<String, BTreeSet<Key>>,
+    by_pool: BTreeMap<String, BTreeSet<Key>>,
 }
 
 /// A kind that the store keeps.
@@ -412,7 +411,7 @@ impl Store {
 }
 
 /// Puts `key` into the set of this name, or takes it out.
-fn index(map: &mut HashMap<String, BTreeSet<Key>>, id: &str, key: &Key, present: bool) {
+fn index(map: &mut BTreeMap<String, BTreeSet<Key>>, id: &str, key: &Key, present: bool) {
     if present {
         map.entry(id.to_owned()).or_default().insert(key.clone());
     } else if let Some(keys) = map.get_mut(id) {
