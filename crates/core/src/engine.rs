@@ -9,7 +9,7 @@ mod order;
 mod refilling;
 mod routing;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use jiff::{SignedDuration, Timestamp};
 use paddock_api::{Agent, Sandbox, SandboxTemplate, SandboxWarmPool, Session};
@@ -85,7 +85,9 @@ pub struct Command {
 }
 
 /// See the module.
-#[derive(Debug)]
+///
+/// All maps are ordered, so that [`Engine::memory`] reads the same however it came about.
+#[derive(Clone, Debug)]
 pub struct Engine {
     store: Store,
     settings: Settings,
@@ -93,10 +95,10 @@ pub struct Engine {
     term: u64,
     dirty: BTreeSet<Work>,
     in_flight: InFlight,
-    backoff: HashMap<Work, Backoff>,
+    backoff: BTreeMap<Work, Backoff>,
     wakes: BTreeSet<(Timestamp, Work)>,
-    wake_of: HashMap<Work, Timestamp>,
-    reserved: HashMap<Key, Key>,
+    wake_of: BTreeMap<Work, Timestamp>,
+    reserved: BTreeMap<Key, Key>,
     sessions: BTreeMap<Key, session::Memory>,
     sandboxes: BTreeMap<Key, sandbox::Memory>,
     pools: BTreeMap<Key, pool::Memory>,
@@ -116,11 +118,11 @@ pub struct Notice {
     pub message: String,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct InFlight {
-    counts: HashMap<Work, usize>,
+    counts: BTreeMap<Work, usize>,
     /// Sandboxes whose deletion is in flight.
-    deletes: HashSet<Key>,
+    deletes: BTreeSet<Key>,
 }
 
 impl SandboxBusy for InFlight {
@@ -145,10 +147,10 @@ impl Engine {
             term: 0,
             dirty: BTreeSet::new(),
             in_flight: InFlight::default(),
-            backoff: HashMap::new(),
+            backoff: BTreeMap::new(),
             wakes: BTreeSet::new(),
-            wake_of: HashMap::new(),
-            reserved: HashMap::new(),
+            wake_of: BTreeMap::new(),
+            reserved: BTreeMap::new(),
             sessions: BTreeMap::new(),
             sandboxes: BTreeMap::new(),
             pools: BTreeMap::new(),
@@ -160,6 +162,14 @@ impl Engine {
     /// The cluster as last seen.
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// All that decisions depend on beside the [`Store`] and the settings: two engines with the same objects that read
+    /// the same here go on alike. For tests that visit every state.
+    #[doc(hidden)]
+    pub fn memory(&self) -> impl std::fmt::Debug {
+        let queues = (&self.dirty, &self.in_flight, &self.backoff, &self.wakes, &self.reserved);
+        (self.leading, queues, &self.sessions, &self.sandboxes, &self.pools, &self.starved)
     }
 
     /// Starts or ends a term of leadership. What was remembered of an earlier term is forgotten: others

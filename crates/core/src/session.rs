@@ -30,7 +30,7 @@ pub(crate) use ending::spoilt;
 pub(crate) use idle::LOOK_MIN;
 pub(crate) use incarnation::is_current;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use paddock_api::session::{DesiredState, FrozenAgent, Phase, Reason};
@@ -52,7 +52,7 @@ pub struct Context<'a> {
     /// The controller's settings.
     pub settings: &'a Settings,
     /// Sandboxes promised to sessions whose adoption has not been seen yet.
-    pub reserved: &'a HashMap<Key, Key>,
+    pub reserved: &'a BTreeMap<Key, Key>,
     /// Sandboxes with a write in flight; adopting one now would only conflict.
     pub busy: &'a dyn SandboxBusy,
     /// The time.
@@ -82,6 +82,8 @@ pub struct Memory {
     pub first_seen: Option<Timestamp>,
     /// The API server itself was asked which Sandboxes are assigned to it.
     pub claims_asked: bool,
+    /// An assignment got no answer: it may have been made.
+    pub assignment_unknown: bool,
     /// The pool member it is adopting.
     pub reserved: Option<Key>,
     /// Since when its agent, pool or template is missing.

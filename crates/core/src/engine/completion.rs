@@ -186,7 +186,12 @@ impl Engine {
                 let pause = pause.map(|pause| pause.min(LONGEST_RETRY_AFTER));
                 self.fail(work, now, pause);
             }
-            WriteFailure::Unavailable(_) => self.fail(work, now, None),
+            WriteFailure::Unavailable(_) => {
+                if let (Op::PatchSandbox(_), Work::Session(key)) = (op, work) {
+                    self.sessions.entry(key.clone()).or_default().assignment_unknown = true;
+                }
+                self.fail(work, now, None);
+            }
             WriteFailure::Rejected { message, .. } => {
                 match (op, work) {
                     (Op::CreatePod(pod), _) => {
@@ -238,7 +243,10 @@ impl Engine {
     fn answered(&mut self, session: &Key, asked: &Refresh) {
         let memory = self.sessions.entry(session.clone()).or_default();
         match asked {
-            Refresh::Claims { .. } => memory.claims_asked = true,
+            Refresh::Claims { .. } => {
+                memory.claims_asked = true;
+                memory.assignment_unknown = false;
+            }
             Refresh::Pod(pod) => memory.pod_asked.clone_from(&pod.uid),
             Refresh::Agent(_) | Refresh::Pool(_) | Refresh::Template(_) => memory.missing_asked = true,
             Refresh::VolumeClaim(_) => memory.workspace_asked = true,

@@ -62,8 +62,9 @@ fn start(ctx: Context<'_>, session: &Session, memory: &mut Memory) -> Decision {
     if ctx.now >= deadline {
         return timed_out(ctx, session, memory, &timeout.to_string());
     }
-    if !memory.claims_asked && created < ctx.settings.leading_since {
-        // An earlier leader may have assigned a sandbox that no watch has shown yet.
+    let after_takeover = !memory.claims_asked && created < ctx.settings.leading_since;
+    if after_takeover || memory.assignment_unknown {
+        // An earlier leader, or a request of ours, may have assigned a sandbox that no watch has shown yet.
         let ask = Refresh::Claims {
             namespace: namespace.to_owned(),
             session_uid: uid(&session.metadata).to_owned(),

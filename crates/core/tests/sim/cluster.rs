@@ -55,7 +55,7 @@ pub struct Usage {
 }
 
 /// The truth.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Cluster {
     pub now: Timestamp,
     version: u64,
