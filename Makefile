@@ -29,6 +29,10 @@ down: ## Take the local cluster down; nothing of it stays
 test: ## Every test there is, those on a real cluster included
 	@hack/test.sh
 
+.PHONY: mutations
+mutations: ## Plant bugs, one after another, and see each of them caught
+	@hack/mutations.sh
+
 .PHONY: build
 build: ## Build the programs, static and optimised
 	@hack/setup.sh

@@ -165,3 +165,17 @@ fn failure(error: WriteError) -> WriteFailure {
         WriteError::Unavailable(message) => WriteFailure::Unavailable(message),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use paddock_core::Key;
+
+    #[test]
+    fn every_write_is_for_one_version_of_one_object() {
+        let target =
+            Target { key: Key::new("ns", "name"), uid: "uid-1".into(), resource_version: "7".into() };
+        let Precondition { uid, resource_version } = precondition(&target);
+        assert_eq!((uid.as_str(), resource_version.as_deref()), ("uid-1", Some("7")));
+    }
+}
