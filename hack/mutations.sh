@@ -10,11 +10,15 @@ scratch=$PADDOCK_CACHE/mutations
 copy=$scratch/source
 # Its own, so that nothing planted is ever mistaken for something built; kept, so that only what changed is built again.
 export CARGO_TARGET_DIR=$scratch/target
-export CARGO_INCREMENTAL=0
+# One line changes at a time.
+export CARGO_INCREMENTAL=1
 # A failure that was found is not to be remembered here.
 export PROPTEST_FAILURE_PERSISTENCE=off
 # Nobody reads the backtraces.
 export RUST_BACKTRACE=0
+
+# Every run is a build; what runs is short.
+quick=(--config 'profile.dev.package.paddock-core.opt-level=0')
 
 survivors=0
 
@@ -55,13 +59,14 @@ header() { sed --quiet "s/^$2: //p" "$patches/$1.patch"; }
 mutate() {
   local name=$1 log=$scratch/logs/$1.log started=$SECONDS verdict
   local -a test files
+  local code
   read -ra test <<<"$(header "$name" Test)"
   mapfile -t files < <(sed --quiet 's|^+++ b/||p' "$patches/$name.patch")
   say "==> $name: cargo test ${test[*]}"
   if ! (cd "$copy" && git apply --unidiff-zero -C1 --recount "$patches/$name.patch") 2>"$log"; then
     verdict='**does not apply**' survivors=$((survivors + 1))
   else
-    (cd "$copy" && cargo test --locked --no-fail-fast "${test[@]}") >"$log" 2>&1 && code=0 || code=$?
+    (cd "$copy" && cargo test --locked "${quick[@]}" --no-fail-fast "${test[@]}") >"$log" 2>&1 && code=0 || code=$?
     verdict=$(judge "$code" "$log") || survivors=$((survivors + 1))
     restore "${files[@]}"
   fi
@@ -91,3 +96,4 @@ restore() {
 }
 
 main "$@"
+exit

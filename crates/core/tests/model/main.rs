@@ -13,5 +13,13 @@
 
 mod claim;
 mod claims;
+#[allow(dead_code, reason = "shared with the simulation, which uses all of it")]
+#[path = "../sim/cluster.rs"]
+mod cluster;
+mod engines;
 mod protocol;
 mod search;
+#[allow(dead_code, reason = "shared with the simulation, which uses all of it")]
+#[path = "../sim/story.rs"]
+mod story;
+mod world;
