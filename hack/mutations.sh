@@ -12,8 +12,6 @@ copy=$scratch/source
 export CARGO_TARGET_DIR=$scratch/target
 # One line changes at a time.
 export CARGO_INCREMENTAL=1
-# A failure that was found is not to be remembered here.
-export PROPTEST_FAILURE_PERSISTENCE=off
 # Nobody reads the backtraces.
 export RUST_BACKTRACE=0
 

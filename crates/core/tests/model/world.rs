@@ -353,6 +353,7 @@ fn identity(event: &Event) -> (String, String, String) {
         Event::Sandbox(change) => of("sandbox", change),
         Event::Pod(change) => of("pod", change),
         Event::VolumeClaim(change) => of("claim", change),
+        Event::Node(change) => of("node", change),
     }
 }
 

@@ -454,6 +454,9 @@ fn a_session_s_first_turn_waits_for_the_assignment() {
     let ready = step(|op| matches!(op, Op::PatchSessionStatus(_)));
     let given = step(|op| matches!(op, Op::Activate(a) if a.request.initial_turn.is_some()));
     assert!(assigned < given && given < ready, "{:#?}", story.ops);
+    // The one beside the assignment, which may yet fail, brings nothing.
+    let first = step(|op| matches!(op, Op::Activate(_)));
+    assert_ne!(first, given, "{:#?}", story.ops);
 }
 
 /// An assignment that may have been made must not be forgotten for another sandbox. Found by `tests/model`.
