@@ -63,7 +63,7 @@ mutate() {
   if ! (cd "$copy" && git apply -C1 --recount "$patches/$name.patch") 2>"$log"; then
     verdict='**does not apply**' survivors=$((survivors + 1))
   else
-    (cd "$copy" && cargo test --locked "${quick[@]}" --no-fail-fast "${test[@]}") >"$log" 2>&1 && code=0 || code=$?
+    (cd "$copy" && cargo test --locked "${quick[@]}" --no-fail-fast "${test[@]}") >"$log" 2>&1 9>&- && code=0 || code=$?
     verdict=$(judge "$code" "$log") || survivors=$((survivors + 1))
     # Written now, so newer than what was built of the mutation: cargo builds it again.
     (cd "$copy" && git apply -C1 --recount --reverse "$patches/$name.patch")
