@@ -12,8 +12,6 @@ copy=$scratch/source
 export CARGO_TARGET_DIR=$scratch/target
 # One line changes at a time.
 export CARGO_INCREMENTAL=1
-# A failure that was found is not to be remembered here.
-export PROPTEST_FAILURE_PERSISTENCE=off
 # Nobody reads the backtraces.
 export RUST_BACKTRACE=0
 
@@ -58,17 +56,17 @@ header() { sed --quiet "s/^$2: //p" "$patches/$1.patch"; }
 
 mutate() {
   local name=$1 log=$scratch/logs/$1.log started=$SECONDS verdict
-  local -a test files
+  local -a test
   local code
   read -ra test <<<"$(header "$name" Test)"
-  mapfile -t files < <(sed --quiet 's|^+++ b/||p' "$patches/$name.patch")
   say "==> $name: cargo test ${test[*]}"
-  if ! (cd "$copy" && git apply --unidiff-zero -C1 --recount "$patches/$name.patch") 2>"$log"; then
+  if ! (cd "$copy" && git apply -C1 --recount "$patches/$name.patch") 2>"$log"; then
     verdict='**does not apply**' survivors=$((survivors + 1))
   else
-    (cd "$copy" && cargo test --locked "${quick[@]}" --no-fail-fast "${test[@]}") >"$log" 2>&1 && code=0 || code=$?
+    (cd "$copy" && cargo test --locked "${quick[@]}" --no-fail-fast "${test[@]}") >"$log" 2>&1 9>&- && code=0 || code=$?
     verdict=$(judge "$code" "$log") || survivors=$((survivors + 1))
-    restore "${files[@]}"
+    # Written now, so newer than what was built of the mutation: cargo builds it again.
+    (cd "$copy" && git apply -C1 --recount --reverse "$patches/$name.patch")
   fi
   echo "| \`$name\` | $(header "$name" Rule) | $verdict | $((SECONDS - started)) |"
 }
@@ -87,12 +85,6 @@ judge() {
     echo "**no test ran**: $log"
     return 1
   fi
-}
-
-# Newer than what was built of the mutation, or cargo would take that for built from this.
-restore() {
-  local file
-  for file in "$@"; do cp "$root/$file" "$copy/$file"; done
 }
 
 main "$@"

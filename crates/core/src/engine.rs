@@ -169,7 +169,7 @@ impl Engine {
     #[doc(hidden)]
     pub fn memory(&self) -> impl std::fmt::Debug {
         let queues = (&self.dirty, &self.in_flight, &self.backoff, &self.wakes, &self.reserved);
-        (self.leading, queues, &self.sessions, &self.sandboxes, &self.pools)
+        (self.leading, queues, &self.sessions, &self.sandboxes, &self.pools, &self.starved)
     }
 
     /// Starts or ends a term of leadership. What was remembered of an earlier term is forgotten: others

@@ -41,7 +41,7 @@ fn one_engine_with_a_fault_keeps_every_promise() {
 #[test]
 fn two_engines_keep_every_promise() {
     visit(2, 1, 1, 0, Some(10));
-    visit(2, 2, 2, 1, Some(4));
+    visit(2, 2, 2, 1, Some(3));
 }
 
 /// `cargo test --release -p paddock-core --test model -- --ignored --nocapture`.

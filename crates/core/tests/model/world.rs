@@ -204,6 +204,12 @@ impl World {
             println!("{:#?}", self.trail);
             std::panic::resume_unwind(panic);
         }
+        if self.processes.len() == 1 {
+            // Nobody else assigns, so a second sandbox means that the first was forgotten.
+            for session in self.cluster.sessions.values() {
+                assert!(self.assigned(session) <= 1, "an assignment was abandoned: {:#?}", self.trail);
+            }
+        }
         for session in self.cluster.sessions.values() {
             let Some(status) = session.status.as_ref().filter(|s| s.phase != Phase::Creating) else {
                 continue;
@@ -227,11 +233,13 @@ impl World {
     /// Holds once nothing is left to do: every session has one sandbox, and the pool is full again.
     fn check_at_rest(&self) {
         for session in self.cluster.sessions.values() {
-            let mine =
-                |s: &&paddock_api::Sandbox| controller_uid(&s.metadata) == Some(uid(&session.metadata));
-            let count = self.cluster.sandboxes.values().filter(mine).count();
-            assert_eq!(count, 1, "sandboxes of a Ready session at rest: {:#?}", self.trail);
+            assert_eq!(self.assigned(session), 1, "sandboxes of a session at rest: {:#?}", self.trail);
         }
+    }
+
+    fn assigned(&self, session: &paddock_api::Session) -> usize {
+        let owner = Some(uid(&session.metadata));
+        self.cluster.sandboxes.values().filter(|s| controller_uid(&s.metadata) == owner).count()
     }
 
     /// The same for all states that only differ in how they came about.
