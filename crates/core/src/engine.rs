@@ -28,6 +28,8 @@ use crate::{agent, pool, sandbox, session};
 const BACKOFF: SignedDuration = SignedDuration::from_millis(100);
 /// Longest pause after failed operations.
 const BACKOFF_MAX: SignedDuration = SignedDuration::from_secs(5);
+/// Longest pause after writes that met newer objects.
+const STUMBLE_MAX: SignedDuration = SignedDuration::from_millis(300);
 
 /// The controller's settings, as far as decisions depend on them.
 #[derive(Clone, Debug)]
@@ -342,6 +344,10 @@ impl Engine {
     fn stumble(&mut self, work: &Work, now: Timestamp) {
         if self.backoff.contains_key(work) {
             self.fail(work, now, None);
+            // Another writer's conflicts are no sign of trouble, and must not stop progress.
+            if let Some(backoff) = self.backoff.get_mut(work) {
+                backoff.until = backoff.until.min(now + STUMBLE_MAX);
+            }
         } else {
             self.backoff.insert(work.clone(), Backoff { failures: 0, until: now });
         }

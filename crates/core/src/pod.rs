@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use crate::ids::Key;
 
@@ -100,12 +100,6 @@ impl Pod {
         self.node.as_ref()?;
         let unready = self.ready_changed.filter(|_| !self.ready);
         [self.scheduled, self.started, unready].into_iter().flatten().max().or(self.created)
-    }
-
-    /// How long it took from its node to Ready, once it is.
-    pub fn boot_time(&self) -> Option<SignedDuration> {
-        let from = self.scheduled.or(self.started)?;
-        self.ready_changed.filter(|_| self.ready).map(|ready| ready.duration_since(from))
     }
 
     /// Its address, if it can serve: running, ready, not on its way out.

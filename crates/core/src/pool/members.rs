@@ -93,7 +93,7 @@ fn usefulness(ctx: Context<'_>, pod: &Pod, stale: bool, standing: Standing) -> (
 }
 
 /// Pods beyond those of members that stand on the pool's account until they are gone: of members that were
-/// deleted, and of cold sandboxes that waiting sessions gave up for a member.
+/// deleted, and of cold sandboxes that live sessions have given back.
 pub(super) fn ending(ctx: Context<'_>, pool: &SandboxWarmPool) -> usize {
     let namespace = pool.metadata.namespace.as_deref().unwrap_or_default();
     let pool_hash = name_hash(pool.metadata.name.as_deref().unwrap_or_default());

@@ -4,7 +4,9 @@
 //! before a stale one, and a stale one is no choice at all while a current one is ready; members on cordoned
 //! nodes come last, those on silent nodes never.
 //!
-//! A session that finds no member starts cold, and goes on waiting for a member beside that: see [`trade`].
+//! A session that finds no member starts cold, and stays with that. Giving a cold start up for a member that becomes ready
+//! meanwhile would save seconds, but no precondition could keep it from the pod of a session that a rival leader has just
+//! made Ready: neither activation nor the Session's status change the Sandbox's version.
 
 use paddock_api::agent::WorkspaceMode;
 use paddock_api::{Sandbox, SandboxTemplate, SandboxWarmPool, Session, labels};
@@ -13,9 +15,8 @@ use crate::build;
 use crate::catalog::{self, ResolvedAgent, Source};
 use crate::ids::{Key, controller_uid, is_deleting, label, uid};
 use crate::node::{self, Standing};
-use crate::op::{Op, Target};
 use crate::pod::Pod;
-use crate::session::{Context, Decision, Memory, workspace};
+use crate::session::{Context, Memory, workspace};
 
 /// What the pools have for a session.
 #[derive(Clone, Copy, Debug)]
@@ -107,39 +108,4 @@ pub(super) fn adoptable<'a>(
     let pod = ctx.store.pod_of(sandbox)?;
     let silent = matches!(node::standing(ctx.store, pod), Standing::Silent { .. });
     pod.serving_ip().filter(|_| !silent).map(|_| (sandbox, pod))
-}
-
-/// Gives a cold start up for a member that has become ready: the session takes the member once its cold sandbox
-/// is on its way out, so it never has two. `cold` must not have been activated.
-///
-/// A start that is well under way is not given up: the pod would be wasted, and the pool would have to boot
-/// another one. Without a node it is not under way at all.
-pub(super) fn trade(
-    ctx: Context<'_>,
-    session: &Session,
-    memory: &Memory,
-    agent: &ResolvedAgent,
-    source: Source<'_>,
-    cold: &Sandbox,
-) -> Option<Decision> {
-    if label(&cold.metadata, labels::LAUNCH_TYPE) != Some("cold")
-        || ctx.busy.is_busy(&Key::of(&cold.metadata))
-    {
-        return None;
-    }
-    let own = ctx.store.pod_of(cold);
-    if own.is_some_and(|pod| pod.deleting || pod.serving_ip().is_some()) {
-        return None;
-    }
-    let Choice::Member(member, pod) = choose(ctx, session, memory, agent, source) else { return None };
-    let underway = own.and_then(Pod::starting_since).map(|since| ctx.now.duration_since(since));
-    let nearly_up = underway.is_some_and(|underway| {
-        // A member's boot tells how long this one's is going to take.
-        pod.boot_time().is_none_or(|boot| underway >= boot / 2)
-    });
-    (!nearly_up).then(|| Decision {
-        ops: vec![Op::DeleteSandbox(Target::of(&cold.metadata))],
-        reserve: Some(Key::of(&member.metadata)),
-        ..Decision::default()
-    })
 }

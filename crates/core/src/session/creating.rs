@@ -72,7 +72,7 @@ fn start(ctx: Context<'_>, session: &Session, memory: &mut Memory) -> Decision {
         return Decision::op(Op::Refresh(ask));
     }
     let mut decision = match bound(ctx, session, memory) {
-        Some(sandbox) => with_sandbox(ctx, session, memory, &agent, source, sandbox),
+        Some(sandbox) => with_sandbox(ctx, session, memory, &agent, sandbox),
         None => without_sandbox(ctx, session, memory, &agent, source),
     };
     decision.wake = Some(decision.wake.map_or(deadline, |wake| wake.min(deadline)));
@@ -220,18 +220,10 @@ fn with_sandbox(
     session: &Session,
     memory: &mut Memory,
     agent: &ResolvedAgent,
-    source: Source<'_>,
     sandbox: &Sandbox,
 ) -> Decision {
     memory.reserved = None;
     memory.claimed_at.get_or_insert(ctx.now);
-    if memory.activation.is_none()
-        && let Some(decision) = claim::trade(ctx, session, memory, agent, source, sandbox)
-    {
-        memory.reserved.clone_from(&decision.reserve);
-        memory.claimed_at = None;
-        return decision;
-    }
     let discard =
         |memory: &Memory| workspace::give_back(ctx, session, memory, |s| !has_uid(s, uid(&sandbox.metadata)));
     let Some(pod) = ctx.store.pod_of(sandbox) else {

@@ -478,23 +478,3 @@ fn an_assignment_without_an_answer_is_asked_for() {
     let next = story.engine.next(story.cluster.now);
     assert!(next.iter().any(|c| matches!(c.op, Op::Refresh(Refresh::Claims { .. }))), "{next:#?}");
 }
-
-/// An assignment that may have been made must not be forgotten for another sandbox. Found by `tests/model`.
-#[test]
-fn an_assignment_without_an_answer_is_asked_for() {
-    let mut story = Story::with_pool(2);
-    story.cluster.add_session(session("s1"));
-    for event in story.cluster.lists() {
-        event.feed(&mut story.engine, story.cluster.now);
-    }
-    for command in story.engine.next(story.cluster.now) {
-        let mut outcome = story.cluster.perform(&command.op);
-        if matches!(command.op, Op::PatchSandbox(_)) {
-            outcome = Outcome::Failed(WriteFailure::Unavailable("timeout".into()));
-        }
-        story.engine.complete(command, outcome, story.cluster.now);
-    }
-    story.cluster.now += SignedDuration::from_secs(1);
-    let next = story.engine.next(story.cluster.now);
-    assert!(next.iter().any(|c| matches!(c.op, Op::Refresh(Refresh::Claims { .. }))), "{next:#?}");
-}

@@ -1,10 +1,11 @@
 //! Which session gets which member.
 
+use jiff::SignedDuration;
 use paddock_api::agent::PoolRef;
 use paddock_api::labels;
 use paddock_api::session::{Phase, StartupPath};
 
-use crate::pool_stories::{comes_up, members, path, pod};
+use crate::pool_stories::path;
 use crate::story::{Story, agent, key, pool, session, template};
 
 #[test]
@@ -53,43 +54,22 @@ fn a_fallback_of_another_harness_is_passed_over() {
     assert_eq!(path(&story, "s1"), Some(StartupPath::Cold));
 }
 
-/// A node is full but for one pod: sessions wait with cold pods that no node takes.
-fn full_house() -> Story {
-    let mut story = Story::empty();
-    story.surge = 3;
-    story.cluster.put_node("a", |node| node.cordoned = true);
-    story.cluster.put_template(template("opencode"));
-    story.cluster.add_pool(pool("opencode", 1));
-    story.cluster.add_agent(agent("coder"));
+#[test]
+fn members_go_to_the_sessions_that_were_made_first() {
+    let mut story = Story::with_pool(2);
+    story.surge = 2;
     for name in ["zoe", "bob", "ann"] {
         story.cluster.add_session(session(name));
-        story.run_for(1);
+        story.cluster.now += SignedDuration::from_secs(1);
     }
-    assert_eq!(story.cluster.pods.len(), 4);
-    story
+    story.run_for(30);
+    assert_eq!(path(&story, "zoe"), Some(StartupPath::Warm));
+    assert_eq!(path(&story, "bob"), Some(StartupPath::Warm));
+    assert_eq!(path(&story, "ann"), Some(StartupPath::Cold), "it starts beside them");
 }
 
 #[test]
-fn waiting_sessions_are_served_in_order_as_members_become_ready() {
-    let mut story = full_house();
-    let mut served = Vec::new();
-    for _ in 0..3 {
-        let member = pod(&story.cluster, members(&story.cluster)[0]).cloned().unwrap();
-        comes_up(&mut story, member);
-        let ready: Vec<_> = ["ann", "bob", "zoe"]
-            .into_iter()
-            .filter(|name| story.phase(name) == Phase::Ready && !served.contains(name))
-            .collect();
-        served.extend(ready);
-    }
-    assert_eq!(served, ["zoe", "bob", "ann"], "the oldest first");
-    assert!(served.iter().all(|name| path(&story, name) == Some(StartupPath::Warm)));
-    story.run_for(5);
-    assert_eq!(story.cluster.pods.len(), 4, "three sessions and a member that waits for a node");
-}
-
-#[test]
-fn a_cold_start_that_is_well_under_way_is_not_given_up() {
+fn a_cold_start_is_not_given_up() {
     let mut story = Story::with_pool(1);
     story.surge = 2;
     for name in ["s1", "s2"] {
@@ -98,18 +78,5 @@ fn a_cold_start_that_is_well_under_way_is_not_given_up() {
     story.run_for(30);
     assert_eq!(path(&story, "s1"), Some(StartupPath::Warm));
     assert_eq!(path(&story, "s2"), Some(StartupPath::Cold), "it is up as soon as the new member");
-    assert_eq!(story.cluster.pods.len(), 3);
-}
-
-#[test]
-fn a_cold_start_that_has_just_begun_gives_way_to_a_member() {
-    let mut story = Story::with_pool(1);
-    story.surge = 2;
-    story.cluster.add_session(session("s1"));
-    story.run_for(6);
-    story.cluster.add_session(session("s2"));
-    story.run_for(3);
-    assert_eq!(path(&story, "s2"), Some(StartupPath::Warm), "the refill was nearly done");
-    story.run_for(30);
     assert_eq!(story.cluster.pods.len(), 3);
 }
