@@ -74,8 +74,8 @@ pub enum Tap {
     Coalesce,
     /// The connection breaks.
     Cut,
-    /// Nothing is heard of the watch any more, and it does not end.
-    Freeze,
+    /// Nothing is heard of the watch for so long, even past its end; then the connection breaks.
+    Freeze(Duration),
     /// The watch is told that its version is too old.
     Expire,
 }
