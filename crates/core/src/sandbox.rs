@@ -51,7 +51,7 @@ pub fn decide(ctx: Context<'_>, sandbox: &Sandbox, memory: &Memory) -> Decision 
                 let missing = |new: &NewVolumeClaim| ctx.store.volume_claims.get(&new.after.key()).is_none();
                 let claims = build::volume_claims(sandbox).into_iter().filter(missing);
                 ops.extend(claims.map(|claim| Op::CreateVolumeClaim(Box::new(claim))));
-                if ops.is_empty() {
+                if ops.is_empty() && foreign_claim(ctx, sandbox).is_none() {
                     ops.push(Op::CreatePod(Box::new(pod)));
                 }
             }
@@ -70,6 +70,17 @@ pub fn decide(ctx: Context<'_>, sandbox: &Sandbox, memory: &Memory) -> Decision 
         _ => None,
     });
     Decision { ops, reserve: None, wake }
+}
+
+/// A volume claim that has the name of one of the sandbox's and was made for another owner. It is about to go away with that
+/// one, and whatever a pod wrote to it as well.
+fn foreign_claim(ctx: Context<'_>, sandbox: &Sandbox) -> Option<String> {
+    let owners = [Some(uid(&sandbox.metadata)), label(&sandbox.metadata, labels::SESSION_UID)];
+    build::volume_claims(sandbox)
+        .into_iter()
+        .filter_map(|new| ctx.store.volume_claims.get(&new.after.key()))
+        .find(|claim| !owners.contains(&claim.owner_uid.as_deref()) || claim.deleting)
+        .map(|claim| claim.name.clone())
 }
 
 /// The phase of the session that the sandbox is assigned to.
@@ -172,6 +183,12 @@ fn ready(
         }
         if let Err(error) = build::pod(sandbox, &ctx.settings.runner) {
             return not_ready("InvalidConfiguration", error.to_string());
+        }
+        if let Some(claim) = foreign_claim(ctx, sandbox) {
+            let message = format!(
+                "the volume claim {claim} was made for another owner; the pod is made once it is gone, and it is not touched"
+            );
+            return not_ready("ReconcilerError", message);
         }
         if let Some(why) = &memory.rejected {
             return not_ready("ReconcilerError", format!("the API server refuses {why}"));

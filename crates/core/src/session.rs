@@ -37,6 +37,7 @@ use paddock_api::session::{DesiredState, FrozenAgent, Phase, Reason};
 use paddock_api::{Sandbox, Session};
 use paddock_runnerapi::{ActivateResponse, Activity};
 
+use crate::build;
 use crate::catalog;
 use crate::engine::Settings;
 use crate::ids::{Key, controller_uid, is_deleting, uid};
@@ -60,9 +61,15 @@ pub struct Context<'a> {
 }
 
 impl Context<'_> {
-    /// True while a Sandbox of this name, or the pod of an earlier one, exists.
-    pub(crate) fn name_taken(&self, key: &Key) -> bool {
-        self.store.sandboxes.get(key).is_some() || self.store.pods.get(key).is_some()
+    /// True while the name of `sandbox`, which is to be made, is still another one's: a Sandbox, the pod of an earlier one,
+    /// or a volume claim that goes away with the one it was made for.
+    pub(crate) fn name_taken(&self, sandbox: &Sandbox) -> bool {
+        let key = Key::of(&sandbox.metadata);
+        self.store.sandboxes.get(&key).is_some()
+            || self.store.pods.get(&key).is_some()
+            || build::volume_claims(sandbox)
+                .iter()
+                .any(|claim| self.store.volume_claims.get(&claim.after.key()).is_some())
     }
 }
 

@@ -112,11 +112,10 @@ pub(super) fn creates(
             next - 1
         });
         let sandbox = build::for_pool(pool, template, &ctx.settings.runner, ordinal);
-        let key = Key::of(&sandbox.metadata);
-        if memory.creating.contains_key(&ordinal) || ctx.name_taken(&key) {
+        if memory.creating.contains_key(&ordinal) || ctx.name_taken(&sandbox) {
             continue;
         }
-        memory.creating.insert(ordinal, key);
+        memory.creating.insert(ordinal, Key::of(&sandbox.metadata));
         ops.push(Op::CreateSandbox(Box::new(sandbox)));
     }
     memory.next = Some(next);

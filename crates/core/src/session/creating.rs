@@ -211,7 +211,7 @@ fn cold_start(
         build::for_session(session, &agent.frozen.name, template, runner, incarnation, ground, attempt)
     };
     // A name that is taken is an earlier attempt's, on its way out.
-    let sandbox = (0..).map(make).find(|sandbox| !ctx.name_taken(&Key::of(&sandbox.metadata)));
+    let sandbox = (0..).map(make).find(|sandbox| !ctx.name_taken(sandbox));
     sandbox.map(|s| Decision::op(Op::CreateSandbox(Box::new(s)))).unwrap_or_default()
 }
 

@@ -7,6 +7,7 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::print_stdout,
+    clippy::large_enum_variant,
     missing_docs,
     reason = "a test that panics has done its work"
 )]

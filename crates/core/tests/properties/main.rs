@@ -4,6 +4,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
+    clippy::large_enum_variant,
     missing_docs,
     reason = "a test that panics has done its work"
 )]

@@ -63,7 +63,7 @@ impl World {
     /// The watches tell of this many events; the others stay on their way.
     fn see(&mut self, count: usize) {
         let upto = self.seen.saturating_add(count).min(self.cluster.events.len());
-        for event in self.cluster.events[self.seen..upto].to_vec() {
+        for event in self.cluster.events[self.seen..upto].iter().cloned() {
             event.feed(&mut self.engine, self.cluster.now);
         }
         self.seen = upto;
