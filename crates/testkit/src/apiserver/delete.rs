@@ -1,12 +1,14 @@
 //! The end of objects: preconditions, finalizers, grace, propagation.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use super::kinds::Kind;
-use super::meta;
 use super::refusal::Refusal;
 use super::request::Call;
 use super::state::{Author, Place, State};
+use super::{Object, meta};
 
 impl State {
     pub(super) fn delete(
@@ -15,7 +17,7 @@ impl State {
         place: &Place,
         options: &Value,
         author: Author,
-    ) -> Result<(u16, Value), Refusal> {
+    ) -> Result<(u16, Object), Refusal> {
         let kind = &*call.kind;
         let Some(old) = self.get(place).cloned() else {
             return Err(Refusal::not_found(kind, &call.name));
@@ -51,10 +53,10 @@ impl State {
         let grace = options["gracePeriodSeconds"].as_i64();
         let graceful = kind.is("pods").then(|| self.begin_grace(&old, &mut new, grace)).flatten();
         match graceful {
-            Some(Grace::Pending) => return Ok((200, meta::shown(kind, &old))),
+            Some(Grace::Pending) => return Ok((200, old)),
             Some(Grace::Begun(seconds)) if seconds > 0 || !meta::finalizers(&new).is_empty() => {
                 let stored = self.put(place, new, author);
-                return Ok((200, meta::shown(kind, &stored)));
+                return Ok((200, stored));
             }
             Some(Grace::Begun(_)) => {
                 // The real server writes the pod once more before it is gone.
@@ -64,12 +66,12 @@ impl State {
                 if !meta::finalizers(&new).is_empty() {
                     self.mark(&old, &mut new);
                     let stored = if new == *old { old } else { self.put(place, new, author) };
-                    return Ok((200, meta::shown(kind, &stored)));
+                    return Ok((200, stored));
                 }
             }
         }
         let gone = self.remove(place, new, author);
-        Ok((200, if kind.traits.returns_deleted { meta::shown(kind, &gone) } else { done(kind, &gone) }))
+        Ok((200, if kind.traits.returns_deleted { gone } else { Arc::new(done(kind, &gone)) }))
     }
 
     /// Marks an object whose finalizers keep it.
@@ -111,7 +113,7 @@ impl State {
         call: &Call,
         place: &Place,
         author: Author,
-    ) -> Result<(u16, Value), Refusal> {
+    ) -> Result<(u16, Object), Refusal> {
         let Some(old) = self.get(place).cloned() else {
             return Err(Refusal::not_found(&call.kind, &call.name));
         };
@@ -123,7 +125,7 @@ impl State {
         new["metadata"]["deletionTimestamp"] = self.stamp(0).into();
         new["status"]["phase"] = "Terminating".into();
         let stored = self.put(place, new, author);
-        Ok((200, meta::shown(&call.kind, &stored)))
+        Ok((200, stored))
     }
 }
 

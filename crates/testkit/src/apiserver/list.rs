@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::Object;
-use super::meta;
 use super::refusal::Refusal;
 use super::request::{Call, Verb};
 use super::selector::Selector;
@@ -42,7 +41,7 @@ impl State {
         let items: Vec<Value> = page
             .into_iter()
             // The real server names the kind of items in lists of custom resources only.
-            .map(|(_, object)| if custom { meta::shown(&call.kind, &object) } else { untyped(&object) })
+            .map(|(_, object)| if custom { Value::clone(&object) } else { untyped(&object) })
             .collect();
         Ok(json!({
             "kind": format!("{}List", call.kind.kind),
@@ -53,11 +52,11 @@ impl State {
     }
 
     /// One object as it was at `version`.
-    pub(super) fn get_as_of(&self, call: &Call, version: u64) -> Result<Value, Refusal> {
+    pub(super) fn get_as_of(&self, call: &Call, version: u64) -> Result<Object, Refusal> {
         debug_assert_eq!(call.verb, Verb::Get);
         let key = (call.namespace.clone(), call.name.clone());
         match self.as_of(call.index, version).get(&key) {
-            Some(object) => Ok(meta::shown(&call.kind, object)),
+            Some(object) => Ok(object.clone()),
             None => Err(Refusal::not_found(&call.kind, &call.name)),
         }
     }

@@ -2,7 +2,6 @@
 
 use serde_json::Value;
 
-use super::kinds::Kind;
 use super::schema::Mistake;
 
 /// A text in an object's metadata; empty if it is not there.
@@ -78,12 +77,4 @@ pub(super) fn owner_mistakes(object: &Value) -> Vec<Mistake> {
         found.push(("FieldValueInvalid", message, "metadata.ownerReferences".to_owned()));
     }
     found
-}
-
-/// An object as it is sent.
-pub(super) fn shown(kind: &Kind, object: &Value) -> Value {
-    let mut object = object.clone();
-    object["apiVersion"] = kind.api_version().into();
-    object["kind"] = kind.kind.clone().into();
-    object
 }

@@ -55,8 +55,8 @@ pub struct ApiServer {
 struct Shared {
     state: Mutex<State>,
     policy: Mutex<Box<dyn Policy>>,
-    /// Tells watches of the newest version.
-    news: tokio::sync::watch::Sender<u64>,
+    /// Wakes watches, in the order in which they wait: a run must be the same for the same seed.
+    news: tokio::sync::Notify,
 }
 
 impl std::fmt::Debug for Shared {
@@ -69,9 +69,11 @@ impl ApiServer {
     /// An empty server whose clock shows `now` and goes on with tokio's. Must be called within tokio.
     pub fn new(kinds: Arc<Kinds>, now: Timestamp) -> Self {
         let state = State::new(kinds, now);
-        let (news, _) = tokio::sync::watch::channel(state.version());
-        let shared =
-            Shared { state: Mutex::new(state), policy: Mutex::new(Box::new(faults::Flawless)), news };
+        let shared = Shared {
+            state: Mutex::new(state),
+            policy: Mutex::new(Box::new(faults::Flawless)),
+            news: tokio::sync::Notify::new(),
+        };
         Self { shared: Arc::new(shared) }
     }
 
@@ -116,7 +118,7 @@ impl ApiServer {
     }
 
     /// Does one request at once, past every fault. `body` is null where there is none.
-    pub fn request(&self, client: &str, call: &Call, body: Value) -> Result<(u16, Value), Refusal> {
+    pub fn request(&self, client: &str, call: &Call, body: Value) -> Result<(u16, Object), Refusal> {
         let answer = self.shared.state.lock().serve(client, call, body);
         self.publish();
         answer
@@ -131,7 +133,6 @@ impl ApiServer {
 
     /// Wakes the watches after a change.
     fn publish(&self) {
-        let version = self.shared.state.lock().version();
-        self.shared.news.send_if_modified(|seen| std::mem::replace(seen, version) != version);
+        self.shared.news.notify_waiters();
     }
 }

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use serde_json::Value;
 use tokio::time::Instant;
 
 use super::Object;
@@ -61,6 +60,4 @@ pub struct Asked {
     pub part: Part,
     /// The status of the answer; none if the client got none.
     pub code: Option<u16>,
-    /// The body of a write.
-    pub body: Value,
 }

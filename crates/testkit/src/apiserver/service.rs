@@ -77,7 +77,7 @@ async fn answer(server: &ApiServer, client: Arc<str>, call: Call, body: &[u8]) -
             Err(error) => return Ok(refused(&Refusal::bad_request(error.to_string()))),
         }
     };
-    let asked = note(server, &client, &call, &body);
+    let asked = note(server, &client, &call);
     let Treatment { before, verdict, after } = server.shared.policy.lock().treat(&client, &call);
     pause(before).await;
     let answer = match verdict {
@@ -126,14 +126,14 @@ fn as_of(
 ) -> Result<Answer, Refusal> {
     let body = match call.verb {
         Verb::Get if call.part == Part::Main => server.shared.state.lock().get_as_of(call, version),
-        Verb::List => server.shared.state.lock().list(call, Some(version)),
+        Verb::List => server.shared.state.lock().list(call, Some(version)).map(Arc::new),
         _ => return perform(server, client, call, body),
     };
     body.map(|body| reply(200, &body))
 }
 
 /// Returns where the record stands.
-fn note(server: &ApiServer, client: &Arc<str>, call: &Call, body: &Value) -> usize {
+fn note(server: &ApiServer, client: &Arc<str>, call: &Call) -> usize {
     let mut state = server.shared.state.lock();
     state.requests.push(Asked {
         at: Instant::now(),
@@ -143,7 +143,6 @@ fn note(server: &ApiServer, client: &Arc<str>, call: &Call, body: &Value) -> usi
         key: (call.namespace.clone(), call.name.clone()),
         part: call.part,
         code: None,
-        body: body.clone(),
     });
     state.requests.len() - 1
 }

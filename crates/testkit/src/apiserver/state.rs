@@ -7,11 +7,11 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use super::Object;
 use super::kinds::{Kind, Kinds};
 use super::record::{Asked, Change};
 use super::refusal::Refusal;
 use super::request::{Call, Part, Verb};
-use super::{Object, meta};
 
 /// Where an object is: kind, namespace, name.
 pub(super) type Place = (usize, String, String);
@@ -110,6 +110,9 @@ impl State {
     pub(super) fn put(&mut self, place: &Place, mut object: Value, author: Author) -> Object {
         self.version += 1;
         object["metadata"]["resourceVersion"] = self.version.to_string().into();
+        let kind = self.kinds.get(place.0);
+        object["apiVersion"] = kind.api_version().into();
+        object["kind"] = kind.kind.as_str().into();
         let object = Arc::new(object);
         let before = self.tables[place.0].insert((place.1.clone(), place.2.clone()), object.clone());
         self.note(place.0, before, object.clone(), false, author);
@@ -150,28 +153,21 @@ impl State {
     }
 
     /// Does everything but watches. Returns status and body.
-    pub(super) fn serve(&mut self, client: &str, call: &Call, body: Value) -> Result<(u16, Value), Refusal> {
+    pub(super) fn serve(&mut self, client: &str, call: &Call, body: Value) -> Result<(u16, Object), Refusal> {
         let author = self.author(client, call.verb, call.part);
         let place: Place = (call.index, call.namespace.clone(), call.name.clone());
         match call.verb {
             Verb::Get => match self.get(&place) {
-                Some(object) => Ok((200, meta::shown(&call.kind, object))),
+                Some(object) => Ok((200, object.clone())),
                 None => Err(Refusal::not_found(&call.kind, &call.name)),
             },
-            Verb::List => self.list(call, None).map(|list| (200, list)),
+            Verb::List => self.list(call, None).map(|list| (200, Arc::new(list))),
             Verb::Watch => Err(Refusal::bad_request("a watch is no single answer")),
-            Verb::Create => {
-                let made = self.create(call, body, author)?;
-                Ok((201, meta::shown(&call.kind, &made)))
-            }
+            Verb::Create => self.create(call, body, author).map(|made| (201, made)),
             Verb::Update if self.get(&place).is_none() && call.kind.traits.create_on_update => {
-                let made = self.create_by_update(call, body, author)?;
-                Ok((201, meta::shown(&call.kind, &made)))
+                self.create_by_update(call, body, author).map(|made| (201, made))
             }
-            Verb::Update | Verb::Patch => {
-                let made = self.update(call, &place, body, author)?;
-                Ok((200, meta::shown(&call.kind, &made)))
-            }
+            Verb::Update | Verb::Patch => self.update(call, &place, body, author).map(|made| (200, made)),
             Verb::Delete => self.delete(call, &place, &body, author),
         }
     }

@@ -21,6 +21,14 @@ impl ApiServer {
         self.publish();
     }
 
+    /// Asks for the end of a namespace.
+    pub fn delete_namespace(&self, name: &str) {
+        if let Some(call) = Call::to(self, Verb::Delete, "namespaces", "", name) {
+            // It may be going already.
+            let _ = self.request("test", &call, Value::Null);
+        }
+    }
+
     /// Changes an object as a component of the cluster would (scheduler, kubelet): no rule of the API stands against it.
     /// Returns whether anything changed.
     pub fn edit(

@@ -35,6 +35,9 @@ impl State {
         if !new["metadata"].is_object() {
             new["metadata"] = Value::Object(Map::new());
         }
+        for field in ["apiVersion", "kind"] {
+            new[field] = old[field].clone();
+        }
         check_names(kind, call, &old, &new)?;
         let version = meta::text(&new, "resourceVersion");
         if version.is_empty() && !kind.traits.unconditional_update {

@@ -36,7 +36,6 @@ pub(super) struct Watch {
     version: u64,
     /// Objects to be told first, for a watch that does not say where it begins.
     first: std::vec::IntoIter<Object>,
-    news: tokio::sync::watch::Receiver<u64>,
     end: Instant,
     bookmark_at: Instant,
     /// Nothing is told before.
@@ -66,7 +65,6 @@ impl Watch {
             selector,
             version: asked.unwrap_or(state.version()),
             first: first.into_iter(),
-            news: server.shared.news.subscribe(),
             end,
             bookmark_at: (now + BOOKMARK_EVERY).min(end - BOOKMARK_BEFORE_END.min(lives)),
             held_until: None,
@@ -81,10 +79,14 @@ impl Watch {
             return None;
         }
         if let Some(object) = self.first.next() {
-            return Some(Ok(line("ADDED", &meta::shown(&self.call.kind, &object))));
+            return Some(Ok(line("ADDED", &object)));
         }
+        let server = self.server.clone();
         loop {
-            self.news.mark_unchanged();
+            // Waits from here on, so that no change slips through between the look and the wait.
+            let news = server.shared.news.notified();
+            tokio::pin!(news);
+            news.as_mut().enable();
             if let Some(until) = self.held_until {
                 if Instant::now() < until {
                     sleep_until(until.min(self.end)).await;
@@ -136,7 +138,7 @@ impl Watch {
             let quiet_at = if self.call.query.bookmarks { self.bookmark_at } else { self.end };
             tokio::select! {
                 biased;
-                changed = self.news.changed() => if changed.is_err() { return None },
+                () = news => {}
                 () = sleep_until(quiet_at.min(self.end)) => {
                     if Instant::now() >= self.end {
                         return None;
@@ -203,9 +205,15 @@ impl Watch {
         self.version = version;
         let mut lines = BytesMut::new();
         for (kind, object, version) in told {
-            let mut object = meta::shown(&self.call.kind, &object);
-            object["metadata"]["resourceVersion"] = version.to_string().into();
-            lines.put(line(kind, &object));
+            let version = version.to_string();
+            if meta::text(&object, "resourceVersion") == version {
+                lines.put(line(kind, &object));
+            } else {
+                // An object that has left the selection is told as it was, with the version of the change.
+                let mut last = Value::clone(&object);
+                last["metadata"]["resourceVersion"] = version.into();
+                lines.put(line(kind, &last));
+            }
         }
         (!lines.is_empty()).then(|| lines.freeze())
     }
@@ -240,7 +248,5 @@ fn within(call: &Call, object: &Value) -> bool {
 }
 
 fn line(kind: &str, object: &Value) -> Bytes {
-    let mut line = json!({"type": kind, "object": object}).to_string();
-    line.push('\n');
-    line.into()
+    format!("{{\"type\":\"{kind}\",\"object\":{object}}}\n").into()
 }
