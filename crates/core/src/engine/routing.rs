@@ -120,6 +120,15 @@ impl Engine {
                 let pools = self.store.pools_in(&key.namespace).filter(named).map(Stored::key);
                 self.dirty.extend(pools.map(Work::Pool));
             }
+            // A cold pod that its session has given up stands on the account of its template's pools until it is gone.
+            let is_cold = pod.labels.get(labels::LAUNCH_TYPE).is_some_and(|launch| launch == "cold");
+            if let Some(hash) = pod.labels.get(labels::TEMPLATE_REF_HASH).filter(|_| is_cold) {
+                let uses = |pool: &&SandboxWarmPool| {
+                    labels::name_hash(&pool.spec.sandbox_template_ref.name) == *hash
+                };
+                let pools = self.store.pools_in(&key.namespace).filter(uses).map(Stored::key);
+                self.dirty.extend(pools.map(Work::Pool));
+            }
         }
         let Some(sandbox) = self.store.sandboxes.get(key) else { return };
         if let Some(session) = label(&sandbox.metadata, labels::SESSION) {
