@@ -59,8 +59,9 @@ impl Plan {
     }
 
     fn allowance(&self) -> Allowance {
-        let rivals = if self.leadership == Leadership::Everybody { 8 } else { 0 };
-        Allowance { lag: Duration::from_secs(60), surge: 2 + rivals }
+        let everybody = self.leadership == Leadership::Everybody;
+        let rivalry = Duration::from_secs(if everybody { 20 } else { 0 });
+        Allowance { lag: Duration::from_secs(60), surge: if everybody { 10 } else { 2 }, rivalry }
     }
 }
 
@@ -68,8 +69,19 @@ impl Plan {
 const AT_REST_WITHIN: Duration = Duration::from_secs(10);
 const QUIET: Duration = Duration::from_secs(15);
 
-/// Runs the history with this seed; returns after how long it was at rest, and how many pods there were too many at most.
-pub async fn run(seed: u64) -> (Duration, i64) {
+/// What came of a history.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// How long after the last fault the last write was.
+    pub rested: Duration,
+    /// How many pods there were beyond what was wanted, at most.
+    pub beyond: i64,
+    /// Everything that happened.
+    pub story: String,
+}
+
+/// Runs the history with this seed.
+pub async fn run(seed: u64) -> Outcome {
     fastrand::seed(seed);
     let mut dice = Dice::new(seed);
     let plan = Plan::roll(&mut dice);
@@ -108,7 +120,7 @@ pub async fn run(seed: u64) -> (Duration, i64) {
     }
     world.mend();
     let rested = world.come_to_rest(AT_REST_WITHIN, QUIET).await;
-    (rested, world.safety.most_beyond)
+    Outcome { rested, beyond: world.safety.most_beyond, story: world.story(usize::MAX) }
 }
 
 fn disturb(world: &mut World, plan: &Plan, dice: &mut Dice, end: Instant) {

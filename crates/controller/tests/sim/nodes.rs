@@ -10,6 +10,9 @@ use tokio::time::Instant;
 use crate::dice::Dice;
 use crate::objects::{is_deleting, name, text, uid};
 
+/// The one node, which takes every pod.
+const NODE: &str = "node1";
+
 /// How pods live on these machines.
 #[derive(Clone, Copy, Debug)]
 pub struct Nature {
@@ -55,6 +58,10 @@ impl Nodes {
         Self { nature, dice, residents: BTreeMap::new(), claims: HashMap::new(), seen_version: 0 }
     }
 
+    pub fn set_nature(&mut self, nature: Nature) {
+        self.nature = nature;
+    }
+
     /// Lets all kubelets do what is due.
     pub fn live(&mut self, server: &ApiServer) {
         let version = server.version();
@@ -88,9 +95,11 @@ impl Nodes {
             }
             if text(&pod, "/spec/nodeName").is_empty() {
                 let (namespace, name) = resident.key.clone();
+                let at = server.now().to_string();
                 server.edit("scheduler", "pods", &namespace, &name, |pod| {
-                    pod["spec"]["nodeName"] = "node1".into();
-                    pod["status"]["conditions"] = json!([{"type": "PodScheduled", "status": "True"}]);
+                    pod["spec"]["nodeName"] = NODE.into();
+                    pod["status"]["conditions"] =
+                        json!([{"type": "PodScheduled", "status": "True", "lastTransitionTime": at}]);
                 });
             }
         }
@@ -130,7 +139,10 @@ impl Nodes {
                 }
                 pod["status"] = json!({
                     "phase": "Running", "podIP": ip, "podIPs": [{"ip": ip}], "startTime": started,
-                    "conditions": [{"type": "PodScheduled", "status": "True"}, {"type": "Ready", "status": "True"}],
+                    "conditions": [
+                        {"type": "PodScheduled", "status": "True", "lastTransitionTime": started},
+                        {"type": "Ready", "status": "True", "lastTransitionTime": started},
+                    ],
                     "containerStatuses": [{"name": "harness", "ready": true, "restartCount": 0, "state": {"running": {}}}],
                 });
             });
@@ -157,10 +169,12 @@ impl Nodes {
     /// A container ends by itself, and with it the pod.
     pub fn fail(&mut self, server: &ApiServer, pod: &Value) {
         let (namespace, name) = (text(pod, "/metadata/namespace"), name(pod));
+        let at = server.now().to_string();
         server.edit("kubelet", "pods", namespace, name, |pod| {
             pod["status"]["phase"] = "Failed".into();
             pod["status"]["reason"] = "Evicted".into();
-            pod["status"]["conditions"] = json!([{"type": "Ready", "status": "False"}]);
+            pod["status"]["conditions"] =
+                json!([{"type": "Ready", "status": "False", "lastTransitionTime": at}]);
         });
         if let Some(resident) = self.residents.get_mut(uid(pod)) {
             resident.ip = Some(String::new());
@@ -170,12 +184,23 @@ impl Nodes {
     /// A pod's probe fails or passes.
     pub fn set_ready(&mut self, server: &ApiServer, pod: &Value, ready: bool) {
         let (namespace, name) = (text(pod, "/metadata/namespace"), name(pod));
+        let at = server.now().to_string();
         server.edit("kubelet", "pods", namespace, name, |pod| {
-            if text(pod, "/status/phase") == "Running" {
-                let word = if ready { "True" } else { "False" };
-                pod["status"]["conditions"] = json!([{"type": "Ready", "status": word}]);
+            let word = if ready { "True" } else { "False" };
+            let runs = text(pod, "/status/phase") == "Running";
+            for one in pod["status"]["conditions"].as_array_mut().into_iter().flatten() {
+                if runs && one["type"] == "Ready" && one["status"] != word {
+                    *one = json!({"type": "Ready", "status": word, "lastTransitionTime": at});
+                }
             }
         });
+    }
+
+    /// All probes pass again.
+    pub fn recover(&mut self, server: &ApiServer) {
+        for pod in server.objects("pods") {
+            self.set_ready(server, &pod, true);
+        }
     }
 
     /// The pod with this address.

@@ -3,6 +3,8 @@
 use serde_json::{Value, json};
 
 pub const NS: &str = "paddock";
+/// Where controllers have their lease.
+pub const SYSTEM: &str = "paddock-system";
 pub const POOL: &str = "opencode";
 
 pub fn template() -> Value {
@@ -19,6 +21,10 @@ pub fn pool(replicas: u64) -> Value {
         "metadata": {"name": POOL},
         "spec": {"replicas": replicas, "sandboxTemplateRef": {"name": POOL}},
     })
+}
+
+pub fn node() -> Value {
+    json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node1"}})
 }
 
 /// An agent whose sessions end with their pods.

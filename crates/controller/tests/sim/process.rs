@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::objects::NS;
+use crate::objects::{NS, SYSTEM};
 use crate::runner::Wire;
 
 // Test key, made with `openssl genpkey -algorithm ed25519`.
@@ -47,7 +47,7 @@ impl Process {
         let settings = Settings {
             identity: name.clone(),
             election: (leadership == Leadership::Elected).then(|| Election {
-                namespace: NS.to_owned(),
+                namespace: SYSTEM.to_owned(),
                 name: "paddock-controller".to_owned(),
                 timing: LeaseTiming::default(),
             }),

@@ -18,6 +18,9 @@ pub struct Allowance {
     pub lag: Duration,
     /// Pods beyond what is wanted: replacements, and what rivals make for the same need.
     pub surge: usize,
+    /// For so long after a session has become Ready, a rival may still take its pod away: it decided before, and no
+    /// precondition reaches from a sandbox to its session.
+    pub rivalry: Duration,
 }
 
 #[derive(Debug)]
@@ -26,8 +29,12 @@ pub struct Safety {
     allowance: Allowance,
     sessions: BTreeMap<String, Value>,
     pools: BTreeMap<String, u64>,
-    /// Pods by UID, and whether they are on their way out.
-    pods: BTreeMap<String, bool>,
+    /// Sandboxes that are not on their way out, by `namespace/name`, with the UID of their owner.
+    sandboxes: BTreeMap<String, String>,
+    /// Pods by UID, with their `namespace/name` and whether they are on their way out.
+    pods: BTreeMap<String, (String, bool)>,
+    /// Since when each session has been Ready.
+    ready_since: HashMap<String, Instant>,
     /// Which session each pod was ever said to serve, by UIDs.
     served: HashMap<String, String>,
     /// Which session each sandbox was ever assigned to, by UIDs.
@@ -46,13 +53,20 @@ impl Safety {
             allowance,
             sessions: BTreeMap::new(),
             pools: BTreeMap::new(),
+            sandboxes: BTreeMap::new(),
             pods: BTreeMap::new(),
+            ready_since: HashMap::new(),
             served: HashMap::new(),
             assigned: HashMap::new(),
             generations: HashMap::new(),
             wanted: VecDeque::new(),
             most_beyond: i64::MIN,
         }
+    }
+
+    /// Allows so many pods beyond what is wanted.
+    pub fn allow_surge(&mut self, surge: usize) {
+        self.allowance.surge = surge;
     }
 
     /// Checks every change since the last time.
@@ -97,8 +111,10 @@ impl Safety {
         self.sessions.insert(session_uid.clone(), session.clone());
         self.want(change.at);
         if phase(session) != "Ready" {
+            self.ready_since.remove(&session_uid);
             return;
         }
+        self.ready_since.entry(session_uid.clone()).or_insert(change.at);
         let key = change.key();
         let pod = text(session, "/status/pod/uid").to_owned();
         assert!(!pod.is_empty(), "S2: Ready session {key} names no pod");
@@ -124,6 +140,12 @@ impl Safety {
     }
 
     fn sandbox(&mut self, change: &Change, sandbox: &Value, by_controller: bool) {
+        if change.gone || is_deleting(sandbox) {
+            self.sandboxes.remove(&change.key());
+        } else {
+            let owner = text(sandbox, "/metadata/ownerReferences/0/uid").to_owned();
+            self.sandboxes.insert(change.key(), owner);
+        }
         let of = &sandbox["metadata"]["labels"][labels::SESSION_UID];
         let assigned = of.as_str().unwrap_or_default().to_owned();
         let before = self.assigned.get(uid(sandbox)).cloned();
@@ -142,7 +164,7 @@ impl Safety {
         if change.gone {
             self.pods.remove(&pod_uid);
         } else {
-            self.pods.insert(pod_uid.clone(), is_deleting(pod));
+            self.pods.insert(pod_uid.clone(), (change.key(), is_deleting(pod)));
         }
         if change.before.is_none() {
             self.surge(change);
@@ -162,6 +184,10 @@ impl Safety {
             && text(session, "/spec/state") == "Running"
             && !restarts
             && !is_deleting(session)
+            && self
+                .ready_since
+                .get(session_uid)
+                .is_some_and(|since| *since + self.allowance.rivalry <= change.at)
             && serves(session);
         assert!(
             !stays,
@@ -190,7 +216,12 @@ impl Safety {
             self.wanted.pop_front();
         }
         let wanted = self.wanted.iter().map(|(_, wanted)| *wanted).max().unwrap_or(0);
-        let staying = self.pods.values().filter(|leaving| !**leaving).count();
+        // What has lost its owner is the garbage collector's.
+        let owned = |key: &String| {
+            let owner = self.sandboxes.get(key);
+            owner.is_some_and(|owner| self.sessions.contains_key(owner) || self.pools.contains_key(owner))
+        };
+        let staying = self.pods.values().filter(|(key, leaving)| !leaving && owned(key)).count();
         let beyond = i64::try_from(staying).unwrap() - i64::try_from(wanted).unwrap();
         self.most_beyond = self.most_beyond.max(beyond);
         assert!(

@@ -5,14 +5,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use paddock_testkit::apiserver::{ApiServer, Kinds};
+use paddock_testkit::apiserver::{ApiServer, Call, Kinds, Verb};
 use parking_lot::Mutex;
+use serde_json::json;
 use tokio::time::{Instant, sleep};
 
 use crate::dice::Dice;
 use crate::faults::{Control, Faults};
 use crate::nodes::{Nature, Nodes};
-use crate::objects::{NS, coder, keeper, pool, template};
+use crate::objects::{NS, SYSTEM, coder, keeper, node, phase, pool, template};
 use crate::process::{Leadership, Process};
 use crate::rest;
 use crate::runner::Wire;
@@ -45,6 +46,12 @@ impl World {
         let now = Timestamp::from_second(1_800_000_000).unwrap();
         let server = ApiServer::new(Kinds::paddock(), now);
         server.make_namespace(NS);
+        server.make_namespace(SYSTEM);
+        let call = Call::to(&server, Verb::Create, "nodes", "", "").unwrap();
+        server.request("kubelet", &call, node()).unwrap();
+        server.edit("kubelet", "nodes", "", "node1", |node| {
+            node["status"]["conditions"] = json!([{"type": "Ready", "status": "True"}]);
+        });
         create(&server, "sandboxtemplates", template());
         create(&server, "sandboxwarmpools", pool(replicas));
         create(&server, "agents", coder());
@@ -65,6 +72,57 @@ impl World {
             started: 0,
             seen_version: 0,
         }
+    }
+
+    /// A cluster without faults and with fast machines.
+    pub fn healthy(seed: u64, replicas: u64) -> Self {
+        fastrand::seed(seed);
+        let nature = Nature { boot: (100, 400), end: (50, 300) };
+        let allowance = Allowance { lag: Duration::from_secs(2), surge: 1, rivalry: Duration::ZERO };
+        Self::new(Dice::new(seed), nature, Leadership::Elected, allowance, replicas)
+    }
+
+    /// Lets time pass until `done`, and fails where that takes longer than `within`. Returns how long it took.
+    pub async fn until(
+        &mut self,
+        what: &str,
+        within: Duration,
+        done: impl Fn(&ApiServer) -> bool,
+    ) -> Duration {
+        let begun = Instant::now();
+        while !done(&self.server) {
+            if begun.elapsed() > within {
+                panic!(
+                    "{}
+no {what} within {within:?}",
+                    self.story(150)
+                );
+            }
+            self.pass(Duration::from_millis(20)).await;
+        }
+        begun.elapsed()
+    }
+
+    pub async fn until_ready(&mut self, session: &str, within: Duration) -> Duration {
+        let ready = |server: &ApiServer| {
+            server.object("sessions", NS, session).is_some_and(|session| phase(&session) == "Ready")
+        };
+        self.until(&format!("Ready session {session}"), within, ready).await
+    }
+
+    pub async fn until_pool_is_full(&mut self) {
+        let full = |server: &ApiServer| {
+            let pools = server.objects("sandboxwarmpools");
+            pools.iter().all(|pool| pool["status"]["readyReplicas"] == pool["spec"]["replicas"])
+        };
+        self.until("full pool", Duration::from_secs(10), full).await;
+    }
+
+    /// The last changes, one a line.
+    pub fn story(&self, last: usize) -> String {
+        let mut changes = self.server.changes(0);
+        changes.retain(|change| change.kind.plural != "leases");
+        rest::story(&changes[changes.len().saturating_sub(last)..], self.begun)
     }
 
     /// So many of a thousand requests to runners go wrong.
@@ -125,6 +183,7 @@ impl World {
         control.crashes.clear();
         drop(control);
         self.troubled.store(false, Ordering::Relaxed);
+        self.nodes.lock().recover(&self.server);
     }
 
     /// Waits until all is at rest, and checks that it stays so.
@@ -140,15 +199,22 @@ impl World {
         let late = rest::writes_since(&self.server, skip, calm + within, is_controller);
         let last = rest::writes_since(&self.server, skip, calm, is_controller).last().map(|change| change.at);
         if !unrest.is_empty() || !late.is_empty() {
-            let from = skip.saturating_sub(150);
-            let story = rest::story(&self.server.changes(from), self.begun);
             let calm = calm.duration_since(self.begun).as_secs_f64();
             panic!(
-                "{story}\nL1: quiet since {calm:.3}; not at rest: {unrest:#?}\nlate writes:\n{}",
+                "L1: quiet since {calm:.3}; not at rest: {unrest:#?}\nlate writes:\n{}",
                 rest::story(&late, self.begun)
             );
         }
         last.map_or(Duration::ZERO, |at| at.duration_since(calm))
+    }
+}
+
+/// Tells what happened before a failure.
+impl Drop for World {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.story(160));
+        }
     }
 }
 
