@@ -31,8 +31,7 @@ async fn story(crash: Option<Crash>) -> u64 {
     world.calm_down();
     world.mend();
     world.come_to_rest(Duration::from_secs(10), Duration::from_secs(5)).await;
-    let writes = world.control.lock().writes;
-    writes
+    world.control.lock().writes
 }
 
 fn act(world: &World, second: u64) {
