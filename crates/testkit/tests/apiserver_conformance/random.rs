@@ -236,9 +236,7 @@ async fn watches(target: &Target, pair: &Pair) -> Vec<(String, Watch)> {
         for selector in SELECTORS {
             let path = pair.path(kind, &format!("?labelSelector={selector}"));
             let version = target.send("GET", &path, None).await.1["metadata"]["resourceVersion"].clone();
-            let path =
-                format!("{path}&watch=true&timeoutSeconds=300&resourceVersion={}", version.as_str().unwrap());
-            all.push((path.clone(), target.watch(&path).await));
+            all.push((path.clone(), target.follow(&path, version.as_str().unwrap())));
         }
     }
     all

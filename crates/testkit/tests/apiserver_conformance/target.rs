@@ -100,26 +100,64 @@ impl Target {
         }
     }
 
-    /// Starts a watch and collects what it tells.
-    pub async fn watch(&self, path: &str) -> Watch {
-        let response = self.client.send(request("GET", path, None)).await.unwrap();
-        let status = response.status().as_u16();
-        let mut body = response.into_body();
+    /// Starts a watch from a version and goes on from where it was when it ends early, as clients do: a real server drops
+    /// watches whose client is slow to read.
+    pub fn follow(&self, path: &str, version: &str) -> Watch {
         let (events, seen) = mpsc::unbounded_channel();
+        let (client, path, mut version) = (self.client.clone(), path.to_owned(), version.to_owned());
         tokio::spawn(async move {
-            let mut buffer = BytesMut::new();
-            while let Some(Ok(frame)) = body.frame().await {
-                let Ok(data) = frame.into_data() else { continue };
-                buffer.extend_from_slice(&data);
-                while let Some(end) = buffer.iter().position(|byte| *byte == b'\n') {
-                    let line = buffer.split_to(end + 1);
-                    if events.send(serde_json::from_slice(&line).unwrap()).is_err() {
+            loop {
+                let path = format!("{path}&watch=true&timeoutSeconds=300&resourceVersion={version}");
+                let body = client.send(request("GET", &path, None)).await.unwrap().into_body();
+                let mut lines = Lines { body, buffer: BytesMut::new() };
+                while let Some(event) = lines.next().await {
+                    let news = event["object"]["metadata"]["resourceVersion"].as_str().unwrap_or_default();
+                    assert!(!news.is_empty(), "{event}");
+                    version = news.to_owned();
+                    if events.send(event).is_err() {
                         return;
                     }
                 }
             }
         });
+        Watch { status: 200, seen }
+    }
+
+    /// Starts a watch and collects what it tells.
+    pub async fn watch(&self, path: &str) -> Watch {
+        let response = self.client.send(request("GET", path, None)).await.unwrap();
+        let status = response.status().as_u16();
+        let body = response.into_body();
+        let (events, seen) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            let mut lines = Lines { body, buffer: BytesMut::new() };
+            while let Some(event) = lines.next().await {
+                if events.send(event).is_err() {
+                    return;
+                }
+            }
+        });
         Watch { status, seen }
+    }
+}
+
+/// The events in a watch's body, one a line.
+struct Lines {
+    body: kube::client::Body,
+    buffer: BytesMut,
+}
+
+impl Lines {
+    async fn next(&mut self) -> Option<Value> {
+        loop {
+            if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
+                let line = self.buffer.split_to(end + 1);
+                return Some(serde_json::from_slice(&line).unwrap());
+            }
+            if let Ok(data) = self.body.frame().await?.ok()?.into_data() {
+                self.buffer.extend_from_slice(&data);
+            }
+        }
     }
 }
 
