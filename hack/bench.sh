@@ -10,6 +10,7 @@ cd "$root"
 
 real=(bench-real-paddock bench-real-peer)
 fake=(bench-fake-paddock bench-fake-peer)
+netns=bench-pods
 work=$PADDOCK_CACHE/bench
 page=docs/benchmarks.md
 effort=(--idle-minutes "${BENCH_IDLE_MINUTES:-2}")
@@ -32,7 +33,9 @@ main() {
   step 'programs (static, release)' programs
   at_exit take_down
   take_down
-  rm -rf "$work/logs" "$work/results.jsonl"
+  rm -rf "$work/logs"
+  # A run of one part leaves what the other one measured.
+  [[ -n ${BENCH_PARTS:-} ]] || rm -f "$work/results.jsonl"
   mkdir -p "$work/logs"
   (umask 077 && openssl genpkey -algorithm ed25519 -out "$work/signing-key.pem")
   local part
@@ -112,6 +115,21 @@ clusters_fake() {
   local name
   for name in "${fake[@]}"; do devcluster up --name "$name" --control-plane-only >/dev/null; done
   furnish "${fake[@]}"
+  pod_network
+}
+
+# The addresses of fake pods, 10.190.0.0/15, are all at one program in a network namespace of its own: the host's port 7070
+# may be in use.
+pod_network() {
+  ip netns add "$netns"
+  ip link add "$netns" type veth peer name eth0 netns "$netns"
+  ip addr add 10.189.0.1/30 dev "$netns"
+  ip link set "$netns" up
+  ip -n "$netns" addr add 10.189.0.2/30 dev eth0
+  ip -n "$netns" link set eth0 up
+  ip -n "$netns" link set lo up
+  ip -n "$netns" route add local 10.190.0.0/15 dev lo
+  ip route add 10.190.0.0/15 via 10.189.0.2
 }
 
 # furnish PADDOCKS_CLUSTER PEERS_CLUSTER: kinds, and the account of the controllers.
@@ -148,7 +166,7 @@ measure() {
   "$work/bin/paddock-bench" "$1" \
     --paddock-cluster "$PADDOCK_CACHE/clusters/${clusters[0]}" --peer-cluster "$PADDOCK_CACHE/clusters/${clusters[1]}" \
     --paddock-controller "$work/bin/paddock-controller" --peer-controller "$peer/agent-sandbox-controller" \
-    --kwok "$kwok/kwok" --runner "$work/bin/paddock-bench-runner" --signing-key "$work/signing-key.pem" \
+    --kwok "$kwok/kwok" --runner "$work/bin/paddock-bench-runner" --netns "$netns" --signing-key "$work/signing-key.pem" \
     --results "$work/results.jsonl" --logs "$work/logs" "${effort[@]}"
 }
 
@@ -162,6 +180,7 @@ take_down() {
   for name in "${real[@]}" "${fake[@]}"; do
     if [[ -e $PADDOCK_CACHE/clusters/$name ]]; then devcluster down --name "$name" || true; fi
   done
+  if [[ -e /run/netns/$netns ]]; then ip netns del "$netns"; fi # its link and routes go with it
 }
 
 main

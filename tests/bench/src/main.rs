@@ -88,6 +88,9 @@ pub(crate) struct Tools {
     /// What answers for fake pods.
     #[arg(long)]
     pub(crate) runner: PathBuf,
+    /// Network namespace that has the addresses of fake pods.
+    #[arg(long)]
+    pub(crate) netns: String,
     /// Folder for logs.
     #[arg(long)]
     pub(crate) logs: PathBuf,

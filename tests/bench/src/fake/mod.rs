@@ -4,6 +4,7 @@
 mod load;
 mod nodes;
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use self::nodes::FakeNodes;
@@ -19,9 +20,10 @@ const LONG_PATIENCE: Duration = Duration::from_secs(1500);
 
 /// Measures everything; the two take turns.
 pub async fn measure(sides: &mut [Side; 2], tools: &Tools, effort: &Effort, results: &Results) -> Result<()> {
-    // Activations of all pods end here: their addresses are of this machine's loopback.
-    let mut runner =
-        Process::start(&tools.runner, &["run".to_owned()], None, &tools.logs.join("bench-runner.log"))?;
+    // Activations of all pods end here. `ip netns exec` becomes the program that it starts.
+    let mut args = ["netns", "exec", &tools.netns].map(str::to_owned).to_vec();
+    args.extend([tools.runner.display().to_string(), "run".to_owned()]);
+    let mut runner = Process::start(Path::new("ip"), &args, None, &tools.logs.join("bench-runner.log"))?;
     let mut nodes = Vec::new();
     for (i, side) in sides.iter().enumerate() {
         nodes.push(FakeNodes::start(side, i, tools).await?);
