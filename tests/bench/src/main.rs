@@ -188,7 +188,7 @@ async fn measure(run: Run, nodes: Nodes) -> Result<()> {
     ];
     match nodes {
         Nodes::Real => real::measure(&mut sides, &effort, &results).await?,
-        Nodes::Fake => fake::measure(&mut sides, &run.tools, &effort, &results).await?,
+        Nodes::Fake => fake::measure(&sides, &run.tools, &effort, &results).await?,
     }
     for side in sides {
         side.stop().await?;

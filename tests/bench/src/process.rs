@@ -15,11 +15,14 @@ use crate::Result;
 pub struct Process {
     child: Child,
     pid: Pid,
+    name: String,
+    log: String,
 }
 
 impl Process {
     /// Starts `program`. The kernel kills it when the benchmark dies, however that happens.
     pub fn start(program: &Path, args: &[String], kubeconfig: Option<&Path>, log: &Path) -> Result<Self> {
+        let (name, log_file) = (program.display().to_string(), log.display().to_string());
         let log = File::options().create(true).append(true).open(log)?;
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "--"]).arg(program).args(args);
@@ -29,7 +32,7 @@ impl Process {
         }
         let child = command.spawn().map_err(|e| format!("cannot start {}: {e}", program.display()))?;
         let pid = child.id().and_then(|id| Pid::from_raw(id.cast_signed())).ok_or("it has no pid")?;
-        Ok(Self { child, pid })
+        Ok(Self { child, pid, name, log: log_file })
     }
 
     /// Sends a signal and waits for the end.
@@ -47,10 +50,14 @@ impl Process {
     }
 
     /// An error when it has ended by itself.
-    pub fn check(&mut self) -> Result<()> {
-        match self.child.try_wait()? {
-            None => Ok(()),
-            Some(status) => Err(format!("a program ended by itself: {status}").into()),
+    pub fn check(&self) -> Result<()> {
+        // A process that has ended and was not waited for is a zombie.
+        let state = self.stat()?.split_whitespace().next().map(str::to_owned);
+        match state.as_deref() {
+            None | Some("Z" | "X") => {
+                Err(format!("{} ended by itself; see its log {}", self.name, self.log).into())
+            }
+            Some(_) => Ok(()),
         }
     }
 
@@ -64,15 +71,21 @@ impl Process {
 
     /// Processor time used so far, in milliseconds; the kernel counts in steps of 10.
     pub fn cpu_ms(&self) -> Result<f64> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid.as_raw_nonzero()))?;
-        // The name in brackets may hold spaces; user and system time are the 14th and 15th field.
-        let fields = stat.rsplit_once(')').ok_or("a strange /proc/PID/stat")?.1;
-        let mut fields = fields.split_whitespace().skip(11);
+        // User and system time are the 14th and 15th field.
+        let stat = self.stat()?;
+        let mut fields = stat.split_whitespace().skip(11);
         let mut ticks = 0.0;
         for _ in 0..2 {
             ticks += fields.next().ok_or("a short /proc/PID/stat")?.parse::<f64>()?;
         }
         Ok(ticks * 10.0)
+    }
+
+    /// What follows its name in `/proc/PID/stat`: the third field and on. The name in brackets may hold spaces.
+    fn stat(&self) -> Result<String> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid.as_raw_nonzero()))?;
+        let fields = stat.rsplit_once(')').ok_or("a strange /proc/PID/stat")?.1;
+        Ok(fields.to_owned())
     }
 }
 

@@ -35,6 +35,9 @@ pub struct Files {
     pub logs: PathBuf,
 }
 
+/// How often a long wait looks whether there is anything left to wait for.
+const LOOK_AFTER: Duration = Duration::from_secs(5);
+
 /// One of the two, on a cluster of its own.
 pub struct Side {
     /// Which.
@@ -105,10 +108,16 @@ impl Side {
     }
 
     /// The controller that leads.
-    pub fn leader(&mut self) -> Result<&Process> {
-        let leader = self.controllers.first_mut().ok_or("no controller runs")?;
+    pub fn leader(&self) -> Result<&Process> {
+        let leader = self.controllers.first().ok_or("no controller runs")?;
         leader.check()?;
         Ok(leader)
+    }
+
+    /// An error when a controller has ended by itself, as they do when they lose the lease: the machine is too busy to
+    /// measure anything.
+    fn check(&self) -> Result<()> {
+        self.controllers.iter().try_for_each(Process::check)
     }
 
     /// Takes the leader out of the list: the next one is to lead.
@@ -163,23 +172,27 @@ impl Side {
 
     /// Waits for [`Self::pool_full`].
     pub async fn wait_pool_full(&self, name: &str, replicas: usize, within: Duration) -> Result<()> {
-        if self.pools.wait(within, |_| self.pool_full(name, replicas)).await {
-            return Ok(());
+        let deadline = Instant::now() + within;
+        while Instant::now() < deadline {
+            if self.pools.wait(LOOK_AFTER, |_| self.pool_full(name, replicas)).await {
+                return Ok(());
+            }
+            self.check()?;
         }
         let status = self.pools.get(name).map(|entry| entry.object.data["status"].clone());
-        Err(format!(
-            "{}: pool {name} is not full after {} s: {status:?}",
-            self.product.name(),
-            within.as_secs()
-        )
-        .into())
+        let (who, within) = (self.product.name(), within.as_secs());
+        Err(format!("{who}: pool {name} is not full after {within} s: {status:?}").into())
     }
 
     /// Asks for a sandbox and waits until it is there.
     pub async fn ask(&self, name: &str, pool: &str, within: Duration) -> Result<Given> {
         let (began, asked) = (Instant::now(), Timestamp::now());
         self.create(&self.product.request_kind(), self.product.request(name, pool)).await?;
-        let entry = self.requests.ready(name, within).await?;
+        let ready = self.requests.ready(name, within).await;
+        if ready.is_err() {
+            self.check()?;
+        }
+        let entry = ready?;
         let (ready_instant, ready) = entry.ready.ok_or("not ready")?;
         Ok(Given {
             pod: self.product.pod_of(&entry.object).unwrap_or_default().to_owned(),
@@ -226,6 +239,7 @@ impl Side {
             if settled && quiet_since.elapsed() > QUIET {
                 return Ok(());
             }
+            self.check()?;
             if Instant::now() > deadline {
                 let what = format!("{there:?} ready pods, {} requests", self.requests.present());
                 return Err(
@@ -250,6 +264,7 @@ impl Side {
         let deadline = Instant::now() + within;
         let mut since = Instant::now();
         while since.elapsed() < Duration::from_secs(2) {
+            self.check()?;
             if !self.pool_full(name, replicas) {
                 since = Instant::now();
             }

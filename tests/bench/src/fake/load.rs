@@ -1,10 +1,12 @@
 //! Requests arrive at random at a given mean rate, whether earlier ones are served or not. The rate doubles until the
 //! slowest hundredth takes half a second or more; then one rate in between is tried.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::POOL;
+use crate::journal::Journal;
 use crate::random::Random;
 use crate::results::{Measured, Results};
 use crate::side::{PATIENCE, Side};
@@ -107,8 +109,14 @@ async fn step(
         }
         names
     };
-    let all_ready = |journal: &crate::journal::Journal| {
-        names.iter().all(|(_, name)| journal.get(name).is_some_and(|entry| entry.ready.is_some()))
+    // What came first is usually ready first: those are not looked at again.
+    let ready = Cell::new(0);
+    let all_ready = |journal: &Journal| {
+        let is_ready = |name: &str| journal.get(name).is_some_and(|entry| entry.ready.is_some());
+        while names.get(ready.get()).is_some_and(|(_, name)| is_ready(name)) {
+            ready.set(ready.get() + 1);
+        }
+        ready.get() == names.len()
     };
     if refused == 0 {
         side.requests.wait(TOO_LATE, all_ready).await;

@@ -19,11 +19,11 @@ const POOL: &str = "big";
 const LONG_PATIENCE: Duration = Duration::from_secs(1500);
 
 /// Measures everything; the two take turns.
-pub async fn measure(sides: &mut [Side; 2], tools: &Tools, effort: &Effort, results: &Results) -> Result<()> {
+pub async fn measure(sides: &[Side; 2], tools: &Tools, effort: &Effort, results: &Results) -> Result<()> {
     // Activations of all pods end here. `ip netns exec` becomes the program that it starts.
     let mut args = ["netns", "exec", &tools.netns].map(str::to_owned).to_vec();
     args.extend([tools.runner.display().to_string(), "run".to_owned()]);
-    let mut runner = Process::start(Path::new("ip"), &args, None, &tools.logs.join("bench-runner.log"))?;
+    let runner = Process::start(Path::new("ip"), &args, None, &tools.logs.join("bench-runner.log"))?;
     let mut nodes = Vec::new();
     for (i, side) in sides.iter().enumerate() {
         nodes.push(FakeNodes::start(side, i, tools).await?);
@@ -31,7 +31,7 @@ pub async fn measure(sides: &mut [Side; 2], tools: &Tools, effort: &Effort, resu
     runner.check()?;
 
     eprintln!("==> pools of {} fill, on fake nodes", effort.fake_pool);
-    for side in sides.iter_mut() {
+    for side in sides {
         let cpu = side.leader()?.cpu_ms()?;
         let began = Instant::now();
         side.create_pool(POOL, effort.fake_pool).await?;
@@ -46,13 +46,13 @@ pub async fn measure(sides: &mut [Side; 2], tools: &Tools, effort: &Effort, resu
     load::measure(sides, effort, results).await?;
 
     eprintln!("==> pools of {} fill, for memory", effort.fake_cached);
-    for side in sides.iter_mut() {
+    for side in sides {
         side.scale_pool(POOL, effort.fake_cached).await?;
         side.wait_pool_full(POOL, effort.fake_cached, LONG_PATIENCE).await?;
     }
     // What the last burst needed may be given back.
     tokio::time::sleep(Duration::from_secs(10)).await;
-    for side in sides.iter_mut() {
+    for side in sides {
         results.put("cached_pods", side.product, vec![effort.fake_cached as f64])?;
         results.put("rss_cached_mib", side.product, vec![side.leader()?.rss_mib()?])?;
     }

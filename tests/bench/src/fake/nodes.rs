@@ -24,7 +24,7 @@ impl FakeNodes {
             format!("--cidr=10.{}.0.0/16", 190 + index),
         ];
         let log = tools.logs.join(format!("bench-kwok-{index}.log"));
-        let mut kwok = Process::start(&tools.kwok, &args, None, &log)?;
+        let kwok = Process::start(&tools.kwok, &args, None, &log)?;
         let nodes = Api::<Node>::all(side.client.clone());
         for n in 0..NODES {
             let name = format!("fake-{n}");

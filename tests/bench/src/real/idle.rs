@@ -7,7 +7,7 @@ use crate::side::Side;
 use crate::{Effort, Result};
 
 /// Both at the same time.
-pub async fn measure(sides: &mut [Side; 2], effort: &Effort, results: &Results) -> Result<()> {
+pub async fn measure(sides: &[Side; 2], effort: &Effort, results: &Results) -> Result<()> {
     let logs = [sides[0].audit()?, sides[1].audit()?];
     let mut cpu = [0.0; 2];
     for i in 0..2 {

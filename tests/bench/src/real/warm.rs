@@ -11,7 +11,7 @@ use crate::side::{Given, PATIENCE, Side};
 use crate::{Effort, Result, in_turn};
 
 /// Times, writes, processor time and memory.
-pub async fn measure(sides: &mut [Side; 2], effort: &Effort, results: &Results) -> Result<()> {
+pub async fn measure(sides: &[Side; 2], effort: &Effort, results: &Results) -> Result<()> {
     let mut given: [Vec<(String, Given)>; 2] = [Vec::new(), Vec::new()];
     let logs = [sides[0].audit()?, sides[1].audit()?];
     let mut cpu = [0.0; 2];
