@@ -182,15 +182,20 @@ async fn measure(run: Run, nodes: Nodes) -> Result<()> {
     };
     let effort = Effort::new(run.quick, run.idle_minutes);
     let results = Results::open(&run.results)?;
-    let mut sides = [
+    let sides = [
         Side::start(Product::Paddock, files(&run.paddock_cluster, &run.tools.paddock_controller)).await?,
         Side::start(Product::Peer, files(&run.peer_cluster, &run.tools.peer_controller)).await?,
     ];
+    let restarts = match nodes {
+        Nodes::Real => "restarts_real",
+        Nodes::Fake => "restarts_fake",
+    };
     match nodes {
-        Nodes::Real => real::measure(&mut sides, &effort, &results).await?,
+        Nodes::Real => real::measure(&sides, &effort, &results).await?,
         Nodes::Fake => fake::measure(&sides, &run.tools, &effort, &results).await?,
     }
     for side in sides {
+        results.put(restarts, side.product, vec![side.restarts() as f64])?;
         side.stop().await?;
     }
     Ok(())

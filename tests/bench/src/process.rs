@@ -49,16 +49,19 @@ impl Process {
         Ok(kill_process(self.pid, signal)?)
     }
 
+    /// Whether it has not ended. One that has, and was not waited for, is a zombie.
+    pub fn runs(&self) -> bool {
+        let state = self.stat().ok();
+        let state = state.as_deref().and_then(|stat| stat.split_whitespace().next());
+        !matches!(state, None | Some("Z" | "X"))
+    }
+
     /// An error when it has ended by itself.
     pub fn check(&self) -> Result<()> {
-        // A process that has ended and was not waited for is a zombie.
-        let state = self.stat()?.split_whitespace().next().map(str::to_owned);
-        match state.as_deref() {
-            None | Some("Z" | "X") => {
-                Err(format!("{} ended by itself; see its log {}", self.name, self.log).into())
-            }
-            Some(_) => Ok(()),
+        if self.runs() {
+            return Ok(());
         }
+        Err(format!("{} ended by itself; see its log {}", self.name, self.log).into())
     }
 
     /// Resident memory in MiB.

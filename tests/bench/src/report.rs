@@ -78,6 +78,7 @@ fn rows(measured: &[Measured]) -> Vec<Row> {
     use Promise::{AtMost, Nothing, PartOfPeers, TimesPeers};
     let one = |metric| find(measured, metric, Product::Paddock).and_then(|m| m.quantile(0.5)).unwrap_or(0.0);
     let idle = format!("at rest for {:.0} min: writes beyond the lease", one("idle_minutes"));
+    let fill = format!("fake nodes: a pool of {:.0} fills", one("fake_pool"));
     let cached = format!("memory with {:.0} pods cached", one("cached_pods"));
     let row =
         |what: &str, metric, pick, unit, promise| Row { what: what.to_owned(), metric, pick, unit, promise };
@@ -100,9 +101,10 @@ fn rows(measured: &[Measured]) -> Vec<Row> {
         row("cold start: pod Ready → session Ready, p50", "lag_ms", P50, "ms", Nothing),
         row("leader killed (SIGKILL) → next session Ready, slowest", "killed_s", Max, "s", AtMost(3.0)),
         row("leader stopped (SIGTERM) → next session Ready, slowest", "stopped_s", Max, "s", AtMost(1.0)),
-        row("fake nodes: a pool of 1,000 fills", "fake_fill_s", Mean, "s", Nothing),
+        row(&fill, "fake_fill_s", Mean, "s", Nothing),
         row("the same, processor time of a member", "fake_fill_cpu_ms_per_member", Mean, "ms", Nothing),
         row("fake nodes: highest rate with p99 < 500 ms", "cliff_per_s", Mean, "/s", TimesPeers(4.0)),
+        row("fake nodes: the controller ended by itself", "restarts_fake", Mean, "times", Nothing),
         row(&cached, "rss_cached_mib", Mean, "MiB", AtMost(64.0)),
     ]
 }

@@ -1,6 +1,7 @@
 //! One of the two on its cluster: its objects, its controllers, what it wrote.
 
 use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -36,7 +37,9 @@ pub struct Files {
 }
 
 /// How often a long wait looks whether there is anything left to wait for.
-const LOOK_AFTER: Duration = Duration::from_secs(5);
+const LOOK_AFTER: Duration = Duration::from_secs(2);
+/// More are no measurement any more.
+const MAX_RESTARTS: usize = 30;
 
 /// One of the two, on a cluster of its own.
 pub struct Side {
@@ -49,9 +52,31 @@ pub struct Side {
     /// Pools.
     pub pools: Journal,
     files: Files,
+    controllers: Mutex<Controllers>,
+}
+
+#[derive(Default)]
+struct Controllers {
     /// The first one leads.
-    controllers: Vec<Process>,
+    running: Vec<Process>,
     started: usize,
+    restarts: usize,
+}
+
+impl Controllers {
+    fn start(&mut self, product: Product, files: &Files) -> Result<()> {
+        let name = match product {
+            Product::Paddock => "paddock",
+            Product::Peer => "peer",
+        };
+        let identity = format!("bench-{}", self.started);
+        let args = product.controller_args(&identity, [free_port()?, free_port()?], &files.signing_key);
+        let kubeconfig = files.cluster.join("controller.kubeconfig");
+        let log = files.logs.join(format!("bench-{name}-controller.log"));
+        self.running.push(Process::start(&files.controller, &args, Some(&kubeconfig), &log)?);
+        self.started += 1;
+        Ok(())
+    }
 }
 
 /// A sandbox that was asked for and given.
@@ -82,7 +107,7 @@ impl Side {
         let requests =
             Journal::start(api(&client, &product.request_kind()), move |o| product.is_ready(o)).await?;
         let pools = Journal::start(api(&client, &pool_kind()), |_| false).await?;
-        let mut side = Self { product, client, requests, pools, files, controllers: Vec::new(), started: 0 };
+        let side = Self { product, client, requests, pools, files, controllers: Mutex::default() };
         let (kind, template) = product.template();
         side.create(&kind, template).await?;
         side.start_controller()?;
@@ -90,47 +115,59 @@ impl Side {
     }
 
     /// Starts one more controller; the first leads, the others stand by.
-    pub fn start_controller(&mut self) -> Result<()> {
-        let name = match self.product {
-            Product::Paddock => "paddock",
-            Product::Peer => "peer",
-        };
-        let args = self.product.controller_args(
-            &format!("bench-{}", self.started),
-            [free_port()?, free_port()?],
-            &self.files.signing_key,
-        );
-        let kubeconfig = self.files.cluster.join("controller.kubeconfig");
-        let log = self.files.logs.join(format!("bench-{name}-controller.log"));
-        self.controllers.push(Process::start(&self.files.controller, &args, Some(&kubeconfig), &log)?);
-        self.started += 1;
+    pub fn start_controller(&self) -> Result<()> {
+        self.lock().start(self.product, &self.files)
+    }
+
+    /// Processor time that the leader has used, in milliseconds.
+    pub fn cpu_ms(&self) -> Result<f64> {
+        self.tend()?;
+        self.lock().running.first().ok_or("no controller runs")?.cpu_ms()
+    }
+
+    /// Resident memory of the leader, in MiB.
+    pub fn rss_mib(&self) -> Result<f64> {
+        self.tend()?;
+        self.lock().running.first().ok_or("no controller runs")?.rss_mib()
+    }
+
+    /// Starts a controller again that has ended by itself, as they do when they lose the lease: a Deployment would, too.
+    pub fn tend(&self) -> Result<()> {
+        let mut controllers = self.lock();
+        let before = controllers.running.len();
+        controllers.running.retain(Process::runs);
+        for _ in controllers.running.len()..before {
+            eprintln!("    {}'s controller ended by itself and is started again", self.product.name());
+            controllers.restarts += 1;
+            if controllers.restarts > MAX_RESTARTS {
+                return Err("a controller ends again and again; see its log".into());
+            }
+            controllers.start(self.product, &self.files)?;
+        }
         Ok(())
     }
 
-    /// The controller that leads.
-    pub fn leader(&self) -> Result<&Process> {
-        let leader = self.controllers.first().ok_or("no controller runs")?;
-        leader.check()?;
-        Ok(leader)
-    }
-
-    /// An error when a controller has ended by itself, as they do when they lose the lease: the machine is too busy to
-    /// measure anything.
-    fn check(&self) -> Result<()> {
-        self.controllers.iter().try_for_each(Process::check)
+    /// How often a controller ended by itself.
+    pub fn restarts(&self) -> usize {
+        self.lock().restarts
     }
 
     /// Takes the leader out of the list: the next one is to lead.
-    pub fn take_leader(&mut self) -> Process {
-        self.controllers.remove(0)
+    pub fn take_leader(&self) -> Process {
+        self.lock().running.remove(0)
     }
 
     /// Stops all controllers.
     pub async fn stop(self) -> Result<()> {
-        for controller in self.controllers {
+        let running = std::mem::take(&mut self.lock().running);
+        for controller in running {
             controller.end(Signal::TERM).await?;
         }
         Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Controllers> {
+        self.controllers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A place in the cluster's audit log.
@@ -177,7 +214,7 @@ impl Side {
             if self.pools.wait(LOOK_AFTER, |_| self.pool_full(name, replicas)).await {
                 return Ok(());
             }
-            self.check()?;
+            self.tend()?;
         }
         let status = self.pools.get(name).map(|entry| entry.object.data["status"].clone());
         let (who, within) = (self.product.name(), within.as_secs());
@@ -188,11 +225,12 @@ impl Side {
     pub async fn ask(&self, name: &str, pool: &str, within: Duration) -> Result<Given> {
         let (began, asked) = (Instant::now(), Timestamp::now());
         self.create(&self.product.request_kind(), self.product.request(name, pool)).await?;
-        let ready = self.requests.ready(name, within).await;
-        if ready.is_err() {
-            self.check()?;
+        let deadline = Instant::now() + within;
+        let is_ready = |journal: &Journal| journal.get(name).is_some_and(|entry| entry.ready.is_some());
+        while Instant::now() < deadline && !self.requests.wait(LOOK_AFTER, is_ready).await {
+            self.tend()?;
         }
-        let entry = ready?;
+        let entry = self.requests.ready(name, Duration::ZERO).await?;
         let (ready_instant, ready) = entry.ready.ok_or("not ready")?;
         Ok(Given {
             pod: self.product.pod_of(&entry.object).unwrap_or_default().to_owned(),
@@ -239,7 +277,7 @@ impl Side {
             if settled && quiet_since.elapsed() > QUIET {
                 return Ok(());
             }
-            self.check()?;
+            self.tend()?;
             if Instant::now() > deadline {
                 let what = format!("{there:?} ready pods, {} requests", self.requests.present());
                 return Err(
@@ -264,7 +302,7 @@ impl Side {
         let deadline = Instant::now() + within;
         let mut since = Instant::now();
         while since.elapsed() < Duration::from_secs(2) {
-            self.check()?;
+            self.tend()?;
             if !self.pool_full(name, replicas) {
                 since = Instant::now();
             }

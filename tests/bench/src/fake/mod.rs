@@ -32,14 +32,15 @@ pub async fn measure(sides: &[Side; 2], tools: &Tools, effort: &Effort, results:
 
     eprintln!("==> pools of {} fill, on fake nodes", effort.fake_pool);
     for side in sides {
-        let cpu = side.leader()?.cpu_ms()?;
+        let cpu = side.cpu_ms()?;
         let began = Instant::now();
         side.create_pool(POOL, effort.fake_pool).await?;
         side.wait_pool_full(POOL, effort.fake_pool, LONG_PATIENCE).await?;
+        results.put("fake_pool", side.product, vec![effort.fake_pool as f64])?;
         results.put("fake_fill_s", side.product, vec![began.elapsed().as_secs_f64()])?;
-        let used = side.leader()?.cpu_ms()? - cpu;
+        let used = side.cpu_ms()? - cpu;
         results.put("fake_fill_cpu_ms_per_member", side.product, vec![used / effort.fake_pool as f64])?;
-        results.put("rss_fake_pool_mib", side.product, vec![side.leader()?.rss_mib()?])?;
+        results.put("rss_fake_pool_mib", side.product, vec![side.rss_mib()?])?;
     }
 
     eprintln!("==> load that grows");
@@ -54,7 +55,7 @@ pub async fn measure(sides: &[Side; 2], tools: &Tools, effort: &Effort, results:
     tokio::time::sleep(Duration::from_secs(10)).await;
     for side in sides {
         results.put("cached_pods", side.product, vec![effort.fake_cached as f64])?;
-        results.put("rss_cached_mib", side.product, vec![side.leader()?.rss_mib()?])?;
+        results.put("rss_cached_mib", side.product, vec![side.rss_mib()?])?;
     }
     Ok(())
 }

@@ -13,8 +13,8 @@ use crate::{Effort, Result, in_turn};
 const STANDBY_STARTS: Duration = Duration::from_secs(5);
 
 /// With a kill and with an orderly stop.
-pub async fn measure(sides: &mut [Side; 2], effort: &Effort, results: &Results) -> Result<()> {
-    for side in sides.iter_mut() {
+pub async fn measure(sides: &[Side; 2], effort: &Effort, results: &Results) -> Result<()> {
+    for side in sides {
         side.start_controller()?;
     }
     tokio::time::sleep(STANDBY_STARTS).await;
@@ -23,7 +23,7 @@ pub async fn measure(sides: &mut [Side; 2], effort: &Effort, results: &Results) 
         for round in 0..effort.failovers {
             for i in in_turn(round) {
                 let name = format!("{}-{round}", metric.trim_end_matches("_s"));
-                times[i].push(once(&mut sides[i], &name, signal).await?);
+                times[i].push(once(&sides[i], &name, signal).await?);
             }
         }
         for (side, times) in sides.iter().zip(times) {
@@ -33,7 +33,7 @@ pub async fn measure(sides: &mut [Side; 2], effort: &Effort, results: &Results) 
     Ok(())
 }
 
-async fn once(side: &mut Side, name: &str, signal: Signal) -> Result<f64> {
+async fn once(side: &Side, name: &str, signal: Signal) -> Result<f64> {
     let leader = side.take_leader();
     let began = Instant::now();
     leader.signal(signal)?;

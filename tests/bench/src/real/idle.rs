@@ -11,7 +11,7 @@ pub async fn measure(sides: &[Side; 2], effort: &Effort, results: &Results) -> R
     let logs = [sides[0].audit()?, sides[1].audit()?];
     let mut cpu = [0.0; 2];
     for i in 0..2 {
-        cpu[i] = sides[i].leader()?.cpu_ms()?;
+        cpu[i] = sides[i].cpu_ms()?;
     }
     tokio::time::sleep(effort.idle).await;
     for i in 0..2 {
@@ -20,7 +20,7 @@ pub async fn measure(sides: &[Side; 2], effort: &Effort, results: &Results) -> R
         results.put("idle_minutes", product, vec![minutes(effort.idle)])?;
         results.put("idle_writes", product, vec![writes.objects.len() as f64])?;
         results.put("idle_events", product, vec![writes.events.len() as f64])?;
-        let used = sides[i].leader()?.cpu_ms()? - cpu[i];
+        let used = sides[i].cpu_ms()? - cpu[i];
         results.put("idle_cpu_ms_per_minute", product, vec![used / minutes(effort.idle)])?;
     }
     Ok(())

@@ -17,7 +17,7 @@ const POOL: &str = "warm";
 const POOL_SIZE: usize = 20;
 
 /// Measures everything, one after the other; within each, the two take turns.
-pub async fn measure(sides: &mut [Side; 2], effort: &Effort, results: &Results) -> Result<()> {
+pub async fn measure(sides: &[Side; 2], effort: &Effort, results: &Results) -> Result<()> {
     eprintln!("==> pools of {POOL_SIZE} fill");
     fill::measure(sides, effort, results).await?;
     eprintln!("==> warm starts, one at a time");

@@ -16,7 +16,7 @@ pub async fn measure(sides: &[Side; 2], effort: &Effort, results: &Results) -> R
     let logs = [sides[0].audit()?, sides[1].audit()?];
     let mut cpu = [0.0; 2];
     for i in 0..2 {
-        cpu[i] = sides[i].leader()?.cpu_ms()?;
+        cpu[i] = sides[i].cpu_ms()?;
     }
     for round in 0..effort.lives {
         for i in in_turn(round) {
@@ -38,9 +38,9 @@ pub async fn measure(sides: &[Side; 2], effort: &Effort, results: &Results) -> R
         results.put("warm_from_seen_ms", product, millis(|g| g.from_seen))?;
 
         let lives = effort.lives as f64;
-        let used = sides[i].leader()?.cpu_ms()? - cpu[i];
+        let used = sides[i].cpu_ms()? - cpu[i];
         results.put("cpu_ms_per_life", product, vec![used / lives])?;
-        results.put("rss_pool_20_mib", product, vec![sides[i].leader()?.rss_mib()?])?;
+        results.put("rss_pool_20_mib", product, vec![sides[i].rss_mib()?])?;
 
         let writes = logs[i].writes()?;
         results.put("writes_per_life", product, vec![writes.objects.len() as f64 / lives])?;
