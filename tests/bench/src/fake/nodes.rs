@@ -20,6 +20,8 @@ impl FakeNodes {
         let args = [
             format!("--kubeconfig={}", kubeconfig.display()),
             "--manage-all-nodes=true".to_owned(),
+            // Without leases nodes count as lost after 50 s, and their pods as not ready for ever.
+            "--node-lease-duration-seconds=40".to_owned(),
             // What hack/bench.sh routes to the program that answers for all pods.
             format!("--cidr=10.{}.0.0/16", 190 + index),
         ];
