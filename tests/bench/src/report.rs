@@ -76,10 +76,12 @@ pub fn write(inputs: &Inputs) -> Result<()> {
 fn rows(measured: &[Measured]) -> Vec<Row> {
     use Pick::{Max, Mean, P50, P99};
     use Promise::{AtMost, Nothing, PartOfPeers, TimesPeers};
-    let one = |metric| find(measured, metric, Product::Paddock).and_then(|m| m.quantile(0.5)).unwrap_or(0.0);
-    let idle = format!("at rest for {:.0} min: writes beyond the lease", one("idle_minutes"));
-    let fill = format!("fake nodes: a pool of {:.0} fills", one("fake_pool"));
-    let cached = format!("memory with {:.0} pods cached", one("cached_pods"));
+    // What a part that was not run would have measured with is said without numbers.
+    let one = |metric| find(measured, metric, Product::Paddock).and_then(|m| m.quantile(0.5));
+    let words = |metric| one(metric).map_or_else(|| "many".to_owned(), number);
+    let idle = format!("at rest for {} min: writes beyond the lease", words("idle_minutes"));
+    let fill = format!("fake nodes: a pool of {} fills", words("fake_pool"));
+    let cached = format!("memory with {} pods cached", words("cached_pods"));
     let row =
         |what: &str, metric, pick, unit, promise| Row { what: what.to_owned(), metric, pick, unit, promise };
     vec![

@@ -13,7 +13,7 @@ use crate::side::{PATIENCE, Side};
 use crate::{Effort, Result};
 
 /// Where it starts, per second.
-const FIRST: f64 = 8.0;
+const FIRST: f64 = 2.0;
 /// Where it ends at the latest.
 const LAST: f64 = 1024.0;
 /// What the slowest hundredth may take.
