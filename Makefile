@@ -33,6 +33,10 @@ test: ## Every test there is, those on a real cluster included
 mutations: ## Plant bugs, one after another, and see each of them caught
 	@hack/mutations.sh
 
+.PHONY: bench
+bench: ## Measure the controller beside agent-sandbox (most of an hour) and write docs/benchmarks.md
+	@hack/bench.sh
+
 .PHONY: build
 build: ## Build the programs, static and optimised
 	@hack/setup.sh
