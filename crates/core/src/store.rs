@@ -213,12 +213,17 @@ impl<K: Stored> Table<K> {
         }
     }
 
-    /// Keys and UIDs of objects that a fresh list no longer has.
-    fn missing_from(&self, listed: &BTreeSet<Key>, now: Timestamp) -> Vec<(Key, String)> {
+    /// Keys and UIDs of objects that a fresh list no longer has. One that we wrote a moment ago may be younger than the list;
+    /// not so where the list has something that is younger still.
+    fn missing_from(&self, list: &[K], now: Timestamp) -> Vec<(Key, String)> {
+        let listed: BTreeSet<Key> = list.iter().map(Stored::key).collect();
+        let is_younger =
+            |row: &Row<K>| list.iter().any(|o| is_newer(o.resource_version(), row.object.resource_version()));
         self.rows
             .iter()
-            .filter(|(key, row)| {
-                !listed.contains(*key) && row.unseen_since.is_none_or(|since| now - UNSEEN_GRACE > since)
+            .filter(|(key, _)| !listed.contains(*key))
+            .filter(|(_, row)| {
+                row.unseen_since.is_none_or(|since| now - UNSEEN_GRACE > since || is_younger(row))
             })
             .map(|(key, row)| (key.clone(), row.object.uid().to_owned()))
             .collect()
@@ -328,8 +333,8 @@ impl Store {
     }
 
     /// Keys and UIDs of objects that a fresh list no longer has.
-    pub fn missing_from<K: Kept>(&self, listed: &BTreeSet<Key>, now: Timestamp) -> Vec<(Key, String)> {
-        K::table(self).missing_from(listed, now)
+    pub fn missing_from<K: Kept>(&self, list: &[K], now: Timestamp) -> Vec<(Key, String)> {
+        K::table(self).missing_from(list, now)
     }
 
     fn change<K: Kept, R>(&mut self, key: &Key, change: impl FnOnce(&mut Table<K>) -> R) -> R {

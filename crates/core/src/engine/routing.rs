@@ -44,8 +44,7 @@ impl Engine {
             Change::Applied(object) => self.observe(object),
             Change::Deleted(object) => self.forget::<K>(&object.key(), object.uid()),
             Change::Synced(objects) => {
-                let listed = objects.iter().map(Stored::key).collect();
-                for (key, uid) in self.store.missing_from::<K>(&listed, now) {
+                for (key, uid) in self.store.missing_from(&objects, now) {
                     self.forget::<K>(&key, &uid);
                 }
                 for object in objects {

@@ -1,6 +1,6 @@
 //! Whatever order news arrives in, the store ends up with the truth and never goes back on the way.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use paddock_api::{Session, labels};
@@ -93,8 +93,7 @@ fn deliver(store: &mut Store, (exists, object): &(bool, Session)) {
 }
 
 fn list(store: &mut Store, objects: Vec<Session>, now: Timestamp) {
-    let listed: BTreeSet<Key> = objects.iter().map(Stored::key).collect();
-    for (key, uid) in store.missing_from::<Session>(&listed, now) {
+    for (key, uid) in store.missing_from(&objects, now) {
         store.remove::<Session>(&key, &uid);
     }
     for object in objects {
