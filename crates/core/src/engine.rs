@@ -106,6 +106,8 @@ pub struct Engine {
     pools: BTreeMap<Key, pool::Memory>,
     /// Pools that would make more members if others made fewer.
     starved: BTreeSet<Key>,
+    /// Sandboxes and pods that we wrote, in order: when a watch must have shown them.
+    unseen: VecDeque<(Timestamp, Key)>,
     notices: Vec<Notice>,
 }
 
@@ -157,6 +159,7 @@ impl Engine {
             sandboxes: BTreeMap::new(),
             pools: BTreeMap::new(),
             starved: BTreeSet::new(),
+            unseen: VecDeque::new(),
             notices: Vec::new(),
         }
     }
@@ -220,7 +223,8 @@ impl Engine {
 
     /// When [`Engine::next`] has something to do even if nothing happens before.
     pub fn next_wake(&self) -> Option<Timestamp> {
-        self.wakes.first().map(|(at, _)| *at)
+        let unseen = self.unseen.front().map(|(at, _)| *at);
+        self.wakes.first().map(|(at, _)| *at).into_iter().chain(unseen).min()
     }
 
     /// Everything to be done now. Call it after every change and outcome, and at [`Engine::next_wake`].
@@ -232,6 +236,9 @@ impl Engine {
             self.wakes.pop_first();
             self.wake_of.remove(&work);
             self.dirty.insert(work);
+        }
+        while let Some((_, sandbox)) = self.unseen.pop_front_if(|(at, _)| *at <= now) {
+            self.dirty.insert(Work::Sandbox(sandbox));
         }
         let mut commands = Vec::new();
         if !self.leading {
@@ -291,6 +298,9 @@ impl Engine {
                     Decision { ops: left.into_iter().collect(), ..Decision::default() }
                 }
             },
+            Work::Sandbox(key) if let Some(ask) = sandbox::never_seen(&self.store, key, now) => {
+                Decision { ops: vec![Op::Refresh(ask)], ..Decision::default() }
+            }
             Work::Sandbox(key) => match self.store.sandboxes.get(key) {
                 Some(sandbox) => {
                     sandbox::decide(ctx, sandbox, self.sandboxes.entry(key.clone()).or_default())

@@ -1,5 +1,6 @@
 //! A Sandbox and its pod.
 
+use jiff::Timestamp;
 use paddock_api::condition::{ConditionStatus, NewCondition, set_condition};
 use paddock_api::labels::{self, name_hash};
 use paddock_api::sandbox::OperatingMode;
@@ -9,15 +10,23 @@ use paddock_api::{Sandbox, SandboxStatus};
 use crate::build;
 use crate::health::{self, Health};
 use crate::ids::{Key, is_deleting, label, uid};
-use crate::op::{NewVolumeClaim, Op, Patch, Target, merge_diff};
+use crate::op::{Named, NewVolumeClaim, Op, Patch, Refresh, Target, merge_diff};
 use crate::pod::Pod;
 use crate::session::{Context, Decision, is_current, pod_was_made};
+use crate::store::Store;
 
 /// What is remembered about a Sandbox beside its object.
 #[derive(Clone, Debug, Default)]
 pub struct Memory {
     /// What the API server last refused to make for it, and why.
     pub rejected: Option<String>,
+}
+
+/// The read that tells whether the Sandbox or the pod of this name exists, where we made it and no watch has ever shown it.
+pub(crate) fn never_seen(store: &Store, key: &Key, now: Timestamp) -> Option<Refresh> {
+    let named = |uid: &str| Named { key: key.clone(), uid: Some(uid.to_owned()) };
+    let sandbox = store.sandboxes.never_seen(key, now).map(|uid| Refresh::Sandbox(named(uid)));
+    sandbox.or_else(|| store.pods.never_seen(key, now).map(|uid| Refresh::Pod(named(uid))))
 }
 
 /// Decides on `sandbox`.

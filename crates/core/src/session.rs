@@ -107,6 +107,8 @@ pub struct Memory {
     pub refused: Option<Refused>,
     /// The pod with this UID was looked for on the API server itself.
     pub pod_asked: Option<String>,
+    /// Whether the API server itself was asked before a sandbox of it is given back in favour of another one.
+    pub asked_to_discard: Asked,
     /// The volume claim of its workspace was looked for on the API server itself.
     pub workspace_asked: bool,
     /// Why the last attempt to assign or activate a pod failed.
@@ -127,6 +129,34 @@ impl Memory {
     /// True when `pod` will never serve the session.
     fn is_refused_by(&self, pod: &Pod) -> bool {
         self.refused.as_ref().is_some_and(|refused| refused.pod_uid == pod.uid)
+    }
+}
+
+/// A question to the API server about a sandbox with this UID, and its session.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Asked {
+    /// None.
+    #[default]
+    Nothing,
+    /// On its way: session and pod, of which so many have not been answered for.
+    About(String, u8),
+    /// Both were answered for.
+    Answered(String),
+}
+
+impl Asked {
+    /// One more answer has come.
+    pub(crate) fn answered(&mut self) {
+        if let Self::About(sandbox, left) = self {
+            *self = match *left {
+                0 | 1 => Self::Answered(std::mem::take(sandbox)),
+                left => Self::About(std::mem::take(sandbox), left - 1),
+            };
+        }
+    }
+
+    fn is_answered_for(&self, sandbox_uid: &str) -> bool {
+        matches!(self, Self::Answered(asked) if asked == sandbox_uid)
     }
 }
 

@@ -18,7 +18,7 @@ use crate::volume_claim::VolumeClaim;
 
 /// How long a written object may be missing from a fresh list before it counts as gone. A list that was
 /// answered just before the write does not have it.
-const UNSEEN_GRACE: SignedDuration = SignedDuration::from_secs(10);
+pub(crate) const UNSEEN_GRACE: SignedDuration = SignedDuration::from_secs(10);
 
 /// What the store needs to know of an object.
 pub trait Stored {
@@ -193,6 +193,13 @@ impl<K: Stored> Table<K> {
             return;
         }
         self.rows.insert(key, Row { object, unseen_since: Some(now) });
+    }
+
+    /// UID of the object of this name, if we wrote it so long ago that a watch must have shown it, and none has. It may have
+    /// gone between two watches.
+    pub fn never_seen(&self, key: &Key, now: Timestamp) -> Option<&str> {
+        let row = self.rows.get(key)?;
+        row.unseen_since.is_some_and(|since| now >= since + UNSEEN_GRACE).then(|| row.object.uid())
     }
 
     /// Drops an object that is gone, unless the name is another object's by now.

@@ -12,7 +12,7 @@ use crate::ids::Key;
 use crate::op::{Activation, Named, Op, Outcome, Refresh, Refreshed, RunnerFailure, Target, WriteFailure};
 use crate::pod::Pod;
 use crate::session::{Confirmed, LOOK_MIN, Observed, Refused};
-use crate::store::Stored;
+use crate::store::{Stored, UNSEEN_GRACE};
 
 /// The longest Retry-After that is believed: deadlines must be looked at all the same.
 const LONGEST_RETRY_AFTER: SignedDuration = SignedDuration::from_secs(60);
@@ -114,6 +114,7 @@ impl Engine {
             }
             Op::PatchSandboxStatus(patch) => self.put((*patch.after).clone(), uid, version, now),
             Op::CreatePod(pod) => {
+                self.expect(pod.after.key(), now);
                 let mut created = pod.after.clone();
                 created.created = Some(now);
                 self.put(created, uid, version, now);
@@ -140,6 +141,11 @@ impl Engine {
             | Op::Quiesce(..)
             | Op::Refresh(_) => {}
         }
+    }
+
+    /// Looks after a Sandbox or pod that we made until a watch has shown it.
+    fn expect(&mut self, sandbox: Key, now: Timestamp) {
+        self.unseen.push_back((now + UNSEEN_GRACE, sandbox));
     }
 
     /// Takes an own write's result in.
@@ -247,10 +253,14 @@ impl Engine {
                 memory.claims_asked = true;
                 memory.assignment_unknown = false;
             }
-            Refresh::Pod(pod) => memory.pod_asked.clone_from(&pod.uid),
+            Refresh::Pod(pod) => {
+                memory.pod_asked.clone_from(&pod.uid);
+                memory.asked_to_discard.answered();
+            }
             Refresh::Agent(_) | Refresh::Pool(_) | Refresh::Template(_) => memory.missing_asked = true,
             Refresh::VolumeClaim(_) => memory.workspace_asked = true,
-            Refresh::Session(_) | Refresh::Sandbox(_) => {}
+            Refresh::Session(_) => memory.asked_to_discard.answered(),
+            Refresh::Sandbox(_) => {}
         }
     }
 

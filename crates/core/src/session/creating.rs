@@ -1,6 +1,7 @@
 //! A session on its way to Ready.
 
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use paddock_api::session::{
     Capabilities, DesiredState, Phase, PodRef, Reason, SandboxRef, Startup, StartupPath, Step,
 };
@@ -10,15 +11,15 @@ use crate::build;
 use crate::catalog::{self, Missing, ResolvedAgent, Source};
 use crate::health::{self, Health};
 use crate::ids::{Key, label, uid};
-use crate::op::{Op, Patch, Refresh, Target, merge_diff};
+use crate::op::{Named, Op, Patch, Refresh, Target, merge_diff};
 use crate::pod::Pod;
 use crate::session::activation::{Prompt, activate, endpoint};
 use crate::session::claim::{self, Choice, adoptable};
 use crate::session::ending::{end, has_uid};
 use crate::session::workspace::{self, Ground};
 use crate::session::{
-    Confirmed, Context, Decision, Memory, admission, assigned_sandboxes, incarnation, is_current, status,
-    suspend,
+    Asked, Confirmed, Context, Decision, Memory, admission, assigned_sandboxes, incarnation, is_current,
+    status, suspend,
 };
 
 /// Agent, pool and template may be applied in one go with the session and be seen a little later.
@@ -224,8 +225,7 @@ fn with_sandbox(
 ) -> Decision {
     memory.reserved = None;
     memory.claimed_at.get_or_insert(ctx.now);
-    let discard =
-        |memory: &Memory| workspace::give_back(ctx, session, memory, |s| !has_uid(s, uid(&sandbox.metadata)));
+    let discard = |memory: &mut Memory| discard(ctx, session, memory, sandbox);
     let Some(pod) = ctx.store.pod_of(sandbox) else {
         if pod_was_made(sandbox) {
             // Lost before it served: nothing is owed to it, take another sandbox.
@@ -283,6 +283,23 @@ fn with_sandbox(
         Health::Ended(reason, message) if cold => end(ctx, session, Phase::Failed, reason, message),
         Health::Hopeless(..) | Health::Ended(..) | Health::Gone(..) => discard(memory),
     }
+}
+
+/// Gives a sandbox back that will not serve, so that the session takes another one. A rival leader may have made the session
+/// Ready with it meanwhile, and a pod may be there that no watch has shown: the API server itself is asked first.
+fn discard(ctx: Context<'_>, session: &Session, memory: &mut Memory, sandbox: &Sandbox) -> Decision {
+    if !memory.asked_to_discard.is_answered_for(uid(&sandbox.metadata)) {
+        let named = |object: &ObjectMeta| Named { key: Key::of(object), uid: object.uid.clone() };
+        let pod =
+            Named { key: Key::of(&sandbox.metadata), uid: ctx.store.pod_of(sandbox).map(|p| p.uid.clone()) };
+        memory.asked_to_discard = Asked::About(uid(&sandbox.metadata).to_owned(), 2);
+        return Decision::ops(vec![
+            Op::Refresh(Refresh::Session(named(&session.metadata))),
+            Op::Refresh(Refresh::Pod(pod)),
+        ]);
+    }
+    memory.asked_to_discard = Asked::Nothing;
+    workspace::give_back(ctx, session, memory, |s| !has_uid(s, uid(&sandbox.metadata)))
 }
 
 /// The sandbox is there and its pod is not: either it is about to be made, or it cannot be.

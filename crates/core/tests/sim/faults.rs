@@ -15,7 +15,7 @@ use crate::cluster::Cluster;
 use crate::life::{keeper, session_of};
 use crate::story::{agent, key, pool, runner, template};
 
-const RUNS: u64 = 400;
+const RUNS: u64 = 3_000;
 const STEPS: usize = 350;
 
 /// splitmix64: small, and the same everywhere.
