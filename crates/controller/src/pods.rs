@@ -5,6 +5,9 @@ use paddock_core::VolumeClaim;
 use paddock_core::pod::{ContainerState, Pod, PodPhase};
 use paddock_kubeio::slim::{self, ContainerStatus, SlimPod, SlimVolumeClaim, Terminated};
 
+/// So much is told of a container's last words, in characters.
+const MOST_WORDS: usize = 200;
+
 /// What decisions need of `pod`.
 pub(crate) fn to_core(pod: SlimPod) -> Pod {
     let ready = pod.ready();
@@ -97,5 +100,26 @@ fn container(status: ContainerStatus) -> ContainerState {
 
 fn exit(terminated: &Terminated) -> String {
     let reason = terminated.reason.as_deref().unwrap_or("exit");
-    format!("{reason} (exit code {})", terminated.exit_code)
+    // The runner's last words, or those of whatever runs in the pod: a line of them is enough.
+    let words = terminated.message.as_deref().and_then(|message| message.lines().next()).unwrap_or_default();
+    let words: String = words.trim().chars().take(MOST_WORDS).collect();
+    let colon = if words.is_empty() { "" } else { ": " };
+    format!("{reason} (exit code {}){colon}{words}", terminated.exit_code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_exit_is_told_with_the_last_words() {
+        let mut terminated = Terminated {
+            reason: Some("Error".into()),
+            exit_code: 1,
+            message: Some("harness ended: signal 9\nmore".into()),
+        };
+        assert_eq!(exit(&terminated), "Error (exit code 1): harness ended: signal 9");
+        terminated.message = None;
+        assert_eq!(exit(&terminated), "Error (exit code 1)");
+    }
 }
