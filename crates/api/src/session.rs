@@ -88,13 +88,17 @@ impl Session {
         self.spec.restarted_at.is_some() && self.spec.restarted_at != status.restarted_at
     }
 
-    /// The rules of the session's life: its own, in place of those of the agent it was made from. `saved` is the
-    /// Agent that `agentRef` names, as it is now; it counts until the session has frozen it. None while no agent
-    /// is known.
-    pub fn lifecycle(&self, saved: Option<&AgentSpec>) -> Option<Lifecycle> {
+    /// What the session is made from: as it was frozen, or inline, or else `saved`, the Agent that `agentRef` names as it is
+    /// now. None while no agent is known.
+    pub fn made_from<'a>(&'a self, saved: Option<&'a AgentSpec>) -> Option<&'a AgentSpec> {
         let frozen = self.status.as_ref().and_then(|status| status.agent.as_ref()?.spec.as_deref());
-        let agent = frozen.or(self.spec.agent.as_ref()).or(saved)?;
-        Some(agent.lifecycle.overridden_by(&self.spec.lifecycle))
+        frozen.or(self.spec.agent.as_ref()).or(saved)
+    }
+
+    /// The rules of the session's life: its own, in place of those of what it is made from (see
+    /// [`Session::made_from`]).
+    pub fn lifecycle(&self, saved: Option<&AgentSpec>) -> Option<Lifecycle> {
+        Some(self.made_from(saved)?.lifecycle.overridden_by(&self.spec.lifecycle))
     }
 }
 

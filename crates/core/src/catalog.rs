@@ -7,6 +7,7 @@ use paddock_api::{SandboxTemplate, SandboxWarmPool, Session};
 
 use crate::ids::{Key, annotation, uid};
 use crate::op::{Named, Refresh};
+use crate::session::agent_of;
 use crate::store::Store;
 
 /// An agent as a session sees it.
@@ -38,24 +39,19 @@ pub struct Missing {
     pub ask: Option<Refresh>,
 }
 
-/// What `session` is made from: as it was frozen, or as it is now; none while its Agent does not exist.
-fn spec<'a>(store: &'a Store, session: &'a Session) -> Option<&'a AgentSpec> {
-    let frozen = session.status.as_ref().and_then(|status| status.agent.as_ref()?.spec.as_deref());
-    frozen.or(session.spec.agent.as_ref()).or_else(|| {
-        let name = &session.spec.agent_ref.as_ref()?.name;
-        let key = Key::new(session.metadata.namespace.as_deref().unwrap_or_default(), name);
-        store.agents.get(&key).map(|agent| &agent.spec)
-    })
+/// The Agent that `session` names, as it is now.
+fn saved<'a>(store: &'a Store, session: &Session) -> Option<&'a AgentSpec> {
+    agent_of(store, session).map(|agent| &agent.spec)
 }
 
 /// The rules of the session's life, its own taking the place of the agent's; none while its Agent does not exist.
 pub fn lifecycle(store: &Store, session: &Session) -> Option<Lifecycle> {
-    spec(store, session).map(|spec| spec.lifecycle.overridden_by(&session.spec.lifecycle))
+    session.lifecycle(saved(store, session))
 }
 
 /// Where the session's files are kept; none while its Agent does not exist.
 pub fn workspace<'a>(store: &'a Store, session: &'a Session) -> Option<&'a Workspace> {
-    spec(store, session).map(|spec| &spec.workspace)
+    session.made_from(saved(store, session)).map(|spec| &spec.workspace)
 }
 
 /// The agent of `session`: as it was frozen, or as it is now.
