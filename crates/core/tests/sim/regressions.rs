@@ -479,3 +479,23 @@ fn an_assignment_without_an_answer_is_asked_for() {
     let next = story.engine.next(story.cluster.now);
     assert!(next.iter().any(|c| matches!(c.op, Op::Refresh(Refresh::Claims { .. }))), "{next:#?}");
 }
+
+/// An earlier leader may have assigned a sandbox that no watch of this one has shown.
+#[test]
+fn a_new_leader_asks_what_is_assigned_before_it_assigns() {
+    let mut story = Story::with_pool(2);
+    story.cluster.add_session(session("s1"));
+    let lists = story.cluster.lists();
+    // It adopts a sandbox and is gone; the next leader's lists are from before that.
+    story.settle();
+    story.cluster.now += SignedDuration::from_secs(1);
+    let mut next = Engine::new(runner());
+    for event in lists {
+        event.feed(&mut next, story.cluster.now);
+    }
+    next.set_leading(true, story.cluster.now);
+    let commands = next.next(story.cluster.now);
+    let asks = commands.iter().any(|c| matches!(c.op, Op::Refresh(Refresh::Claims { .. })));
+    let assigns = commands.iter().any(|c| matches!(c.op, Op::PatchSandbox(_) | Op::CreateSandbox(_)));
+    assert!(asks && !assigns, "{commands:#?}");
+}
