@@ -32,6 +32,10 @@ pub trait Stored {
     fn stamp(&mut self, uid: &str, resource_version: &str);
     /// Notes that it is on its way out.
     fn mark_deleting(&mut self);
+    /// Whether this, seen in the very version that we wrote, tells more than we knew when we wrote it.
+    fn tells_more(&self, _written: &Self) -> bool {
+        false
+    }
 }
 
 macro_rules! stored {
@@ -82,6 +86,10 @@ macro_rules! stored_slim {
             fn mark_deleting(&mut self) {
                 self.deleting = true;
             }
+            // The API server adds to what it is given: a pod's scheduling gates show in its status at once.
+            fn tells_more(&self, written: &Self) -> bool {
+                !written.deleting && self != written
+            }
         }
     )*};
 }
@@ -129,6 +137,16 @@ struct Row<K> {
     unseen_since: Option<Timestamp>,
 }
 
+impl<K: Stored> Row<K> {
+    /// The first that a watch shows of our own write, in the version that we know by the answer.
+    fn is_told_more_by(&self, object: &K) -> bool {
+        self.unseen_since.is_some()
+            && self.object.uid() == object.uid()
+            && self.object.resource_version() == object.resource_version()
+            && object.tells_more(&self.object)
+    }
+}
+
 impl<K> Default for Table<K> {
     fn default() -> Self {
         Self { rows: BTreeMap::new(), gone: Gone::default() }
@@ -161,12 +179,13 @@ impl<K: Stored> Table<K> {
     /// Takes a watched object in. False when what is here is as new.
     fn observe(&mut self, object: K) -> bool {
         let key = object.key();
+        let is_news = self.is_news(&object);
         if let Some(row) = self.rows.get_mut(&key) {
             if row.object.uid() == object.uid() {
                 row.unseen_since = None;
             }
             // Of an earlier object of this name too: a late watch must not hide the one that we made since.
-            if !is_newer(object.resource_version(), row.object.resource_version()) {
+            if !is_news {
                 return false;
             }
         }
@@ -176,9 +195,9 @@ impl<K: Stored> Table<K> {
 
     /// True when `object` tells something that is not here yet.
     fn is_news(&self, object: &K) -> bool {
-        self.rows
-            .get(&object.key())
-            .is_none_or(|row| is_newer(object.resource_version(), row.object.resource_version()))
+        self.rows.get(&object.key()).is_none_or(|row| {
+            is_newer(object.resource_version(), row.object.resource_version()) || row.is_told_more_by(object)
+        })
     }
 
     /// Takes the result of an own write in.

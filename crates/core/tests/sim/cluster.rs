@@ -83,6 +83,8 @@ pub struct Cluster {
     pub writes: u64,
     /// Pods of these templates never get a node.
     pub broken_templates: BTreeSet<String>,
+    /// Pods of these templates have scheduling gates, which nobody lifts.
+    pub gated_templates: BTreeSet<String>,
     /// Pods of these templates get a node and never become ready.
     pub stuck_templates: BTreeSet<String>,
     /// Nodes; while there are none, pods run on one that nobody has heard of.
@@ -353,6 +355,8 @@ impl Cluster {
                 self.uids += 1;
                 pod.uid = format!("uid-{}", self.uids);
                 pod.resource_version = self.next_version();
+                let template = pod.labels.get(labels::TEMPLATE_REF_HASH).cloned().unwrap_or_default();
+                pod.gated = self.gated_templates.contains(&template);
                 pod.created = Some(self.now);
                 self.writes += 1;
                 self.pods.insert(pod.key(), pod.clone());

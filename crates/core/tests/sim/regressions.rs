@@ -3,7 +3,7 @@
 use jiff::SignedDuration;
 use paddock_api::labels;
 use paddock_api::pool::UpdateStrategyType;
-use paddock_api::session::{DesiredState, Phase};
+use paddock_api::session::{DesiredState, Phase, Reason};
 use paddock_core::build::WorkspaceSource;
 use paddock_core::ids::label;
 use paddock_core::op::{Op, Outcome, Refresh, WriteFailure};
@@ -498,4 +498,14 @@ fn a_new_leader_asks_what_is_assigned_before_it_assigns() {
     let asks = commands.iter().any(|c| matches!(c.op, Op::Refresh(Refresh::Claims { .. })));
     let assigns = commands.iter().any(|c| matches!(c.op, Op::PatchSandbox(_) | Op::CreateSandbox(_)));
     assert!(asks && !assigns, "{commands:#?}");
+}
+
+/// The API server tells of a pod's scheduling gates in the very version that creates it, and there may be no other.
+#[test]
+fn a_gate_that_shows_in_the_version_we_wrote_is_seen() {
+    let mut story = Story::with_pool(0);
+    story.cluster.gated_templates.insert(labels::name_hash("opencode"));
+    story.cluster.add_session(session("s1"));
+    story.run_for(1);
+    assert_eq!(story.status("s1").reason, Some(Reason::SchedulingGated));
 }
