@@ -32,7 +32,7 @@ pub(crate) fn outcome(op: &Op, outcome: &Outcome, counts: &Metrics, events: &Rec
             counts.session_phase(status);
             let kind = if matches!(status.phase, Phase::Failed) { Kind::Warning } else { Kind::Normal };
             let message = match &status.startup {
-                Some(startup) if status.phase == Phase::Ready => format!(
+                Some(startup) if status.reason == Some(Reason::Activated) => format!(
                     "serves from a {} sandbox: claimed after {} ms, activated after {} ms",
                     metrics::path(startup.path),
                     startup.claimed_ms,

@@ -11,7 +11,7 @@ use crate::health::{self, Health};
 use crate::op::Op;
 use crate::pod::Pod;
 use crate::session::incarnation::Next;
-use crate::session::{Context, Decision, Memory, ending, incarnation, running, status, workspace};
+use crate::session::{Context, Decision, Memory, ending, idle, incarnation, running, status, workspace};
 
 /// How long a runner may be out of reach before its pod is given back without its consent. What it has acknowledged is
 /// in its journal, on the volume.
@@ -64,6 +64,9 @@ pub(super) fn rest(ctx: Context<'_>, session: &Session, memory: &Memory) -> Deci
         status.sandbox = None;
         status.pod = None;
         status.endpoint = None;
+        if let Some(seen) = &memory.activity {
+            idle::report(status, &seen.pod_uid, memory);
+        }
         if let Some(turns) = &mut status.turns {
             turns.running = 0;
             turns.queued = 0;
