@@ -4,11 +4,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{Api, Patch, PatchParams};
+use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::{ApiResource, DynamicObject};
 use tokio::process::Command;
+use tokio::sync::OnceCell;
 use tokio::time::{Instant, sleep};
 
 const KUBECONFIG: &str = "PADDOCK_TEST_KUBECONFIG";
@@ -88,7 +90,13 @@ impl Cluster {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let client = kube::Client::try_from(config.clone()).unwrap();
         let cluster = Self { config, client, folder };
-        cluster.install_kinds().await;
+        static READY: OnceCell<()> = OnceCell::const_new();
+        READY
+            .get_or_init(async || {
+                cluster.install_kinds().await;
+                cluster.is_collected().await;
+            })
+            .await;
         Some(cluster)
     }
 
@@ -119,6 +127,25 @@ impl Cluster {
                 assert!(Instant::now() < deadline, "{name} is not served");
                 sleep(Duration::from_millis(50)).await;
             }
+        }
+    }
+
+    /// Waits until the garbage collector knows the new kinds: it looks for such every half minute, and collects nothing that
+    /// belongs to them before.
+    async fn is_collected(&self) {
+        let orphans: Api<ConfigMap> = Api::namespaced(self.client.clone(), "default");
+        let name = format!("faults-{}", uuid::Uuid::new_v4());
+        let orphan = serde_json::from_value(serde_json::json!({
+            "metadata": {"name": name, "ownerReferences": [{
+                "apiVersion": "agents.x-k8s.io/v1beta1", "kind": "Sandbox", "name": "gone", "uid": uuid::Uuid::new_v4(),
+            }]},
+        }))
+        .unwrap();
+        orphans.create(&PostParams::default(), &orphan).await.unwrap();
+        let deadline = Instant::now() + Duration::from_secs(120);
+        while orphans.get_opt(&name).await.unwrap().is_some() {
+            assert!(Instant::now() < deadline, "the garbage collector does not know Sandboxes");
+            sleep(Duration::from_millis(200)).await;
         }
     }
 

@@ -97,6 +97,7 @@ async fn the_leader_is_asked_to_stop() {
 async fn both_lead() {
     let _up = SERVER.read().await;
     let Some(place) = Place::make("two leaders", 6).await else { return };
+    let place = place.with_rivals(10);
     let (first, second) = (place.proxy("a").await, place.proxy("b").await);
     let _a = place.controller("a", &first, Leadership::Always);
     let _b = place.controller("b", &second, Leadership::Always);
