@@ -136,11 +136,6 @@ impl Engine {
         }
         let Some(pool) = self.pool_of(sandbox).map(Stored::key) else { return };
         self.dirty.insert(Work::Pool(pool));
-        let serves = self.store.pod_of(sandbox).is_some_and(|pod| pod.serving_ip().is_some());
-        if serves && !self.reserved.contains_key(key) {
-            // Sessions that found the pool empty have started without it, and may take it all the same.
-            self.touch_waiting_sessions(&key.namespace);
-        }
     }
 
     /// The pods on a node, with their pools and sessions.
