@@ -225,13 +225,22 @@ impl Scenario {
         .await
     }
 
-    /// Waits until a Session has ended in a phase.
+    /// Waits until a Session has ended in a phase, and until the gateway says so too: it watches on its own, and
+    /// may be a moment behind.
     pub async fn ended(&self, name: &str, phase: Phase) -> Session {
-        wait::watch(&self.api::<Session>(), name, "the session has ended", LIVENESS, |session| {
-            let status = session.status.as_ref()?;
-            (status.phase == phase).then(|| session.clone())
+        let session =
+            wait::watch(&self.api::<Session>(), name, "the session has ended", LIVENESS, |session| {
+                let status = session.status.as_ref()?;
+                (status.phase == phase).then(|| session.clone())
+            })
+            .await;
+        let expected = format!("{phase:?}").to_lowercase();
+        wait::until("the gateway tells the same phase", LIVENESS, async || {
+            let told = self.http.get(&format!("/sessions/{name}")).await.with_status(200);
+            if told["status"] == *expected { Ok(()) } else { Err(told.to_string()) }
         })
-        .await
+        .await;
+        session
     }
 
     /// Waits until a Session rests, and its pod is gone.
