@@ -104,6 +104,8 @@ pub struct Engine {
     sessions: BTreeMap<Key, session::Memory>,
     sandboxes: BTreeMap<Key, sandbox::Memory>,
     pools: BTreeMap<Key, pool::Memory>,
+    /// Sessions that start cold, and would rather have a pool member.
+    hopeful: BTreeSet<Key>,
     /// Pools that would make more members if others made fewer.
     starved: BTreeSet<Key>,
     /// Sandboxes and pods that we wrote, in order: when a watch must have shown them.
@@ -158,6 +160,7 @@ impl Engine {
             sessions: BTreeMap::new(),
             sandboxes: BTreeMap::new(),
             pools: BTreeMap::new(),
+            hopeful: BTreeSet::new(),
             starved: BTreeSet::new(),
             unseen: VecDeque::new(),
             notices: Vec::new(),
@@ -174,7 +177,8 @@ impl Engine {
     #[doc(hidden)]
     pub fn memory(&self) -> impl std::fmt::Debug {
         let queues = (&self.dirty, &self.in_flight, &self.backoff, &self.wakes, &self.reserved);
-        (self.leading, queues, &self.sessions, &self.sandboxes, &self.pools, &self.starved)
+        let waiting = (&self.hopeful, &self.starved);
+        (self.leading, queues, &self.sessions, &self.sandboxes, &self.pools, waiting)
     }
 
     /// Starts or ends a term of leadership. What was remembered of an earlier term is forgotten: others
@@ -194,6 +198,7 @@ impl Engine {
         self.sessions.clear();
         self.sandboxes.clear();
         self.pools.clear();
+        self.hopeful.clear();
         self.starved.clear();
         self.dirty.clear();
         if leading {
@@ -260,6 +265,13 @@ impl Engine {
             if let Some(sandbox) = decision.reserve {
                 let Work::Session(session) = &work else { continue };
                 self.reserved.insert(sandbox, session.clone());
+            }
+            if let Work::Session(session) = &work {
+                if decision.hopes {
+                    self.hopeful.insert(session.clone());
+                } else {
+                    self.hopeful.remove(session);
+                }
             }
             if let Some(at) = decision.wake {
                 self.wake_at(work.clone(), at);

@@ -78,7 +78,7 @@ pub fn decide(ctx: Context<'_>, sandbox: &Sandbox, memory: &Memory) -> Decision 
         Health::Doubtful(_, _, until) => Some(until),
         _ => None,
     });
-    Decision { ops, reserve: None, wake }
+    Decision { ops, wake, ..Decision::default() }
 }
 
 /// A volume claim that has the name of one of the sandbox's and was made for another owner. It is about to go away with that

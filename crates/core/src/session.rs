@@ -2,7 +2,7 @@
 //!
 //! | phase | rules in |
 //! | --- | --- |
-//! | Creating | [`admission`]: the agent's `maxSessions`; [`creating`]: adopt a warm sandbox or make a cold one; [`activation`]: give the pod its session |
+//! | Creating | [`admission`]: the agent's `maxSessions`; [`creating`]: adopt a warm sandbox or make a cold one; [`exchange`]: a member after all; [`activation`]: give the pod its session |
 //! | Ready | [`running`]: watch over the pod; [`idle`]: notice that nobody uses it; [`loss`]: what a lost pod means |
 //! | Suspended | [`suspend`]: the way there and back |
 //! | Failed, Dead | [`ending`]: give everything back, and forget the record in time |
@@ -16,6 +16,7 @@ mod admission;
 mod claim;
 mod creating;
 mod ending;
+mod exchange;
 mod idle;
 mod incarnation;
 mod loss;
@@ -109,6 +110,8 @@ pub struct Memory {
     pub pod_asked: Option<String>,
     /// Whether the API server itself was asked before a sandbox of it is given back in favour of another one.
     pub asked_to_discard: Asked,
+    /// It gives its own pod up for a pool member.
+    pub exchanges: bool,
     /// The volume claim of its workspace was looked for on the API server itself.
     pub workspace_asked: bool,
     /// Why the last attempt to assign or activate a pod failed.
@@ -202,6 +205,8 @@ pub struct Decision {
     pub reserve: Option<Key>,
     /// When to decide again if nothing happens before.
     pub wake: Option<Timestamp>,
+    /// A session that would take a pool member if one were ready.
+    pub hopes: bool,
 }
 
 impl Decision {

@@ -136,6 +136,11 @@ impl Engine {
         }
         let Some(pool) = self.pool_of(sandbox).map(Stored::key) else { return };
         self.dirty.insert(Work::Pool(pool));
+        if self.store.pods.get(key).is_some_and(|pod| pod.serving_ip().is_some()) {
+            // A member that may be taken.
+            let hopeful = self.hopeful.iter().filter(|session| session.namespace == key.namespace);
+            self.dirty.extend(hopeful.cloned().map(Work::Session));
+        }
     }
 
     /// The pods on a node, with their pools and sessions.

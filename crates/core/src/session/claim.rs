@@ -4,9 +4,8 @@
 //! before a stale one, and a stale one is no choice at all while a current one is ready; members on cordoned
 //! nodes come last, those on silent nodes never.
 //!
-//! A session that finds no member starts cold, and stays with that. Giving a cold start up for a member that becomes ready
-//! meanwhile would save seconds, but no precondition could keep it from the pod of a session that a rival leader has just
-//! made Ready: neither activation nor the Session's status change the Sandbox's version.
+//! A session that finds no member starts cold at once; see [`super::exchange`] for what a member means to it that becomes ready
+//! later.
 
 use paddock_api::agent::WorkspaceMode;
 use paddock_api::{Sandbox, SandboxTemplate, SandboxWarmPool, Session, labels};

@@ -16,6 +16,7 @@ use crate::pod::Pod;
 use crate::session::activation::{Prompt, activate, endpoint};
 use crate::session::claim::{self, Choice, adoptable};
 use crate::session::ending::{end, has_uid};
+use crate::session::exchange::{Exchange, exchange};
 use crate::session::workspace::{self, Ground};
 use crate::session::{
     Asked, Confirmed, Context, Decision, Memory, admission, assigned_sandboxes, incarnation, is_current,
@@ -73,7 +74,14 @@ fn start(ctx: Context<'_>, session: &Session, memory: &mut Memory) -> Decision {
         return Decision::op(Op::Refresh(ask));
     }
     let mut decision = match bound(ctx, session, memory) {
-        Some(sandbox) => with_sandbox(ctx, session, memory, &agent, sandbox),
+        Some(sandbox) => match exchange(ctx, session, memory, &agent, source, sandbox) {
+            Exchange::Take(decision) => decision,
+            Exchange::Hope => {
+                let decision = with_sandbox(ctx, session, memory, &agent, sandbox);
+                Decision { hopes: true, ..decision }
+            }
+            Exchange::No => with_sandbox(ctx, session, memory, &agent, sandbox),
+        },
         None => without_sandbox(ctx, session, memory, &agent, source),
     };
     decision.wake = Some(decision.wake.map_or(deadline, |wake| wake.min(deadline)));
@@ -178,7 +186,7 @@ fn adopt(
         memory.frozen = Some(agent.frozen.clone());
         ops.push(activate(session, agent, pod, ip, Prompt::Later));
     }
-    Decision { ops, reserve: Some(key), wake: None }
+    Decision { ops, reserve: Some(key), ..Decision::default() }
 }
 
 fn cold_start(
@@ -285,21 +293,35 @@ fn with_sandbox(
     }
 }
 
-/// Gives a sandbox back that will not serve, so that the session takes another one. A rival leader may have made the session
-/// Ready with it meanwhile, and a pod may be there that no watch has shown: the API server itself is asked first.
+/// Gives a sandbox back that will not serve, so that the session takes another one.
 fn discard(ctx: Context<'_>, session: &Session, memory: &mut Memory, sandbox: &Sandbox) -> Decision {
-    if !memory.asked_to_discard.is_answered_for(uid(&sandbox.metadata)) {
-        let named = |object: &ObjectMeta| Named { key: Key::of(object), uid: object.uid.clone() };
-        let pod =
-            Named { key: Key::of(&sandbox.metadata), uid: ctx.store.pod_of(sandbox).map(|p| p.uid.clone()) };
-        memory.asked_to_discard = Asked::About(uid(&sandbox.metadata).to_owned(), 2);
-        return Decision::ops(vec![
-            Op::Refresh(Refresh::Session(named(&session.metadata))),
-            Op::Refresh(Refresh::Pod(pod)),
-        ]);
+    if let Some(ask) = ask_before_giving_up(ctx, session, memory, sandbox) {
+        return ask;
     }
-    memory.asked_to_discard = Asked::Nothing;
     workspace::give_back(ctx, session, memory, |s| !has_uid(s, uid(&sandbox.metadata)))
+}
+
+/// The question that comes before another sandbox is taken in place of `sandbox`; nothing once it was answered. A rival leader
+/// may have made the session Ready with it meanwhile, and a pod may be there that no watch has shown: the API server itself is
+/// asked.
+pub(super) fn ask_before_giving_up(
+    ctx: Context<'_>,
+    session: &Session,
+    memory: &mut Memory,
+    sandbox: &Sandbox,
+) -> Option<Decision> {
+    if memory.asked_to_discard.is_answered_for(uid(&sandbox.metadata)) {
+        memory.asked_to_discard = Asked::Nothing;
+        return None;
+    }
+    let named = |object: &ObjectMeta| Named { key: Key::of(object), uid: object.uid.clone() };
+    let pod =
+        Named { key: Key::of(&sandbox.metadata), uid: ctx.store.pod_of(sandbox).map(|p| p.uid.clone()) };
+    memory.asked_to_discard = Asked::About(uid(&sandbox.metadata).to_owned(), 2);
+    Some(Decision::ops(vec![
+        Op::Refresh(Refresh::Session(named(&session.metadata))),
+        Op::Refresh(Refresh::Pod(pod)),
+    ]))
 }
 
 /// The sandbox is there and its pod is not: either it is about to be made, or it cannot be.

@@ -1,7 +1,7 @@
 //! The pods of a session, one after the other.
 //!
 //! `status.incarnation` is the only word on which one is current. It grows by a status write with its precondition, so of
-//! two leaders one decides, and only in [`next`]: by a restart, a resume or a recovery.
+//! two leaders one decides, and only in [`next`]: by a restart, a resume, a recovery or an exchange.
 
 use jiff::Timestamp;
 use paddock_api::session::{Phase, Reason};
@@ -35,7 +35,9 @@ pub(super) fn remember(ctx: Context<'_>, session: &Session, memory: &mut Memory)
         if let Some(spoilt) = ending::spoilt(ctx, memory) {
             return Some(Decision::op(spoilt));
         }
-        *memory = Memory { incarnation: current, ..Memory::default() };
+        // To whoever waits, an exchange is part of the same start.
+        let first_seen = memory.first_seen.filter(|_| memory.exchanges);
+        *memory = Memory { incarnation: current, first_seen, ..Memory::default() };
     }
     memory.first_seen.get_or_insert(ctx.now);
     None
@@ -54,19 +56,31 @@ pub(super) enum Next {
         /// How often that has happened in a row.
         recoveries: u32,
     },
+    /// A pool member is ready, and the session's own pod is not.
+    Exchange,
 }
 
 /// Begins the next incarnation; the sandboxes of those before are given back after that is written.
 pub(super) fn next(ctx: Context<'_>, session: &Session, why: Next) -> Decision {
-    let (reason, message, recoveries) = match why {
-        Next::Restart => (Reason::Restarting, String::new(), 0),
-        Next::Resume => (Reason::Resuming, String::new(), 0),
-        Next::Recovery { cause, recoveries } => (Reason::Recovering, cause, recoveries),
+    let (mut since, mut recoveries_so_far) = (ctx.now, 0);
+    let (reason, message) = match why {
+        Next::Restart => (Reason::Restarting, String::new()),
+        Next::Resume => (Reason::Resuming, String::new()),
+        Next::Recovery { cause, recoveries } => {
+            recoveries_so_far = recoveries;
+            (Reason::Recovering, cause)
+        }
+        Next::Exchange => {
+            // The deadline of the start stays what it is.
+            since = wanted_since(session, ctx.now);
+            recoveries_so_far = session.status.as_ref().map_or(0, |status| status.recoveries);
+            (Reason::Activating, "takes a pool member that became ready before its own pod".to_owned())
+        }
     };
     let write = status::write(ctx, session, |status| {
         // A session that never came as far as a sandbox begins with its first.
         status.incarnation += 1;
-        status.incarnation_since = Some(ctx.now);
+        status.incarnation_since = Some(since);
         status.restarted_at = session.spec.restarted_at;
         status.phase = Phase::Creating;
         status.step = None;
@@ -77,7 +91,7 @@ pub(super) fn next(ctx: Context<'_>, session: &Session, why: Next) -> Decision {
         status.pod = None;
         status.endpoint = None;
         status.startup = None;
-        status.recoveries = recoveries;
+        status.recoveries = recoveries_so_far;
     });
     write.map(Decision::op).unwrap_or_default()
 }

@@ -3,7 +3,10 @@
 use jiff::SignedDuration;
 use paddock_api::agent::PoolRef;
 use paddock_api::labels;
-use paddock_api::session::{Phase, StartupPath};
+use paddock_api::session::{Phase, Reason, StartupPath};
+use paddock_core::pod::PodPhase;
+use paddock_core::{Change, Op, Outcome, WriteFailure};
+use paddock_runnerapi::{ActivateResponse, Capabilities};
 
 use crate::pool_stories::path;
 use crate::story::{Story, agent, key, pool, session, template};
@@ -79,4 +82,119 @@ fn a_cold_start_is_not_given_up() {
     assert_eq!(path(&story, "s1"), Some(StartupPath::Warm));
     assert_eq!(path(&story, "s2"), Some(StartupPath::Cold), "it is up as soon as the new member");
     assert_eq!(story.cluster.pods.len(), 3);
+}
+
+/// Sessions whose own pods no node takes, and another pool that is empty.
+fn held_up(sessions: &[&str]) -> Story {
+    let mut story = Story::empty();
+    story.surge = 2;
+    for name in ["opencode", "spare"] {
+        story.cluster.put_template(template(name));
+        story.cluster.add_pool(pool(name, 0));
+    }
+    story.cluster.gated_templates.insert(labels::name_hash("opencode"));
+    let mut asks = agent("coder");
+    asks.spec.fallback_pool_refs = vec![PoolRef { name: "spare".into() }];
+    story.cluster.add_agent(asks);
+    for name in sessions {
+        story.cluster.add_session(session(name));
+        story.run_for(1);
+        assert_eq!(story.status(name).reason, Some(Reason::SchedulingGated));
+    }
+    story
+}
+
+#[test]
+fn who_waits_takes_members_in_order_as_they_become_ready() {
+    let mut story = held_up(&["zoe", "bob", "ann"]);
+    let names = ["zoe", "bob", "ann"];
+    story.cluster.change_pool(&key("spare"), |pool| pool.spec.replicas = 1);
+    let mut ready: Vec<&str> = Vec::new();
+    for _ in 0..40 {
+        story.run_for(1);
+        let more = names.iter().filter(|name| !ready.contains(name) && story.phase(name) == Phase::Ready);
+        let more: Vec<&str> = more.copied().collect();
+        assert!(more.len() <= 1, "a pool of one serves one after the other: {more:?}");
+        ready.extend(more);
+    }
+    assert_eq!(ready, names);
+    for name in names {
+        let status = story.status(name);
+        assert_eq!((path(&story, name), status.incarnation), (Some(StartupPath::Warm), 2));
+        assert_eq!(status.recoveries, 0, "nothing was lost");
+    }
+    assert_eq!(story.cluster.pods.len(), 4, "the pods that they waited for are gone");
+    let claimed = story.status("ann").startup.expect("a start").claimed_ms;
+    assert!(claimed > 5_000, "the time it waited counts, not only the last step: {claimed} ms");
+}
+
+#[test]
+fn an_exchange_puts_off_no_deadline() {
+    let mut story = held_up(&["s1"]);
+    let made = story.cluster.sessions[&key("s1")].metadata.creation_timestamp.clone().unwrap().0;
+    story.run_for(20);
+    story.cluster.change_pool(&key("spare"), |pool| pool.spec.replicas = 1);
+    story.run_for(10);
+    let status = story.status("s1");
+    assert_eq!((status.phase, status.incarnation), (Phase::Ready, 2));
+    assert!(status.incarnation_since.unwrap().duration_since(made).as_secs() < 2);
+}
+
+#[test]
+fn a_pod_that_runs_is_not_given_up() {
+    let mut story = held_up(&["s1"]);
+    let own = story.status("s1").sandbox.expect("its own sandbox").name;
+    let mut pod = story.cluster.pods[&key(&own)].clone();
+    pod.gated = false;
+    pod.node = Some("a".into());
+    pod.phase = PodPhase::Running;
+    story.cluster.replace_pod(pod);
+    story.cluster.change_pool(&key("spare"), |pool| pool.spec.replicas = 1);
+    story.run_for(20);
+    assert_eq!(story.phase("s1"), Phase::Creating);
+    let status = story.status("s1");
+    assert_eq!((status.sandbox.map(|s| s.name), status.incarnation), (Some(own), 1));
+}
+
+#[test]
+fn a_rival_that_has_not_heard_of_an_exchange_cannot_make_the_old_pod_serve() {
+    let mut story = held_up(&["s1"]);
+    story.deliver();
+    let mut rival = story.engine.clone();
+    let own = story.status("s1").sandbox.expect("its own sandbox").name;
+    story.cluster.change_pool(&key("spare"), |pool| pool.spec.replicas = 1);
+    story.run_for(10);
+    assert_eq!((story.phase("s1"), story.status("s1").incarnation), (Phase::Ready, 2));
+    let taken = story.status("s1").pod.expect("a pod");
+
+    // To the rival, the session's own pod has come up.
+    let mut pod = rival.store().pods.get(&key(&own)).expect("the pod").clone();
+    (pod.gated, pod.ready, pod.phase) = (false, true, PodPhase::Running);
+    (pod.node, pod.ip) = (Some("a".into()), Some("10.9.9.9".into()));
+    pod.resource_version = "900000".into();
+    rival.pods_changed(Change::Applied(pod), story.cluster.now);
+    let mut commands = rival.next(story.cluster.now);
+    let mut refused = 0;
+    for _ in 0..20 {
+        let mut more = Vec::new();
+        for command in commands {
+            let outcome = match &command.op {
+                Op::Activate(_) => Outcome::Activated(ActivateResponse {
+                    session_uid: "whatever".into(),
+                    incarnation: 1,
+                    harness_session_id: "ses".into(),
+                    capabilities: Capabilities { messages: true, terminal: false },
+                    took_ms: 1,
+                }),
+                op => story.cluster.perform(op),
+            };
+            refused += usize::from(matches!(outcome, Outcome::Failed(WriteFailure::Conflict)));
+            more.extend(rival.complete(command, outcome, story.cluster.now));
+        }
+        more.extend(rival.next(story.cluster.now));
+        commands = more;
+    }
+    assert!(refused > 0, "its Ready is for a version that is gone");
+    let status = story.status("s1");
+    assert_eq!((status.phase, status.pod), (Phase::Ready, Some(taken)));
 }
