@@ -5,6 +5,7 @@
 #   BENCH_QUICK=1          few repetitions, for working on the benchmark; the page goes to .dev/benchmarks.md
 #   BENCH_IDLE_MINUTES=10  how long the idle systems are watched (2)
 #   BENCH_PARTS="real"     only a part: real or fake nodes
+#   BENCH_CHAPTERS=warm,burst  only these, on real nodes
 source "$(dirname "$0")/lib.sh"
 cd "$root"
 
@@ -14,6 +15,7 @@ netns=bench-pods
 work=$PADDOCK_CACHE/bench
 page=docs/benchmarks.md
 effort=(--idle-minutes "${BENCH_IDLE_MINUTES:-2}")
+[[ -z ${BENCH_CHAPTERS:-} ]] || effort+=(--chapters "$BENCH_CHAPTERS")
 if [[ -n ${BENCH_QUICK:-} ]]; then
   page=.dev/benchmarks.md
   effort+=(--quick)

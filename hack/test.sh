@@ -64,7 +64,8 @@ boot() {
   local name kind code=0
   make_devcluster && names_are_free || return 1
   for name in "${clusters[@]}"; do
-    if [[ $name == *-api ]]; then kind=--control-plane-only; else kind=--nodes=1; fi
+    # Scenarios kill the spare node; nothing else is on it.
+    if [[ $name == *-api ]]; then kind=--control-plane-only; else kind=--spare-nodes=1; fi
     devcluster up --name "$name" "$kind" >/dev/null || code=1
     # Also when it did not come up: what there is of it is ours.
     if [[ -d $(folder_of "$name") ]]; then echo "$root" >"$(folder_of "$name")/$mark"; fi
@@ -111,6 +112,7 @@ real_parts() {
 scenarios() {
   # shellcheck source=/dev/null # written by up.sh
   source "$(env_file "$cluster")"
+  export PADDOCK_TEST_DEVCLUSTER=$PADDOCK_CACHE/bin/devcluster PADDOCK_TEST_CLUSTER=$cluster PADDOCK_TEST_SPARE_NODE=2
   # Most of them wait most of the time.
   RUST_TEST_THREADS=4 cargo test --locked --workspace --no-fail-fast --test scenarios
 }

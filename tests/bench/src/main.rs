@@ -66,6 +66,9 @@ struct Run {
     /// How long the idle systems are watched.
     #[arg(long, default_value_t = 2)]
     idle_minutes: u64,
+    /// What to measure on real nodes.
+    #[arg(long, value_delimiter = ',', default_value = "fill,warm,burst,idle,lag,failover")]
+    chapters: Vec<real::Chapter>,
     #[command(flatten)]
     tools: Tools,
 }
@@ -123,8 +126,8 @@ impl Effort {
         if quick {
             return Self {
                 fills: 1,
-                lives: 4,
-                bursts: 1,
+                lives: 10,
+                bursts: 3,
                 idle: Duration::from_secs(15),
                 colds: 2,
                 failovers: 1,
@@ -191,7 +194,7 @@ async fn measure(run: Run, nodes: Nodes) -> Result<()> {
         Nodes::Fake => "restarts_fake",
     };
     match nodes {
-        Nodes::Real => real::measure(&sides, &effort, &results).await?,
+        Nodes::Real => real::measure(&sides, &effort, &run.chapters, &results).await?,
         Nodes::Fake => fake::measure(&sides, &run.tools, &effort, &results).await?,
     }
     for side in sides {

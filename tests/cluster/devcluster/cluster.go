@@ -19,6 +19,8 @@ type cluster struct {
 	Name         string `json:"name"`
 	Index        int    `json:"index"` // chooses names and addresses, see network.go
 	FastNodeLoss bool   `json:"fastNodeLoss"`
+	// Nodes from this one on are spare, none where it is 0.
+	FirstSpare int `json:"firstSpare,omitempty"`
 
 	dir string
 }
@@ -101,6 +103,11 @@ func (c *cluster) nodes() []int {
 	sort.Ints(numbers)
 	return numbers
 }
+
+// spareTaint keeps pods that don't tolerate it off the spare nodes.
+const spareTaint = "devcluster/spare"
+
+func (c *cluster) isSpare(n int) bool { return c.FirstSpare != 0 && n >= c.FirstSpare }
 
 func nodeName(n int) string { return fmt.Sprintf("node%d", n) }
 

@@ -78,6 +78,10 @@ func (c *cluster) kubeletConfig(n int) string {
 	if c.FastNodeLoss {
 		statusEvery, leaseSeconds = "2s", 4
 	}
+	taints := "[]"
+	if c.isSpare(n) {
+		taints = fmt.Sprintf("[{key: %s, effect: NoSchedule}]", spareTaint)
+	}
 	return fmt.Sprintf(`apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
 authentication: {anonymous: {enabled: false}, webhook: {enabled: true}, x509: {clientCAFile: %[1]q}}
@@ -98,6 +102,7 @@ maxPods: 250
 evictionHard: {memory.available: 100Mi, nodefs.available: 1%%, imagefs.available: 1%%}
 nodeStatusUpdateFrequency: %[8]s
 nodeLeaseDurationSeconds: %[9]d
+registerWithTaints: %[10]s
 `, c.pki("ca.crt"), c.pki(nodeName(n)+".crt"), c.pki(nodeName(n)+".key"), c.nodeCgroup(n),
-		c.containerdSocket(n), c.dnsIP(), c.nodePath(n, "resolv.conf"), statusEvery, leaseSeconds)
+		c.containerdSocket(n), c.dnsIP(), c.nodePath(n, "resolv.conf"), statusEvery, leaseSeconds, taints)
 }

@@ -14,6 +14,7 @@ completed (a missing or broken node is booted); one whose control plane is
 damaged is removed first. Prints the path of the kubeconfig.`)
 	name := flags.String("name", "dev", "the cluster's name; clusters of different names run beside each other")
 	nodes := flags.Int("nodes", 1, fmt.Sprintf("nodes to have, up to %d", maxNodes))
+	spareNodes := flags.Int("spare-nodes", 0, "nodes to have besides, with the taint "+spareTaint+":NoSchedule; to be killed by tests")
 	controlPlaneOnly := flags.Bool("control-plane-only", false, "no nodes: pods stay Pending, everything else of the API works")
 	fastNodeLoss := flags.Bool("fast-node-loss", false, "notice a lost node in 8 s and move its pods 3 s later, instead of 50 s and 5 min")
 	if err := flags.Parse(args); err != nil {
@@ -26,6 +27,13 @@ damaged is removed first. Prints the path of the kubeconfig.`)
 		*nodes = 0
 	} else if *nodes < 1 || *nodes > maxNodes {
 		return fmt.Errorf("--nodes %d: 1 to %d, or --control-plane-only", *nodes, maxNodes)
+	}
+	want := cluster{Name: *name, FastNodeLoss: *fastNodeLoss}
+	if *spareNodes != 0 {
+		if *spareNodes < 0 || *nodes == 0 || *nodes+*spareNodes > maxNodes {
+			return fmt.Errorf("--spare-nodes %d: beside at least one other node, and %d in all", *spareNodes, maxNodes)
+		}
+		want.FirstSpare = *nodes + 1
 	}
 	if _, err := clusterDir(*name); err != nil {
 		return err
@@ -40,11 +48,11 @@ damaged is removed first. Prints the path of the kubeconfig.`)
 		return err
 	}
 	defer unlock()
-	c, err := openCluster(*name, *fastNodeLoss, s)
+	c, err := openCluster(want, s)
 	if err != nil {
 		return err
 	}
-	if err := c.boot(*nodes, t, s); err != nil {
+	if err := c.boot(*nodes+*spareNodes, t, s); err != nil {
 		return fmt.Errorf("boot %s: %w\n(logs: %s and %s; devcluster down --name %s removes it)", *name, err, c.path("logs"), c.path("nodes", "*", "log"), *name)
 	}
 	fmt.Println(c.kubeconfig())
@@ -53,29 +61,30 @@ damaged is removed first. Prints the path of the kubeconfig.`)
 
 // openCluster finds the cluster in a state that booting can go on from: new,
 // or with a control plane that works.
-func openCluster(name string, fastNodeLoss bool, s *steps) (*cluster, error) {
-	c, err := loadCluster(name)
+func openCluster(want cluster, s *steps) (*cluster, error) {
+	c, err := loadCluster(want.Name)
 	if err != nil && !errors.Is(err, errNoCluster) {
 		return nil, err
 	}
 	if err == nil {
 		health := c.controlPlaneHealth()
 		if health == nil {
-			if c.FastNodeLoss != fastNodeLoss {
-				return nil, fmt.Errorf("cluster %s runs with another --fast-node-loss: take it down first (devcluster down --name %s)", name, name)
+			if c.FastNodeLoss != want.FastNodeLoss || want.FirstSpare != 0 && c.FirstSpare != want.FirstSpare {
+				return nil, fmt.Errorf("cluster %s runs with another --fast-node-loss or --spare-nodes: take it down first (devcluster down --name %s)", c.Name, c.Name)
 			}
 			return c, nil
 		}
-		s.done("the old %s is damaged, removing it", name)
+		s.done("the old %s is damaged, removing it", want.Name)
 		if err := c.remove(); err != nil {
 			return nil, err
 		}
 	}
-	dir, err := clusterDir(name)
+	dir, err := clusterDir(want.Name)
 	if err != nil {
 		return nil, err
 	}
-	c = &cluster{Name: name, FastNodeLoss: fastNodeLoss, dir: dir}
+	want.dir = dir
+	c = &want
 	if err := c.claimIndex(); err != nil {
 		return nil, err
 	}

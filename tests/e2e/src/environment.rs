@@ -21,6 +21,19 @@ pub struct Environment {
     pub kubectl: PathBuf,
     /// The helm to run.
     pub helm: PathBuf,
+    /// A node that may be killed.
+    pub spare_node: Option<SpareNode>,
+}
+
+/// A node of a devcluster on which nothing runs but what tolerates its taint.
+#[derive(Clone, Debug)]
+pub struct SpareNode {
+    /// The program that runs the cluster.
+    pub devcluster: PathBuf,
+    /// The cluster's name.
+    pub cluster: String,
+    /// The node's number.
+    pub number: String,
 }
 
 impl Environment {
@@ -43,7 +56,22 @@ impl Environment {
             key: needed("PADDOCK_KEY"),
             kubectl: optional("KUBECTL", "kubectl").into(),
             helm: optional("HELM", "helm").into(),
+            spare_node: std::env::var("PADDOCK_TEST_SPARE_NODE").ok().map(|number| SpareNode {
+                devcluster: needed("PADDOCK_TEST_DEVCLUSTER").into(),
+                cluster: needed("PADDOCK_TEST_CLUSTER"),
+                number,
+            }),
         }
+    }
+
+    /// The node that may be killed.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn spare_node(&self) -> &SpareNode {
+        self.spare_node.as_ref().unwrap_or_else(|| {
+            panic!("PADDOCK_TEST_SPARE_NODE is not set: this scenario kills a node; {HINT}")
+        })
     }
 }
 

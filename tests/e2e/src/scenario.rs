@@ -225,15 +225,32 @@ impl Scenario {
         .await
     }
 
+    /// Waits until a Session is Ready in the incarnation with this number.
+    ///
+    /// # Panics
+    /// When it ends instead.
+    pub async fn incarnation(&self, name: &str, number: u32) -> Session {
+        wait::watch(&self.api::<Session>(), name, "the next incarnation is Ready", LIVENESS, |session| {
+            let status = session.status.as_ref()?;
+            assert!(!status.phase.is_final(), "{name}: {:?} {}", status.reason, status.message);
+            (status.phase == Phase::Ready && status.incarnation == number).then(|| session.clone())
+        })
+        .await
+    }
+
     /// Waits until a Session has ended in a phase, and until the gateway says so too: it watches on its own, and
     /// may be a moment behind.
     pub async fn ended(&self, name: &str, phase: Phase) -> Session {
-        let session =
-            wait::watch(&self.api::<Session>(), name, "the session has ended", LIVENESS, |session| {
-                let status = session.status.as_ref()?;
-                (status.phase == phase).then(|| session.clone())
-            })
-            .await;
+        self.ended_within(name, phase, LIVENESS).await
+    }
+
+    /// The same, with as much time as `limit`.
+    pub async fn ended_within(&self, name: &str, phase: Phase, limit: Duration) -> Session {
+        let session = wait::watch(&self.api::<Session>(), name, "the session has ended", limit, |session| {
+            let status = session.status.as_ref()?;
+            (status.phase == phase).then(|| session.clone())
+        })
+        .await;
         let expected = format!("{phase:?}").to_lowercase();
         wait::until("the gateway tells the same phase", LIVENESS, async || {
             let told = self.http.get(&format!("/sessions/{name}")).await.with_status(200);

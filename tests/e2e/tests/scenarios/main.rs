@@ -22,6 +22,7 @@ mod lists;
 mod lost_pods;
 mod messages;
 mod model_failures;
+mod nodes;
 mod pool_demand;
 mod pool_nodes;
 mod pool_rollout;

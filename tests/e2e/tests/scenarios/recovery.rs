@@ -12,16 +12,6 @@ use serde_json::{Value, json};
 
 const LIMIT: Duration = Duration::from_secs(900);
 
-/// Waits until a session is Ready in the incarnation with this number.
-async fn incarnation(s: &Scenario, id: &str, number: u32) -> paddock_api::Session {
-    wait::watch(&s.api::<paddock_api::Session>(), id, "the next incarnation is Ready", LIVENESS, |session| {
-        let status = session.status.as_ref()?;
-        assert!(!status.phase.is_final(), "{id}: {:?} {}", status.reason, status.message);
-        (status.phase == Phase::Ready && status.incarnation == number).then(|| session.clone())
-    })
-    .await
-}
-
 #[tokio::test]
 async fn goes_on_with_files_and_conversation() {
     scenario("recovery: Auto", Share::Shared, LIMIT, async |s| {
@@ -40,7 +30,7 @@ async fn goes_on_with_files_and_conversation() {
         let pod = pod_of(&session).name;
         s.kubectl.run(&["delete", "pod", &pod, "--wait=false"]).await.succeeded();
         let lost = Instant::now();
-        let again = incarnation(s, &id, 2).await;
+        let again = s.incarnation(&id, 2).await;
         measure::times("pod deleted, recovery: Auto→Ready again", &[lost.elapsed()]);
         assert_ne!(pod_of(&again).uid, pod_of(&session).uid);
         let status = |session: &paddock_api::Session| session.status.clone().expect("a status");
