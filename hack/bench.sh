@@ -44,6 +44,7 @@ main() {
   for part in ${BENCH_PARTS:-real fake}; do
     step "clusters for $part nodes" "clusters_$part"
     step "measuring on $part nodes" measure "$part"
+    keep_audit_logs "$part"
     take_down
   done
   step "the page $page" report
@@ -170,6 +171,13 @@ measure() {
     --paddock-controller "$work/bin/paddock-controller" --peer-controller "$peer/agent-sandbox-controller" \
     --kwok "$kwok/kwok" --runner "$work/bin/paddock-bench-runner" --netns "$netns" --signing-key "$work/signing-key.pem" \
     --results "$work/results.jsonl" --logs "$work/logs" "${effort[@]}"
+}
+
+# Who wrote what and how long it took, for those who ask where the time went.
+keep_audit_logs() {
+  local -n clusters=$1
+  local name
+  for name in "${clusters[@]}"; do cp "$PADDOCK_CACHE/clusters/$name/audit.log" "$work/logs/$name-audit.log"; done
 }
 
 report() {

@@ -108,6 +108,8 @@ pub struct Engine {
     hopeful: BTreeSet<Key>,
     /// Pools that would make more members if others made fewer.
     starved: BTreeSet<Key>,
+    /// Pools that make members once no session is being started.
+    yielding: BTreeSet<Key>,
     /// Sandboxes and pods that we wrote, in order: when a watch must have shown them.
     unseen: VecDeque<(Timestamp, Key)>,
     notices: Vec<Notice>,
@@ -162,6 +164,7 @@ impl Engine {
             pools: BTreeMap::new(),
             hopeful: BTreeSet::new(),
             starved: BTreeSet::new(),
+            yielding: BTreeSet::new(),
             unseen: VecDeque::new(),
             notices: Vec::new(),
         }
@@ -177,7 +180,7 @@ impl Engine {
     #[doc(hidden)]
     pub fn memory(&self) -> impl std::fmt::Debug {
         let queues = (&self.dirty, &self.in_flight, &self.backoff, &self.wakes, &self.reserved);
-        let waiting = (&self.hopeful, &self.starved);
+        let waiting = (&self.hopeful, &self.starved, &self.yielding);
         (self.leading, queues, &self.sessions, &self.sandboxes, &self.pools, waiting)
     }
 
@@ -200,6 +203,7 @@ impl Engine {
         self.pools.clear();
         self.hopeful.clear();
         self.starved.clear();
+        self.yielding.clear();
         self.dirty.clear();
         if leading {
             self.dirty = self.all_work();
@@ -324,7 +328,8 @@ impl Engine {
             },
             Work::Pool(key) => match self.store.pools.get(key) {
                 Some(pool) => {
-                    let room = refilling::room(&self.pools, key);
+                    let members = refilling::room(&self.pools, key);
+                    let room = pool::Room { members, sessions_start: self.sessions_start() };
                     pool::decide(ctx, pool, room, self.pools.entry(key.clone()).or_default())
                 }
                 None => {
@@ -447,8 +452,10 @@ impl Engine {
         *count = *count + more - 1;
         if *count == 0 {
             self.in_flight.counts.remove(&command.work);
-            if let Work::Sandbox(key) = &command.work {
-                self.touch_sandbox(&key.clone());
+            match &command.work {
+                Work::Sandbox(key) => self.touch_sandbox(&key.clone()),
+                Work::Session(_) => self.end_yielding(),
+                Work::Pool(_) | Work::Agent(_) => {}
             }
         }
         if let Some(key) = deleted_sandbox(&command.op) {

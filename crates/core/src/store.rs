@@ -402,6 +402,11 @@ impl Store {
         self.starting.range(from..).take_while(move |key| key.namespace == namespace)
     }
 
+    /// True for a session on its way to Ready.
+    pub fn is_starting(&self, session: &Key) -> bool {
+        self.starting.contains(session)
+    }
+
     /// Pods on the node of this name.
     pub fn pods_on(&self, node: &str) -> impl Iterator<Item = &Key> {
         self.by_node.get(node).into_iter().flatten()

@@ -34,6 +34,7 @@ use crate::pool::settings::Settings;
 use crate::pool::status::Count;
 use crate::session::{Context, Decision};
 
+pub(crate) use refill::Room;
 pub(crate) use settings::follows_demand;
 
 /// Deletes of one decision.
@@ -57,9 +58,8 @@ pub(crate) struct Memory {
     pub(crate) news: Vec<String>,
 }
 
-/// Decides on `pool`. At most `room` of its members may be under way at once, so that all pools together leave
-/// the sessions' own writes room.
-pub(crate) fn decide(ctx: Context<'_>, pool: &SandboxWarmPool, room: usize, memory: &mut Memory) -> Decision {
+/// Decides on `pool`, as far as others leave it room.
+pub(crate) fn decide(ctx: Context<'_>, pool: &SandboxWarmPool, room: Room, memory: &mut Memory) -> Decision {
     if is_deleting(&pool.metadata) {
         return Decision::default();
     }
@@ -90,7 +90,10 @@ pub(crate) fn decide(ctx: Context<'_>, pool: &SandboxWarmPool, room: usize, memo
             let missing = replacements(ctx, pool, &settings, &members, size, memory, &mut gone, &mut wakes);
             let podless = members.iter().filter(|m| m.useful == Use::Podless).count();
             let mut ops: Vec<Op> = gone.iter().take(DELETES_MAX).map(delete).collect();
-            ops.extend(refill::creates(ctx, pool, template, missing, podless, room, &mut memory.refill));
+            let (creates, wake) =
+                refill::creates(ctx, pool, template, missing, podless, room, &mut memory.refill);
+            ops.extend(creates);
+            wakes.push(wake);
             ops
         }
         // Nothing can be made, and nothing told to be old; but what is too much may go.

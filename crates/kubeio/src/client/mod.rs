@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use http::HeaderValue;
 use http::header::USER_AGENT;
+use hyper_rustls::{FixedServerNameResolver, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client as HyperClient;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -31,6 +32,9 @@ pub(crate) use self::retry::{NoRetry, retry_after};
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEPALIVE_PROBES: u32 = 3;
+/// A connection that carries requests is asked whether it still leads anywhere.
+const PING_INTERVAL: Duration = Duration::from_secs(5);
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
 const POOL_IDLE: Duration = Duration::from_secs(60);
 
 /// How the client behaves.
@@ -71,6 +75,9 @@ pub enum ConnectError {
         "the API server is configured to be reached through the proxy {0}, which is not supported; list the server in NO_PROXY"
     )]
     Proxy(http::Uri),
+    /// The kubeconfig has a `tls-server-name` that is none.
+    #[error("tls-server-name {0:?} in the kubeconfig is no host name")]
+    ServerName(String),
     /// The user agent cannot be sent.
     #[error("the user agent {0:?} is not a valid header value")]
     UserAgent(String),
@@ -85,6 +92,7 @@ impl ConnectError {
         match self {
             Self::Configuration(_) => "Configuration",
             Self::Proxy(_) => "Proxy",
+            Self::ServerName(_) => "ServerName",
             Self::UserAgent(_) => "UserAgent",
             Self::Credentials(_) => "Credentials",
         }
@@ -118,12 +126,15 @@ pub fn from_config(mut config: Config, options: ClientOptions) -> Result<kube::C
     tcp.set_keepalive_interval(Some(KEEPALIVE_INTERVAL));
     tcp.set_keepalive_retries(Some(KEEPALIVE_PROBES));
     let credentials = |error| ConnectError::Credentials(Box::new(error));
-    let tls = config.rustls_https_connector_with_connector(tcp).map_err(credentials)?;
+    let tls = https(&config, tcp)?;
     let connector = ServiceBuilder::new().map_future(Box::pin).timeout(options.connect_timeout).service(tls);
     let http = HyperClient::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())
+        .timer(TokioTimer::new())
         .pool_idle_timeout(POOL_IDLE)
         .pool_max_idle_per_host(options.max_in_flight)
+        .http2_keep_alive_interval(PING_INTERVAL)
+        .http2_keep_alive_timeout(PING_TIMEOUT)
         .build::<_, Body>(connector);
 
     let stack = ServiceBuilder::new()
@@ -133,6 +144,24 @@ pub fn from_config(mut config: Config, options: ClientOptions) -> Result<kube::C
         .map_err(BoxError::from)
         .service(http);
     Ok(over(stack, &config.default_namespace, &options))
+}
+
+/// HTTP/2 where the server speaks it, as every API server does: a burst of requests shares one connection, where HTTP/1.1 would
+/// open, and encrypt, one for each. kube's own connector offers HTTP/1.1 only.
+fn https(
+    config: &Config,
+    tcp: HttpConnector,
+) -> Result<hyper_rustls::HttpsConnector<HttpConnector>, ConnectError> {
+    let tls = config.rustls_client_config().map_err(|error| ConnectError::Credentials(Box::new(error)))?;
+    let builder = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http();
+    let builder = match &config.tls_server_name {
+        Some(name) => {
+            let name = name.clone().try_into().map_err(|_| ConnectError::ServerName(name.clone()))?;
+            builder.with_server_name_resolver(FixedServerNameResolver::new(name))
+        }
+        None => builder,
+    };
+    Ok(builder.enable_all_versions().wrap_connector(tcp))
 }
 
 /// Makes a client with the same rules (time-outs, limits, pacing, retries) over any HTTP service, for tests above all.

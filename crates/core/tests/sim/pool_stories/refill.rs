@@ -9,7 +9,7 @@ use paddock_core::op::{Op, Outcome, WriteFailure};
 
 use crate::cluster::{Cluster, Event};
 use crate::pool_stories::{deletes, image, newer, ready_replicas, recreated};
-use crate::story::{Story, pool, runner, template};
+use crate::story::{Story, pool, runner, session, template};
 
 #[test]
 fn a_refill_begins_with_one_member_and_widens_with_success() {
@@ -198,4 +198,47 @@ fn two_leaders_make_no_member_twice() {
     }
     let current = cluster.sandboxes.values().filter(|s| image(s) == "opencode:2").count();
     assert_eq!((current, cluster.sandboxes.len(), cluster.pods.len()), (8, 8, 8));
+}
+
+#[test]
+fn sessions_that_start_come_before_new_members() {
+    let mut story = Story::with_pool(3);
+    story.surge = 3;
+    for name in ["s1", "s2", "s3"] {
+        story.cluster.add_session(session(name));
+    }
+    story.settle();
+    let first_member = story.ops.iter().position(|op| matches!(op, Op::CreateSandbox(_))).expect("a refill");
+    let last_ready = story.ops.iter().rposition(|op| matches!(op, Op::PatchSessionStatus(_)));
+    assert!(last_ready.is_some_and(|at| at < first_member), "{:#?}", story.ops);
+}
+
+#[test]
+fn a_session_that_hangs_holds_up_the_refill_for_a_moment_only() {
+    let mut story = Story::with_pool(2);
+    story.cluster.add_session(session("s1"));
+    story.deliver();
+    let held = story.engine.next(story.cluster.now);
+    let (assignment, activation): (Vec<_>, Vec<_>) =
+        held.into_iter().partition(|command| matches!(command.op, Op::PatchSandbox(_)));
+    for command in assignment {
+        let outcome = story.cluster.perform(&command.op);
+        story.engine.complete(command, outcome, story.cluster.now);
+    }
+    story.deliver();
+    let makes_a_member = |story: &mut Story| {
+        let mut makes = false;
+        for command in story.engine.next(story.cluster.now) {
+            makes |= matches!(command.op, Op::CreateSandbox(_));
+            let outcome = story.cluster.perform(&command.op);
+            story.engine.complete(command, outcome, story.cluster.now);
+        }
+        makes
+    };
+    assert_eq!(activation.len(), 1, "the runner does not answer");
+    assert!(!makes_a_member(&mut story));
+    let wake = story.engine.next_wake().expect("to look again");
+    assert!(wake <= story.cluster.now + SignedDuration::from_millis(500), "{wake}");
+    story.cluster.now += SignedDuration::from_millis(500);
+    assert!(makes_a_member(&mut story));
 }
