@@ -8,6 +8,7 @@ mod completion;
 mod order;
 mod refilling;
 mod routing;
+mod starting;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -108,8 +109,8 @@ pub struct Engine {
     hopeful: BTreeSet<Key>,
     /// Pools that would make more members if others made fewer.
     starved: BTreeSet<Key>,
-    /// Pools that make members once no session is being started.
-    yielding: BTreeSet<Key>,
+    /// Sessions that are being started.
+    starts: starting::Starts,
     /// Sandboxes and pods that we wrote, in order: when a watch must have shown them.
     unseen: VecDeque<(Timestamp, Key)>,
     notices: Vec<Notice>,
@@ -164,7 +165,7 @@ impl Engine {
             pools: BTreeMap::new(),
             hopeful: BTreeSet::new(),
             starved: BTreeSet::new(),
-            yielding: BTreeSet::new(),
+            starts: starting::Starts::default(),
             unseen: VecDeque::new(),
             notices: Vec::new(),
         }
@@ -180,7 +181,7 @@ impl Engine {
     #[doc(hidden)]
     pub fn memory(&self) -> impl std::fmt::Debug {
         let queues = (&self.dirty, &self.in_flight, &self.backoff, &self.wakes, &self.reserved);
-        let waiting = (&self.hopeful, &self.starved, &self.yielding);
+        let waiting = (&self.hopeful, &self.starved, &self.starts);
         (self.leading, queues, &self.sessions, &self.sandboxes, &self.pools, waiting)
     }
 
@@ -203,7 +204,7 @@ impl Engine {
         self.pools.clear();
         self.hopeful.clear();
         self.starved.clear();
-        self.yielding.clear();
+        self.starts = starting::Starts::default();
         self.dirty.clear();
         if leading {
             self.dirty = self.all_work();
@@ -233,7 +234,8 @@ impl Engine {
     /// When [`Engine::next`] has something to do even if nothing happens before.
     pub fn next_wake(&self) -> Option<Timestamp> {
         let unseen = self.unseen.front().map(|(at, _)| *at);
-        self.wakes.first().map(|(at, _)| *at).into_iter().chain(unseen).min()
+        let starts = self.starts.next_wake();
+        self.wakes.first().map(|(at, _)| *at).into_iter().chain(unseen).chain(starts).min()
     }
 
     /// Everything to be done now. Call it after every change and outcome, and at [`Engine::next_wake`].
@@ -255,13 +257,22 @@ impl Engine {
             return commands;
         }
         let mut sessions = VecDeque::new();
-        while let Some(work) = self.most_urgent(&mut sessions) {
+        loop {
+            let Some(work) = self.most_urgent(&mut sessions) else {
+                if self.let_sessions_start(now) {
+                    continue;
+                }
+                break;
+            };
             if self.is_held_up(&work) {
                 continue; // Decided on again when the last operation is back.
             }
             if let Some(backoff) = self.backoff.get(&work).filter(|b| b.until > now) {
                 let until = backoff.until;
                 self.wake_at(work, until);
+                continue;
+            }
+            if !self.has_turn(&work, now) {
                 continue;
             }
             let decision = self.decide(&work, now);
@@ -277,6 +288,9 @@ impl Engine {
                     self.hopeful.remove(session);
                 }
             }
+            if decision.yields {
+                self.note_yield(&work);
+            }
             if let Some(at) = decision.wake {
                 self.wake_at(work.clone(), at);
             }
@@ -287,6 +301,7 @@ impl Engine {
                 }
                 continue;
             }
+            self.note_start(&work, now);
             *self.in_flight.counts.entry(work.clone()).or_default() += decision.ops.len();
             self.in_flight.deletes.extend(decision.ops.iter().filter_map(deleted_sandbox).cloned());
             let term = self.term;
@@ -296,11 +311,16 @@ impl Engine {
     }
 
     fn decide(&mut self, work: &Work, now: Timestamp) -> Decision {
+        let make_way = match work {
+            Work::Sandbox(_) | Work::Pool(_) => self.makes_way(now),
+            Work::Session(_) | Work::Agent(_) => false,
+        };
         let ctx = Context {
             store: &self.store,
             settings: &self.settings,
             reserved: &self.reserved,
             busy: &self.in_flight,
+            make_way,
             now,
         };
         match work {
@@ -328,8 +348,7 @@ impl Engine {
             },
             Work::Pool(key) => match self.store.pools.get(key) {
                 Some(pool) => {
-                    let members = refilling::room(&self.pools, key);
-                    let room = pool::Room { members, sessions_start: self.sessions_start() };
+                    let room = refilling::room(&self.pools, key);
                     pool::decide(ctx, pool, room, self.pools.entry(key.clone()).or_default())
                 }
                 None => {
@@ -454,7 +473,7 @@ impl Engine {
             self.in_flight.counts.remove(&command.work);
             match &command.work {
                 Work::Sandbox(key) => self.touch_sandbox(&key.clone()),
-                Work::Session(_) => self.end_yielding(),
+                Work::Session(key) => self.note_stop(&key.clone()),
                 Work::Pool(_) | Work::Agent(_) => {}
             }
         }

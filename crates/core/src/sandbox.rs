@@ -74,11 +74,16 @@ pub fn decide(ctx: Context<'_>, sandbox: &Sandbox, memory: &Memory) -> Decision 
     if (!creating || memory.rejected.is_some()) && !warm_on_its_way {
         ops.extend(status(ctx, sandbox, pod, named, memory));
     }
+    let wanted = ops.len();
+    if ctx.make_way {
+        ops.retain(|op| !matches!(op, Op::PatchPod(_) | Op::PatchSandboxStatus(_)));
+    }
+    let yields = ops.len() < wanted;
     let wake = pod.and_then(|pod| match health::of(pod, ctx.now) {
         Health::Doubtful(_, _, until) => Some(until),
         _ => None,
     });
-    Decision { ops, wake, ..Decision::default() }
+    Decision { ops, wake, yields, ..Decision::default() }
 }
 
 /// A volume claim that has the name of one of the sandbox's and was made for another owner. It is about to go away with that

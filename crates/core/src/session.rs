@@ -57,6 +57,8 @@ pub struct Context<'a> {
     pub reserved: &'a BTreeMap<Key, Key>,
     /// Sandboxes with a write in flight; adopting one now would only conflict.
     pub busy: &'a dyn SandboxBusy,
+    /// Sessions are being started: what nobody waits for makes way.
+    pub make_way: bool,
     /// The time.
     pub now: Timestamp,
 }
@@ -205,6 +207,8 @@ pub struct Decision {
     pub reserve: Option<Key>,
     /// When to decide again if nothing happens before.
     pub wake: Option<Timestamp>,
+    /// Something made way for sessions that are being started.
+    pub yields: bool,
     /// A session that would take a pool member if one were ready.
     pub hopes: bool,
 }

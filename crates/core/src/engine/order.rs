@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 
 use jiff::Timestamp;
 
+use crate::engine::starting::Age;
 use crate::engine::{Engine, Work};
 use crate::ids::{Key, uid};
 
@@ -23,8 +24,7 @@ impl Engine {
         sessions.pop_front().or_else(|| self.dirty.pop_first())
     }
 
-    /// When a session was made, and its UID where two are equally old.
-    fn age(&self, work: &Work) -> (Timestamp, String) {
+    pub(super) fn age(&self, work: &Work) -> Age {
         let session = match work {
             Work::Session(key) => self.store.sessions.get(key),
             _ => None,

@@ -1,7 +1,7 @@
 //! What pools need to know beside their own objects: which of their members are being made, who asks for
 //! members, and how much the other pools have under way.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use paddock_api::{Sandbox, SandboxWarmPool};
@@ -24,23 +24,6 @@ pub(super) fn room(pools: &BTreeMap<Key, pool::Memory>, pool: &Key) -> usize {
 }
 
 impl Engine {
-    /// True while something is done for a session that is not there yet. Where members of pools can wait, they do.
-    pub(super) fn sessions_start(&self) -> bool {
-        let starts = |work: &Work| match work {
-            Work::Session(key) => self.store.is_starting(key),
-            _ => false,
-        };
-        // Sessions come first in the order of all work.
-        self.in_flight.counts.keys().take_while(|work| matches!(work, Work::Session(_))).any(starts)
-    }
-
-    /// Lets the pools that wait for sessions look again, once there is nothing to wait for.
-    pub(super) fn end_yielding(&mut self) {
-        if !self.yielding.is_empty() && !self.sessions_start() {
-            self.dirty.extend(std::mem::take(&mut self.yielding).into_iter().map(Work::Pool));
-        }
-    }
-
     /// True while an operation in flight forbids a decision on `work`.
     pub(super) fn is_held_up(&self, work: &Work) -> bool {
         let in_flight = self.in_flight.counts.get(work).copied().unwrap_or(0);
@@ -86,8 +69,11 @@ impl Engine {
                 |message| Notice { pool: Target::of(&pool.metadata), reason: "InvalidAnnotation", message };
             self.notices.extend(news.into_iter().map(about));
         }
-        note(&mut self.starved, key, memory.refill.starved());
-        note(&mut self.yielding, key, memory.refill.yields());
+        if memory.refill.starved() {
+            self.starved.insert(key.clone());
+        } else {
+            self.starved.remove(key);
+        }
     }
 
     /// A member of a pool is made, or could not be: others may have room now.
@@ -120,13 +106,5 @@ impl Engine {
         let owner = controller_uid(&sandbox.metadata)?;
         let namespace = sandbox.metadata.namespace.as_deref().unwrap_or_default();
         self.store.pools_in(namespace).find(|pool| pool.uid() == owner)
-    }
-}
-
-fn note(pools: &mut BTreeSet<Key>, pool: &Key, belongs: bool) {
-    if belongs {
-        pools.insert(pool.clone());
-    } else {
-        pools.remove(pool);
     }
 }

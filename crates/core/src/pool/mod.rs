@@ -34,7 +34,6 @@ use crate::pool::settings::Settings;
 use crate::pool::status::Count;
 use crate::session::{Context, Decision};
 
-pub(crate) use refill::Room;
 pub(crate) use settings::follows_demand;
 
 /// Deletes of one decision.
@@ -58,8 +57,9 @@ pub(crate) struct Memory {
     pub(crate) news: Vec<String>,
 }
 
-/// Decides on `pool`, as far as others leave it room.
-pub(crate) fn decide(ctx: Context<'_>, pool: &SandboxWarmPool, room: Room, memory: &mut Memory) -> Decision {
+/// Decides on `pool`. At most `room` of its members may be under way at once, so that all pools together leave
+/// the sessions' own writes room.
+pub(crate) fn decide(ctx: Context<'_>, pool: &SandboxWarmPool, room: usize, memory: &mut Memory) -> Decision {
     if is_deleting(&pool.metadata) {
         return Decision::default();
     }
@@ -84,28 +84,29 @@ pub(crate) fn decide(ctx: Context<'_>, pool: &SandboxWarmPool, room: Room, memor
     };
     memory.size = Some(size);
 
+    let mut yields = false;
     let mut ops = match template {
         Some(template) => {
             let mut gone = Vec::new();
             let missing = replacements(ctx, pool, &settings, &members, size, memory, &mut gone, &mut wakes);
             let podless = members.iter().filter(|m| m.useful == Use::Podless).count();
             let mut ops: Vec<Op> = gone.iter().take(DELETES_MAX).map(delete).collect();
-            let (creates, wake) =
-                refill::creates(ctx, pool, template, missing, podless, room, &mut memory.refill);
-            ops.extend(creates);
-            wakes.push(wake);
+            // A new member boots for seconds; it can wait until a burst of sessions is served.
+            let wanted = if ctx.make_way { 0 } else { missing };
+            ops.extend(refill::creates(ctx, pool, template, wanted, podless, room, &mut memory.refill));
+            yields = wanted < missing;
             ops
         }
         // Nothing can be made, and nothing told to be old; but what is too much may go.
         None => excess::excess(&members, size).iter().take(DELETES_MAX).map(delete).collect(),
     };
     let ready = members.iter().filter(|m| m.useful == Use::Ready).count();
-    let busy = !ops.is_empty() || memory.refill.creating() > 0;
+    let busy = !ops.is_empty() || yields || memory.refill.creating() > 0;
     let count = if busy { Count::Changing } else { Count::Settled };
     let (write, due) = status::write(pool, members.len(), ready, count, ctx.now, &mut memory.status_due);
     ops.extend(write);
     wakes.push(due);
-    Decision { ops, wake: wakes.into_iter().flatten().min(), ..Decision::default() }
+    Decision { ops, wake: wakes.into_iter().flatten().min(), yields, ..Decision::default() }
 }
 
 /// Puts the members that go now into `gone`, and tells how many new ones may be made.

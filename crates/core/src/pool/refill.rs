@@ -4,12 +4,9 @@
 //! under way, up to a limit; after a failure it is one again. A quota that is full costs one refused request
 //! at a time, not one per missing member. Unlike a ReplicaSet's, the rounds do not wait for each other: members under
 //! way are known by name and counted, so that the next ones may follow at once.
-//!
-//! Sessions that take members come first: the refill waits until a burst of them is served, for a moment at most.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::{SignedDuration, Timestamp};
 use paddock_api::{Sandbox, SandboxTemplate, SandboxWarmPool, labels};
 
 use crate::build;
@@ -20,18 +17,6 @@ use crate::session::Context;
 /// Members of one pool that may be under way at once. More does not fill a pool faster: the API server
 /// answers in milliseconds, and nodes boot pods in seconds.
 const WINDOW_MAX: usize = 16;
-
-/// For how long the refill makes way for sessions. A new member boots for seconds, so they lose nothing by it.
-const YIELD_MAX: SignedDuration = SignedDuration::from_millis(500);
-
-/// What others leave a pool.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Room {
-    /// How many of its members may be under way at once.
-    pub(crate) members: usize,
-    /// Sessions are being started right now.
-    pub(crate) sessions_start: bool,
-}
 
 /// What is remembered of making members.
 #[derive(Clone, Debug)]
@@ -49,11 +34,6 @@ pub(crate) struct Memory {
     under_way: usize,
     /// More would have been made if other pools had left room.
     starved: bool,
-    /// Since when members wait for sessions. Set until no session is being started, so that a stream of them stops
-    /// nothing.
-    yields_since: Option<Timestamp>,
-    /// Members wait for sessions.
-    yields: bool,
 }
 
 impl Default for Memory {
@@ -65,8 +45,6 @@ impl Default for Memory {
             window: 1,
             under_way: 0,
             starved: false,
-            yields_since: None,
-            yields: false,
         }
     }
 }
@@ -92,21 +70,6 @@ impl Memory {
         self.starved
     }
 
-    /// True when members wait for sessions.
-    pub(crate) fn yields(&self) -> bool {
-        self.yields
-    }
-
-    /// Until when members wait for sessions, at most.
-    fn give_way(&mut self, room: Room, now: Timestamp) -> Option<Timestamp> {
-        if !room.sessions_start {
-            self.yields_since = None;
-            return None;
-        }
-        let until = *self.yields_since.get_or_insert(now) + YIELD_MAX;
-        (now < until).then_some(until)
-    }
-
     /// The create of `sandbox` has come back.
     pub(crate) fn answered(&mut self, sandbox: &Sandbox, made: bool) {
         let Some(ordinal) = ordinal(sandbox) else { return };
@@ -127,25 +90,20 @@ impl Memory {
     }
 }
 
-/// Creates of up to `wanted` members, and when to look again. `podless` members have no pod yet.
+/// Creates of up to `wanted` members. `podless` members have no pod yet; `room` is what other pools leave.
 pub(super) fn creates(
     ctx: Context<'_>,
     pool: &SandboxWarmPool,
     template: &SandboxTemplate,
     wanted: usize,
     podless: usize,
-    room: Room,
+    room: usize,
     memory: &mut Memory,
-) -> (Vec<Op>, Option<Timestamp>) {
+) -> Vec<Op> {
     let under_way = memory.unseen(ctx) + podless;
     let alone = wanted.min(memory.window.saturating_sub(under_way));
-    let mut count = alone.min(room.members.saturating_sub(under_way));
+    let count = alone.min(room.saturating_sub(under_way));
     memory.starved = count < alone;
-    let wake = memory.give_way(room, ctx.now).filter(|_| count > 0);
-    memory.yields = wake.is_some();
-    if memory.yields {
-        count = 0;
-    }
     let mut ops = Vec::with_capacity(count);
     let mut next = memory.next.unwrap_or_else(|| first_free(ctx, pool));
     while ops.len() < count {
@@ -162,7 +120,7 @@ pub(super) fn creates(
     }
     memory.next = Some(next);
     memory.under_way = under_way + ops.len();
-    (ops, wake)
+    ops
 }
 
 fn ordinal(sandbox: &Sandbox) -> Option<u64> {
@@ -199,19 +157,5 @@ mod tests {
         assert_eq!(memory.window, WINDOW_MAX);
         memory.failed();
         assert_eq!(memory.window, 1);
-    }
-
-    #[test]
-    fn a_stream_of_sessions_does_not_stop_the_refill() {
-        let mut memory = Memory::default();
-        let at = |ms| Timestamp::from_millisecond(ms).unwrap();
-        let room = |sessions_start| Room { members: 1, sessions_start };
-        assert_eq!(memory.give_way(room(false), at(0)), None);
-        assert_eq!(memory.give_way(room(true), at(100)), Some(at(600)));
-        assert_eq!(memory.give_way(room(true), at(599)), Some(at(600)));
-        assert_eq!(memory.give_way(room(true), at(600)), None);
-        assert_eq!(memory.give_way(room(true), at(9_000)), None);
-        assert_eq!(memory.give_way(room(false), at(9_100)), None);
-        assert_eq!(memory.give_way(room(true), at(9_200)), Some(at(9_700)), "the next burst");
     }
 }

@@ -1,5 +1,6 @@
 //! One rule of a session's life per test.
 
+use jiff::SignedDuration;
 use paddock_api::labels;
 use paddock_api::session::{DesiredState, Phase, Reason, StartupPath};
 use paddock_core::ids::label;
@@ -256,4 +257,76 @@ fn the_harness_pod_has_the_runner_first_and_the_template_s_own_command_behind_it
     assert_eq!(manifest["spec"]["automountServiceAccountToken"], false);
     let env = harness["env"].as_array().unwrap();
     assert!(env.iter().any(|e| e["name"] == "PADDOCK_HARNESS" && e["value"] == "opencode"));
+}
+
+#[test]
+fn a_burst_is_started_a_few_at_a_time_and_the_oldest_first() {
+    let mut story = Story::with_pool(20);
+    story.surge = 20;
+    let names: Vec<String> = (0..20).map(|n| format!("s{n:02}")).collect();
+    for name in &names {
+        story.cluster.add_session(session(name));
+        story.cluster.now += SignedDuration::from_secs(1);
+    }
+    story.deliver();
+    let mut ready = Vec::new();
+    let mut most = 0;
+    for _ in 0..200 {
+        let commands = story.engine.next(story.cluster.now);
+        let adopted = commands.iter().filter(|c| matches!(c.op, Op::PatchSandbox(_))).count();
+        most = most.max(adopted);
+        for command in commands {
+            let outcome = story.cluster.perform(&command.op);
+            if let Op::PatchSessionStatus(patch) = &command.op {
+                ready.push(patch.target.key.name.clone());
+            }
+            story.engine.complete(command, outcome, story.cluster.now);
+        }
+    }
+    assert_eq!(ready, names, "in order");
+    assert_eq!(most, 8);
+}
+
+#[test]
+fn runners_that_do_not_answer_hold_up_nobody_for_long() {
+    let mut story = Story::with_pool(12);
+    for n in 0..12 {
+        story.cluster.add_session(session(&format!("s{n:02}")));
+    }
+    story.deliver();
+    let (mut adopted, mut hung) = (0, Vec::new());
+    for _ in 0..6 {
+        for command in story.engine.next(story.cluster.now) {
+            if matches!(command.op, Op::Activate(_)) {
+                hung.push(command);
+                continue;
+            }
+            adopted += usize::from(matches!(command.op, Op::PatchSandbox(_)));
+            let outcome = story.cluster.perform(&command.op);
+            story.engine.complete(command, outcome, story.cluster.now);
+        }
+        if adopted == 8 {
+            let wake = story.engine.next_wake().expect("the others' turn");
+            assert!(wake <= story.cluster.now + SignedDuration::from_millis(100), "{wake}");
+            story.cluster.now = wake;
+        }
+    }
+    assert_eq!((adopted, hung.len()), (12, 12));
+}
+
+#[test]
+fn who_waits_for_its_turn_can_be_stopped() {
+    let mut story = Story::with_pool(12);
+    for n in 0..12 {
+        story.cluster.add_session(session(&format!("s{n:02}")));
+    }
+    story.deliver();
+    let _hung = story.engine.next(story.cluster.now);
+    story.cluster.change_session(&key("s11"), |session| session.spec.state = DesiredState::Stopped);
+    story.deliver();
+    let commands = story.engine.next(story.cluster.now);
+    assert!(
+        commands.iter().any(|c| matches!(&c.op, Op::PatchSessionStatus(p) if p.target.key.name == "s11")),
+        "{commands:?}"
+    );
 }

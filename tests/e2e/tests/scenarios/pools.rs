@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
-use paddock_api::Sandbox;
-use paddock_api::session::StartupPath;
+use paddock_api::session::{Reason, StartupPath};
+use paddock_api::{Sandbox, Session};
 use paddock_e2e::census::Census;
 use paddock_e2e::scenario::{name_of, pod_of, uid};
 use paddock_e2e::{LIVENESS, Scenario, Share, measure, pool, scenario, wait};
@@ -114,6 +114,48 @@ async fn follow_kubectl_scale() {
         assert!(pod.metadata.deletion_timestamp.is_none());
         let word = s.word("mine");
         assert!(s.http.say(&name_of(&session), &format!("!say {word}")).await.reply().contains(&word));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn serve_who_waits_in_order_as_members_become_ready() {
+    scenario("who waits is served in order", Share::Shared, LIMIT, async |s| {
+        // Cold pods of this one find no node; the fallback is empty at first.
+        let nowhere = s.private_pool("nowhere").edit(|spec| spec["nodeSelector"] = json!({ "no": "node" }));
+        let (nowhere, spare) = (nowhere.create().await, s.private_pool("spare").create().await);
+        let pools = json!({ "poolRef": { "name": nowhere }, "fallbackPoolRefs": [{ "name": spare }] });
+        let agent = s.agent("waits", pools).await;
+        let mut waiting = Vec::new();
+        for what in ["first", "second"] {
+            let name = s.session(what, &agent, serde_json::Value::Null).await;
+            let session =
+                wait::watch(&s.api::<Session>(), &name, "its own pod has no node", LIVENESS, |session| {
+                    (session.status.as_ref()?.reason == Some(Reason::Unschedulable)).then(|| session.clone())
+                })
+                .await;
+            let made = session.metadata.creation_timestamp.as_ref().expect("a creation").0.as_second();
+            waiting.push(session);
+            wait::until("a second has passed, by which they are told apart", LIVENESS, async || {
+                let now = jiff::Timestamp::now().as_second();
+                if now > made { Ok(()) } else { Err(format!("{now}")) }
+            })
+            .await;
+        }
+        let resource = format!("sandboxwarmpools.extensions.agents.x-k8s.io/{spare}");
+        s.kubectl.run(&["scale", &resource, "--replicas=1"]).await.succeeded();
+        let mut ready_at = Vec::new();
+        for session in &waiting {
+            let status = s.ready(&name_of(session)).await.status.expect("a status");
+            let startup = status.startup.expect("a start");
+            assert_eq!((startup.path, status.incarnation), (StartupPath::Warm, 2));
+            ready_at.push(startup.ready_at);
+            let own =
+                &session.status.as_ref().expect("a status").sandbox.as_ref().expect("its own sandbox").name;
+            wait::gone(&s.api::<Sandbox>(), own, LIVENESS).await;
+        }
+        assert!(ready_at[0] < ready_at[1], "the one that was made first: {ready_at:?}");
+        pool::full(s, &s.env.namespace, &spare).await;
     })
     .await;
 }

@@ -1,0 +1,116 @@
+//! Sessions that are being started come before everything else, and a few at a time.
+//!
+//! A start is two writes, one after the other. If a burst of sessions wrote side by side, the API server would be done with all of
+//! them at the same time, which is when the last one is Ready. A few at a time, the oldest first, most are Ready long before, and
+//! the last not later. A start that takes its time, because a runner does not answer, soon counts no more.
+//!
+//! What nobody waits for (new pool members boot for seconds, labels are for people) makes way meanwhile.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::{SignedDuration, Timestamp};
+use paddock_api::session::DesiredState;
+
+use crate::engine::{Engine, Work};
+use crate::ids::{Key, is_deleting};
+
+/// Sessions that are started side by side. More than two would do for a server next door; the rest is for one that is far away.
+const SIDE_BY_SIDE: usize = 8;
+/// For how long a start keeps others waiting.
+const TURN: SignedDuration = SignedDuration::from_millis(100);
+/// For how long at a time everything else makes way. A stream of sessions that does not break off stops nothing for longer.
+const YIELD_MAX: SignedDuration = SignedDuration::from_millis(500);
+
+/// When a session was made, and its UID where two are equally old.
+pub(super) type Age = (Timestamp, String);
+
+/// What is under way, and what waits for it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Starts {
+    /// Sessions on their way to Ready with operations in flight, and since when.
+    under_way: BTreeMap<Key, Timestamp>,
+    /// Sessions whose turn has not come.
+    queue: BTreeSet<(Age, Key)>,
+    /// Since when there has always been one under way.
+    since: Option<Timestamp>,
+    /// What goes on once there is none.
+    yielding: BTreeSet<Work>,
+}
+
+impl Starts {
+    /// How many more may begin.
+    fn room(&self, now: Timestamp) -> usize {
+        SIDE_BY_SIDE.saturating_sub(self.under_way.values().filter(|since| now < **since + TURN).count())
+    }
+
+    /// When there is something to decide although nothing happens before.
+    pub(super) fn next_wake(&self) -> Option<Timestamp> {
+        let turn = || {
+            let mut since: Vec<Timestamp> = self.under_way.values().copied().collect();
+            since.sort_unstable_by(|a, b| b.cmp(a));
+            since.get(SIDE_BY_SIDE - 1).map(|since| *since + TURN)
+        };
+        let turn = if self.queue.is_empty() { None } else { turn() };
+        let way = self.since.filter(|_| !self.yielding.is_empty()).map(|since| since + YIELD_MAX);
+        turn.into_iter().chain(way).min()
+    }
+}
+
+impl Engine {
+    /// Whose turn it is now must be decided on. False when it is nobody's.
+    pub(super) fn let_sessions_start(&mut self, now: Timestamp) -> bool {
+        for _ in 0..self.starts.room(now) {
+            let Some((_, session)) = self.starts.queue.pop_first() else { break };
+            self.dirty.insert(Work::Session(session));
+        }
+        if self.starts.since.is_some_and(|since| now >= since + YIELD_MAX) {
+            self.dirty.append(&mut self.starts.yielding);
+        }
+        !self.dirty.is_empty()
+    }
+
+    /// Whether `work` may be decided on now. If not, its turn comes.
+    pub(super) fn has_turn(&mut self, work: &Work, now: Timestamp) -> bool {
+        let Work::Session(key) = work else { return true };
+        if !self.store.is_starting(key) || self.starts.room(now) > 0 {
+            return true;
+        }
+        let is_wanted = |session: &paddock_api::Session| {
+            session.spec.state == DesiredState::Running && !is_deleting(&session.metadata)
+        };
+        if self.store.sessions.get(key).is_none_or(|session| !is_wanted(session)) {
+            return true;
+        }
+        self.starts.queue.insert((self.age(work), key.clone()));
+        false
+    }
+
+    /// Operations of `work` are in flight.
+    pub(super) fn note_start(&mut self, work: &Work, now: Timestamp) {
+        if let Work::Session(key) = work
+            && self.store.is_starting(key)
+        {
+            self.starts.under_way.entry(key.clone()).or_insert(now);
+            self.starts.since.get_or_insert(now);
+        }
+    }
+
+    /// The last operation in flight of a session has come back.
+    pub(super) fn note_stop(&mut self, session: &Key) {
+        self.starts.under_way.remove(session);
+        if self.starts.under_way.is_empty() {
+            self.starts.since = None;
+            self.dirty.append(&mut self.starts.yielding);
+        }
+    }
+
+    /// Whether what nobody waits for makes way now.
+    pub(super) fn makes_way(&self, now: Timestamp) -> bool {
+        self.starts.since.is_some_and(|since| now < since + YIELD_MAX)
+    }
+
+    /// `work` has made way, and is decided on again afterwards.
+    pub(super) fn note_yield(&mut self, work: &Work) {
+        self.starts.yielding.insert(work.clone());
+    }
+}
