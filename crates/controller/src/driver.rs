@@ -2,9 +2,11 @@
 //! when it is done.
 
 use std::collections::BTreeSet;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use jiff::Timestamp;
 use paddock_core::op::{Outcome, WriteFailure};
 use paddock_core::{Command, Engine};
@@ -125,12 +127,10 @@ impl Driver {
         let (performer, sender) = (self.performer.clone(), self.sender.clone());
         tokio::spawn(async move {
             let began = Instant::now();
-            let op = command.op.clone();
-            // A task of its own: even one that crashes must come back, or its object would never be decided on
-            // again.
-            let performed = tokio::spawn(async move { performer.perform(&op).await }).await;
-            let outcome = performed.unwrap_or_else(|error| {
-                tracing::error!(%error, op = report::name(&command.op), "an operation crashed; please report this");
+            // Even one that crashes must come back, or its object would never be decided on again.
+            let performed = AssertUnwindSafe(performer.perform(&command.op)).catch_unwind().await;
+            let outcome = performed.unwrap_or_else(|_| {
+                tracing::error!(op = report::name(&command.op), "an operation crashed; please report this");
                 Outcome::Failed(WriteFailure::Unavailable("the operation crashed".to_owned()))
             });
             // Nobody listens any more only when the process ends.

@@ -14,10 +14,10 @@ use paddock_api::session::DesiredState;
 use crate::engine::{Engine, Work};
 use crate::ids::{Key, is_deleting};
 
-/// Sessions that are started side by side. More than two would do for a server next door; the rest is for one that is far away.
-const SIDE_BY_SIDE: usize = 8;
-/// For how long a start keeps others waiting.
-const TURN: SignedDuration = SignedDuration::from_millis(100);
+/// Sessions that are started side by side: enough to keep a server busy that answers in milliseconds.
+const SIDE_BY_SIDE: usize = 4;
+/// For how long a start keeps others waiting. With a server that is far away, more are under way for it.
+const TURN: SignedDuration = SignedDuration::from_millis(20);
 /// For how long at a time everything else makes way. A stream of sessions that does not break off stops nothing for longer.
 const YIELD_MAX: SignedDuration = SignedDuration::from_millis(500);
 
