@@ -76,8 +76,8 @@ fn start(ctx: Context<'_>, session: &Session, memory: &mut Memory) -> Decision {
     let mut decision = match bound(ctx, session, memory) {
         Some(sandbox) => match exchange(ctx, session, memory, &agent, source, sandbox) {
             Exchange::Take(decision) => decision,
-            Exchange::Hope => {
-                let decision = with_sandbox(ctx, session, memory, &agent, sandbox);
+            Exchange::Hope(until) => {
+                let decision = with_sandbox(ctx, session, memory, &agent, sandbox).and_wake(until);
                 Decision { hopes: true, ..decision }
             }
             Exchange::No => with_sandbox(ctx, session, memory, &agent, sandbox),

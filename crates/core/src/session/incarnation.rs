@@ -35,9 +35,13 @@ pub(super) fn remember(ctx: Context<'_>, session: &Session, memory: &mut Memory)
         if let Some(spoilt) = ending::spoilt(ctx, memory) {
             return Some(Decision::op(spoilt));
         }
-        // To whoever waits, an exchange is part of the same start.
-        let first_seen = memory.first_seen.filter(|_| memory.exchanges);
-        *memory = Memory { incarnation: current, first_seen, ..Memory::default() };
+        let mut anew = Memory { incarnation: current, ..Memory::default() };
+        if memory.exchanges {
+            // To whoever waits, it is part of the same start; and nobody else can have assigned anything to it since.
+            anew.first_seen = memory.first_seen;
+            anew.claims_asked = memory.claims_asked;
+        }
+        *memory = anew;
     }
     memory.first_seen.get_or_insert(ctx.now);
     None

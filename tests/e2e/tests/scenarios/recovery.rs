@@ -7,7 +7,7 @@ use kube::api::EvictParams;
 use paddock_api::Phase;
 use paddock_api::session::Reason;
 use paddock_e2e::scenario::{name_of, pod_of, uid};
-use paddock_e2e::{LIVENESS, Scenario, Share, measure, scenario, wait};
+use paddock_e2e::{LIVENESS, Share, measure, scenario};
 use serde_json::{Value, json};
 
 const LIMIT: Duration = Duration::from_secs(900);

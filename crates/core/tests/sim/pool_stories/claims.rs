@@ -198,3 +198,16 @@ fn a_rival_that_has_not_heard_of_an_exchange_cannot_make_the_old_pod_serve() {
     let status = story.status("s1");
     assert_eq!((status.phase, status.pod), (Phase::Ready, Some(taken)));
 }
+
+#[test]
+fn sessions_of_an_earlier_leader_do_not_take_a_member_from_each_other_for_ever() {
+    let mut story = held_up(&["s1", "s2", "s3"]);
+    story.engine.set_leading(false, story.cluster.now);
+    story.engine.set_leading(true, story.cluster.now);
+    story.cluster.change_pool(&key("spare"), |pool| pool.spec.replicas = 1);
+    story.run_for(40);
+    for name in ["s1", "s2", "s3"] {
+        let status = story.status(name);
+        assert_eq!((status.phase, status.incarnation), (Phase::Ready, 2), "{name}");
+    }
+}
