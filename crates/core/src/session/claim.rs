@@ -2,7 +2,8 @@
 //!
 //! The agent's pool is asked first, then its fallbacks in order. In each, a member of the current revision comes
 //! before a stale one, and a stale one is no choice at all while a current one is ready; members on cordoned
-//! nodes come last, those on silent nodes never.
+//! nodes come last, those on silent nodes never. A session that has just lost a pod does not try one on a cordoned node:
+//! it would be driven from there as well, and again, until nothing recovers it any more.
 //!
 //! A session that finds no member starts cold at once; see [`super::exchange`] for what a member means to it that becomes ready
 //! later.
@@ -63,11 +64,13 @@ fn choose_from<'a>(
 ) -> Choice<'a> {
     let current = build::template_hash(template, &ctx.settings.runner);
     let is_stale = |s: &Sandbox| label(&s.metadata, labels::TEMPLATE_HASH) != Some(current.as_str());
+    let flees = session.status.as_ref().is_some_and(|status| status.recoveries > 0);
     let mut members: Vec<_> = ctx
         .store
         .sandboxes_of_pool(uid(&pool.metadata))
         .filter_map(|sandbox| adoptable(ctx, sandbox, session, agent))
         .filter(|(_, pod)| !memory.is_refused_by(pod))
+        .filter(|(_, pod)| !flees || node::standing(ctx.store, pod) == Standing::Fine)
         .collect();
     if members.iter().any(|(sandbox, _)| !is_stale(sandbox)) {
         members.retain(|(sandbox, _)| !is_stale(sandbox));

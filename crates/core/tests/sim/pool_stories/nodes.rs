@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use paddock_api::agent::Recovery;
 use paddock_api::session::{Phase, StartupPath};
 
 use crate::pool_stories::{comes_up, deletes, path, ready_replicas, roll, serving};
-use crate::story::{Story, agent, pool, session, template};
+use crate::story::{Story, agent, key, pool, session, template};
 
 #[test]
 fn members_leave_a_cordoned_node_one_after_the_other() {
@@ -102,4 +103,33 @@ fn a_node_that_only_reports_that_it_is_well_costs_nothing() {
     let before = story.cluster.writes;
     story.run_for(10);
     assert_eq!(story.cluster.writes, before);
+}
+
+#[test]
+fn a_session_that_is_driven_from_a_node_does_not_stay_there() {
+    let mut story = Story::empty();
+    (story.surge, story.rollout) = (4, 1);
+    for name in ["a", "b"] {
+        story.cluster.put_node(name, |_| {});
+    }
+    story.cluster.put_node("b", |node| node.cordoned = true);
+    story.cluster.put_template(template("opencode"));
+    story.cluster.add_pool(pool("opencode", 4));
+    let mut survives = agent("coder");
+    survives.spec.lifecycle.recovery = Some(Recovery::Auto);
+    story.cluster.add_agent(survives);
+    story.run_for(20);
+    story.cluster.add_session(session("s1"));
+    story.run_for(10);
+    let before = story.status("s1").pod.expect("a pod");
+    assert_eq!(before.node, "a");
+
+    // kubectl drain: the node takes no more pods, and those that it has go.
+    story.cluster.put_node("a", |node| node.cordoned = true);
+    story.cluster.put_node("b", |node| node.cordoned = false);
+    story.cluster.delete_pod(&key(&before.name));
+    story.run_for(20);
+    let status = story.status("s1");
+    assert_eq!((status.phase, status.incarnation, status.recoveries), (Phase::Ready, 2, 1));
+    assert_eq!(status.pod.expect("a pod").node, "b");
 }
