@@ -93,7 +93,8 @@ fn usefulness(ctx: Context<'_>, pod: &Pod, stale: bool, standing: Standing) -> (
 }
 
 /// Pods beyond those of members that stand on the pool's account until they are gone: of members that were
-/// deleted, and of cold sandboxes that live sessions have given back.
+/// deleted, and of cold sandboxes that live sessions have given back. What a lost node had stays in the API server until the node
+/// is back or taken away, which may be never: it stands on nobody's account.
 pub(super) fn ending(ctx: Context<'_>, pool: &SandboxWarmPool) -> usize {
     let namespace = pool.metadata.namespace.as_deref().unwrap_or_default();
     let pool_hash = name_hash(pool.metadata.name.as_deref().unwrap_or_default());
@@ -103,6 +104,7 @@ pub(super) fn ending(ctx: Context<'_>, pool: &SandboxWarmPool) -> usize {
         .pods
         .in_namespace(namespace)
         .filter(|pod| ctx.store.sandboxes.get(&pod.key()).is_none_or(|s| is_deleting(&s.metadata)))
+        .filter(|pod| !node::node_lost(ctx.store, pod, ctx.now))
         .filter(|pod| {
             is(pod, labels::WARM_POOL_SANDBOX, &pool_hash)
                 || (is(pod, labels::LAUNCH_TYPE, "cold")
