@@ -225,7 +225,8 @@ impl Scenario {
         .await
     }
 
-    /// Waits until a Session is Ready in the incarnation with this number.
+    /// Waits until a Session is Ready in the incarnation with this number, or in a later one: a start may be exchanged for a
+    /// pool member.
     ///
     /// # Panics
     /// When it ends instead.
@@ -233,7 +234,7 @@ impl Scenario {
         wait::watch(&self.api::<Session>(), name, "the next incarnation is Ready", LIVENESS, |session| {
             let status = session.status.as_ref()?;
             assert!(!status.phase.is_final(), "{name}: {:?} {}", status.reason, status.message);
-            (status.phase == Phase::Ready && status.incarnation == number).then(|| session.clone())
+            (status.phase == Phase::Ready && status.incarnation >= number).then(|| session.clone())
         })
         .await
     }
