@@ -14,6 +14,8 @@ use crate::{NAMESPACE, Result};
 pub struct Write {
     /// When the API server had it.
     pub at: Timestamp,
+    /// When it had answered.
+    pub done: Timestamp,
     /// Kind, plural, with the subresource.
     pub resource: String,
     /// Of what.
@@ -66,7 +68,12 @@ impl AuditLog {
             if !object.subresource.is_empty() {
                 resource = format!("{resource}/{}", object.subresource);
             }
-            let write = Write { at: event.request_received_timestamp, resource, name: object.name };
+            let write = Write {
+                at: event.request_received_timestamp,
+                done: event.stage_timestamp,
+                resource,
+                name: object.name,
+            };
             match write.resource.as_str() {
                 "leases" => {}
                 "events" => writes.events.push(write),
@@ -84,6 +91,7 @@ struct Event {
     user: User,
     object_ref: Option<ObjectRef>,
     request_received_timestamp: Timestamp,
+    stage_timestamp: Timestamp,
 }
 
 #[derive(Deserialize)]

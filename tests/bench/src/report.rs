@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use crate::Result;
 use crate::product::Product;
+use crate::real::STEPS;
 use crate::results::{self, Measured};
 
 /// The page around the table.
@@ -64,6 +65,7 @@ pub fn write(inputs: &Inputs) -> Result<()> {
     let table: Vec<String> = rows(&measured).iter().map(|row| row.line(&measured)).collect();
     let page = PAGE
         .replace("@TABLE@", &table.join("\n"))
+        .replace("@STEPS@", &steps(&measured))
         .replace("@LOAD@", &load(&measured))
         .replace("@MACHINE@", &machine()?)
         .replace("@DATE@", &Timestamp::now().strftime("%Y-%m-%d").to_string())
@@ -167,6 +169,26 @@ impl Promise {
             Self::TimesPeers(times) => Some(ours? >= theirs? * times),
         }
     }
+}
+
+/// What a warm start of Paddock is made of.
+fn steps(measured: &[Measured]) -> String {
+    let names = [
+        "the request, until the controller's first write reaches the API server",
+        "that write: the Sandbox becomes the session's (the pod is activated beside it)",
+        "until the second write reaches the API server",
+        "that write: the session is Ready",
+        "until the watcher sees it",
+    ];
+    let line = |(metric, name): (&str, &str)| {
+        let median = find(measured, metric, Product::Paddock).and_then(|m| m.quantile(0.5));
+        format!(
+            "| {name} | {} |",
+            median.map_or_else(|| "not measured".to_owned(), |ms| format!("{} ms", number(ms)))
+        )
+    };
+    let lines: Vec<String> = STEPS.into_iter().zip(names).map(line).collect();
+    lines.join("\n")
 }
 
 /// Each rate of load, both beside each other.

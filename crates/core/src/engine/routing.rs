@@ -9,6 +9,7 @@ use crate::engine::{Change, Engine, Work};
 use crate::ids::{Key, label, uid};
 use crate::node::Node;
 use crate::pod::Pod;
+use crate::pool::Account;
 use crate::session::agent_of;
 use crate::store::{Kept, Stored};
 use crate::volume_claim::VolumeClaim;
@@ -112,22 +113,8 @@ impl Engine {
             if let Some(session) = pod.labels.get(labels::SESSION) {
                 self.dirty.insert(Work::Session(Key::new(key.namespace.clone(), session.clone())));
             }
-            if let Some(hash) = pod.labels.get(labels::WARM_POOL_SANDBOX) {
-                let named = |pool: &&SandboxWarmPool| {
-                    pool.metadata.name.as_deref().is_some_and(|name| labels::name_hash(name) == *hash)
-                };
-                let pools = self.store.pools_in(&key.namespace).filter(named).map(Stored::key);
-                self.dirty.extend(pools.map(Work::Pool));
-            }
-            // A cold pod that its session has given up stands on the account of its template's pools until it is gone.
-            let is_cold = pod.labels.get(labels::LAUNCH_TYPE).is_some_and(|launch| launch == "cold");
-            if let Some(hash) = pod.labels.get(labels::TEMPLATE_REF_HASH).filter(|_| is_cold) {
-                let uses = |pool: &&SandboxWarmPool| {
-                    labels::name_hash(&pool.spec.sandbox_template_ref.name) == *hash
-                };
-                let pools = self.store.pools_in(&key.namespace).filter(uses).map(Stored::key);
-                self.dirty.extend(pools.map(Work::Pool));
-            }
+            let pools = self.store.pools_in(&key.namespace).filter(|pool| Account::of(pool).has(pod));
+            self.dirty.extend(pools.map(Stored::key).map(Work::Pool));
         }
         let Some(sandbox) = self.store.sandboxes.get(key) else { return };
         if let Some(session) = label(&sandbox.metadata, labels::SESSION) {

@@ -97,21 +97,44 @@ fn usefulness(ctx: Context<'_>, pod: &Pod, stale: bool, standing: Standing) -> (
 /// is back or taken away, which may be never: it stands on nobody's account.
 pub(super) fn ending(ctx: Context<'_>, pool: &SandboxWarmPool) -> usize {
     let namespace = pool.metadata.namespace.as_deref().unwrap_or_default();
-    let pool_hash = name_hash(pool.metadata.name.as_deref().unwrap_or_default());
-    let template_hash = name_hash(&pool.spec.sandbox_template_ref.name);
-    let is = |pod: &Pod, key: &str, value: &str| pod.labels.get(key).map(String::as_str) == Some(value);
+    let account = Account::of(pool);
     ctx.store
         .pods
         .in_namespace(namespace)
         .filter(|pod| ctx.store.sandboxes.get(&pod.key()).is_none_or(|s| is_deleting(&s.metadata)))
         .filter(|pod| !node::node_lost(ctx.store, pod, ctx.now))
-        .filter(|pod| {
-            is(pod, labels::WARM_POOL_SANDBOX, &pool_hash)
-                || (is(pod, labels::LAUNCH_TYPE, "cold")
-                    && is(pod, labels::TEMPLATE_REF_HASH, &template_hash)
-                    && has_live_session(ctx, pod))
-        })
+        .filter(|pod| account.has_member(pod) || (account.has_cold(pod) && has_live_session(ctx, pod)))
         .count()
+}
+
+/// Whose pods, once their Sandboxes go, stand on the account of a pool.
+pub(crate) struct Account {
+    pool: String,
+    template: String,
+}
+
+impl Account {
+    /// That of `pool`.
+    pub(crate) fn of(pool: &SandboxWarmPool) -> Self {
+        Self {
+            pool: name_hash(pool.metadata.name.as_deref().unwrap_or_default()),
+            template: name_hash(&pool.spec.sandbox_template_ref.name),
+        }
+    }
+
+    /// A member, or a cold pod from the same template.
+    pub(crate) fn has(&self, pod: &Pod) -> bool {
+        self.has_member(pod) || self.has_cold(pod)
+    }
+
+    fn has_member(&self, pod: &Pod) -> bool {
+        pod.labels.get(labels::WARM_POOL_SANDBOX) == Some(&self.pool)
+    }
+
+    fn has_cold(&self, pod: &Pod) -> bool {
+        pod.labels.get(labels::LAUNCH_TYPE).is_some_and(|launch| launch == "cold")
+            && pod.labels.get(labels::TEMPLATE_REF_HASH) == Some(&self.template)
+    }
 }
 
 fn has_live_session(ctx: Context<'_>, pod: &Pod) -> bool {

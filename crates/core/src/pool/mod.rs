@@ -34,6 +34,7 @@ use crate::pool::settings::Settings;
 use crate::pool::status::Count;
 use crate::session::{Context, Decision};
 
+pub(crate) use members::Account;
 pub(crate) use settings::follows_demand;
 
 /// Deletes of one decision.

@@ -3,8 +3,8 @@
 //! An own hundred lines instead of a library: symmetry over three kinds of actors at once and the check that
 //! rest can be reached from everywhere are all that is asked for, and every line of it can be read here.
 
-use std::collections::HashMap;
-use std::hash::Hash;
+use std::collections::{HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// Something that can happen in a state.
 pub struct Step<S, L> {
@@ -117,6 +117,86 @@ pub fn explore<M: Model>(model: &M, most_steps: Option<u32>) -> Report<M::Label>
         report.broken = Some(("from here rest is never reached", trace(model, &states, &nodes, stuck)));
     }
     report
+}
+
+/// The same for more states than there is memory for: of each only a fingerprint of 64 bits is kept, and no way there. Two of a
+/// hundred million states share one with a probability of one in four thousand, and then the second is not visited. Whether rest
+/// can be reached from everywhere is not asked.
+pub fn explore_compactly<M>(model: &M) -> Report<M::Label>
+where
+    M: Model + Sync,
+    M::State: Send + Sync,
+    M::Label: Send,
+{
+    /// States whose steps are worked out before they are taken in.
+    const BATCH: usize = 100_000;
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut report = Report { states: 1, transitions: 0, at_rest: 0, depth: 0, broken: None };
+    let mut frontier = vec![model.canonical(&model.initial())];
+    let mut seen = HashSet::from([fingerprint(&frontier[0])]);
+    while !frontier.is_empty() {
+        let mut next = Vec::new();
+        for batch in frontier.chunks(BATCH) {
+            let share = batch.len().div_ceil(workers);
+            let found: Vec<Found<M::State>> = std::thread::scope(|scope| {
+                let threads: Vec<_> = batch
+                    .chunks(share)
+                    .map(|states| scope.spawn(move || successors(model, states)))
+                    .collect();
+                threads.into_iter().map(|thread| thread.join().expect("a worker that goes on")).collect()
+            });
+            for found in found {
+                report.transitions += found.transitions;
+                report.at_rest += found.at_rest;
+                if let Some(promise) = found.broken {
+                    report.broken = Some((promise, Vec::new()));
+                    return report;
+                }
+                next.extend(
+                    found.states.into_iter().filter(|(print, _)| seen.insert(*print)).map(|(_, state)| state),
+                );
+            }
+        }
+        report.states = seen.len();
+        if !next.is_empty() {
+            report.depth += 1;
+        }
+        frontier = next;
+    }
+    report
+}
+
+struct Found<S> {
+    states: Vec<(u64, S)>,
+    transitions: usize,
+    at_rest: usize,
+    broken: Option<&'static str>,
+}
+
+fn successors<M: Model>(model: &M, states: &[M::State]) -> Found<M::State> {
+    let mut found = Found { states: Vec::new(), transitions: 0, at_rest: 0, broken: None };
+    let mut steps = Vec::new();
+    for state in states {
+        steps.clear();
+        model.steps(state, &mut steps);
+        found.transitions += steps.len();
+        if steps.iter().all(|step| step.fault) {
+            found.at_rest += 1;
+            found.broken = found.broken.or_else(|| model.broken_at_rest(state));
+        }
+        for step in &steps {
+            let next = model.canonical(&step.to);
+            found.broken = found.broken.or(step.broken).or_else(|| model.broken(&next));
+            found.states.push((fingerprint(&next), next));
+        }
+    }
+    found
+}
+
+fn fingerprint(state: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    state.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// A state from which no way without faults leads to rest.

@@ -171,10 +171,13 @@ impl Scribe {
             series.written = now;
             self.allowance.spend(now)?;
             let series = series.clone();
-            match self.extend(&series, &occurrence).await {
-                // The server forgets events after an hour.
-                Err(WriteError::NotFound | WriteError::Conflict) => {}
-                outcome => return outcome,
+            // What an event says cannot be changed: other words are another event.
+            if series.note == shortened(&occurrence.message, LONGEST_NOTE) {
+                match self.extend(&series).await {
+                    // The server forgets events after an hour.
+                    Err(WriteError::NotFound | WriteError::Conflict) => {}
+                    outcome => return outcome,
+                }
             }
         } else {
             self.allowance.spend(now)?;
@@ -215,15 +218,11 @@ impl Scribe {
         Ok(Series { namespace, name, uid: written.uid, note, count: 1, seen: now, written: now })
     }
 
-    async fn extend(&self, series: &Series, occurrence: &Occurrence) -> Result<(), WriteError> {
-        let mut patch = json!({"series": {
+    async fn extend(&self, series: &Series) -> Result<(), WriteError> {
+        let patch = json!({"series": {
             "count": series.count,
             "lastObservedTime": MicroTime(self.clock.now()),
         }});
-        let note = shortened(&occurrence.message, LONGEST_NOTE);
-        if note != series.note {
-            patch["note"] = note.into();
-        }
         let precondition = Precondition { uid: series.uid.clone(), resource_version: None };
         write::merge_patch::<Event>(&self.client, &series.namespace, &series.name, precondition, patch)
             .await

@@ -70,6 +70,19 @@ async fn a_repeated_event_becomes_a_series_that_is_rarely_written() {
     assert_eq!(patches[2].body["metadata"]["uid"], "event-uid");
 }
 
+/// The API server refuses to change what an event says: 422, "note: field is immutable".
+#[tokio::test(start_paused = true)]
+async fn other_words_make_another_event() {
+    let (recorder, log) = recorder();
+    for pod in ["first", "second"] {
+        recorder.publish(about("u1"), Kind::Normal, "Activated", format!("serves from pod {pod}"));
+        sleep(Duration::from_secs(60)).await;
+    }
+    let seen = log.all();
+    let notes: Vec<_> = seen.iter().map(|seen| (&seen.method, seen.body["note"].as_str().unwrap())).collect();
+    assert_eq!(notes, [(&Method::POST, "serves from pod first"), (&Method::POST, "serves from pod second")]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn other_objects_and_long_pauses_make_new_events() {
     let (recorder, log) = recorder();

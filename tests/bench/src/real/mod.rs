@@ -7,6 +7,8 @@ mod idle;
 mod lag;
 mod warm;
 
+pub use self::warm::STEPS;
+
 use crate::results::Results;
 use crate::side::Side;
 use crate::{Effort, Result};

@@ -56,8 +56,38 @@ pub async fn measure(sides: &[Side; 2], effort: &Effort, results: &Results) -> R
         results.put("writes_before_ready_own", product, before(true))?;
         results.put("writes_before_ready_all", product, before(false))?;
         tell(&writes.objects, lives);
+        if product == Product::Paddock {
+            let steps: Vec<[f64; 5]> =
+                given[i].iter().filter_map(|(name, g)| steps(&writes.objects, name, g)).collect();
+            for (at, metric) in STEPS.into_iter().enumerate() {
+                results.put(metric, product, steps.iter().map(|step| step[at]).collect())?;
+            }
+        }
     }
     Ok(())
+}
+
+/// What a warm start is made of, one after the other.
+pub const STEPS: [&str; 5] = [
+    "warm_until_assignment_ms",
+    "warm_assignment_ms",
+    "warm_until_status_ms",
+    "warm_status_ms",
+    "warm_until_seen_ms",
+];
+
+/// How long each of [`STEPS`] took for the session `name`, in milliseconds.
+fn steps(writes: &[Write], name: &str, given: &Given) -> Option<[f64; 5]> {
+    let within = |w: &&Write| w.at >= given.asked && w.at <= given.ready;
+    let assignment =
+        writes.iter().filter(within).find(|w| w.resource == "sandboxes" && w.name == given.pod)?;
+    let status = writes.iter().filter(within).find(|w| w.resource == "sessions/status" && w.name == name)?;
+    let times = [given.asked, assignment.at, assignment.done, status.at, status.done, given.ready];
+    let mut steps = [0.0; 5];
+    for (step, pair) in steps.iter_mut().zip(times.windows(2)) {
+        *step = pair[1].duration_since(pair[0]).as_secs_f64() * 1000.0;
+    }
+    Some(steps)
 }
 
 /// When the write came that made `name` ready: its last status before a watcher saw that it is. What comes after it
