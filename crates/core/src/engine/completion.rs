@@ -29,7 +29,7 @@ impl Engine {
                 self.written(work, &command.op, &uid, &resource_version, now);
             }
             Outcome::Deleted => self.deleting(&command.op),
-            Outcome::Refreshed(found) => self.refreshed(work, &command.op, found, now),
+            Outcome::Refreshed(found) => self.refreshed(work, &command.op, found),
             Outcome::Activated(response) => {
                 if let (Work::Session(key), Op::Activate(activation)) = (work, &command.op) {
                     let memory = self.sessions.entry(key.clone()).or_default();
@@ -143,7 +143,7 @@ impl Engine {
         }
     }
 
-    /// Looks after a Sandbox or pod that we made or read until a watch has shown it.
+    /// Looks after a Sandbox or pod that we made until a watch has shown it.
     fn expect(&mut self, sandbox: Key, now: Timestamp) {
         self.unseen.push_back((now + UNSEEN_GRACE, sandbox));
     }
@@ -223,27 +223,22 @@ impl Engine {
         Vec::new()
     }
 
-    fn refreshed(&mut self, work: &Work, op: &Op, found: Refreshed, now: Timestamp) {
+    fn refreshed(&mut self, work: &Work, op: &Op, found: Refreshed) {
         let Op::Refresh(asked) = op else { return };
         if let Work::Session(key) = work {
             self.answered(key, asked);
         }
-        if let Refresh::Sandbox(asked) | Refresh::Pod(asked) = asked {
-            self.expect(asked.key.clone(), now);
-        }
         match (found, asked) {
-            (Refreshed::Session(found), Refresh::Session(asked)) => self.settle(found, asked, now),
-            (Refreshed::Sandbox(found), Refresh::Sandbox(asked)) => self.settle(found, asked, now),
-            (Refreshed::Pod(found), Refresh::Pod(asked)) => self.settle(found, asked, now),
-            (Refreshed::VolumeClaim(found), Refresh::VolumeClaim(asked)) => self.settle(found, asked, now),
-            (Refreshed::Pool(found), Refresh::Pool(asked)) => self.settle(found, asked, now),
-            (Refreshed::Agent(found), Refresh::Agent(asked)) => self.settle(found, asked, now),
-            (Refreshed::Template(found), Refresh::Template(asked)) => self.settle(found, asked, now),
+            (Refreshed::Session(found), Refresh::Session(asked)) => self.settle(found, asked),
+            (Refreshed::Sandbox(found), Refresh::Sandbox(asked)) => self.settle(found, asked),
+            (Refreshed::Pod(found), Refresh::Pod(asked)) => self.settle(found, asked),
+            (Refreshed::VolumeClaim(found), Refresh::VolumeClaim(asked)) => self.settle(found, asked),
+            (Refreshed::Pool(found), Refresh::Pool(asked)) => self.settle(found, asked),
+            (Refreshed::Agent(found), Refresh::Agent(asked)) => self.settle(found, asked),
+            (Refreshed::Template(found), Refresh::Template(asked)) => self.settle(found, asked),
             (Refreshed::Claims(sandboxes), Refresh::Claims { .. }) => {
                 for sandbox in sandboxes {
-                    let key = Key::of(&sandbox.metadata);
-                    self.found(sandbox, now);
-                    self.expect(key, now);
+                    self.found(sandbox);
                 }
             }
             _ => {}
@@ -269,9 +264,9 @@ impl Engine {
         }
     }
 
-    fn settle<K: Watched>(&mut self, found: Option<Box<K>>, asked: &Named, now: Timestamp) {
+    fn settle<K: Watched>(&mut self, found: Option<Box<K>>, asked: &Named) {
         match (found, &asked.uid) {
-            (Some(object), _) => self.found(*object, now),
+            (Some(object), _) => self.found(*object),
             (None, Some(uid)) => self.forget::<K>(&asked.key, uid),
             (None, None) => {}
         }
