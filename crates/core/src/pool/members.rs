@@ -9,7 +9,7 @@ use crate::health::{self, Health};
 use crate::ids::{Key, is_deleting, label, uid};
 use crate::node::{self, Standing};
 use crate::pod::Pod;
-use crate::session::Context;
+use crate::session::{Context, is_current};
 
 /// How long a member that has a node may take to serve, or may be not ready afterwards: as long as a session
 /// waits for its own pod by default.
@@ -101,7 +101,7 @@ pub(super) fn ending(ctx: Context<'_>, pool: &SandboxWarmPool) -> usize {
     ctx.store
         .pods
         .in_namespace(namespace)
-        .filter(|pod| ctx.store.sandboxes.get(&pod.key()).is_none_or(|s| is_deleting(&s.metadata)))
+        .filter(|pod| ctx.store.sandboxes.get(&pod.key()).is_none_or(|s| is_given_up(ctx, s)))
         .filter(|pod| !node::node_lost(ctx.store, pod, ctx.now))
         .filter(|pod| account.has_member(pod) || (account.has_cold(pod) && has_live_session(ctx, pod)))
         .count()
@@ -135,6 +135,14 @@ impl Account {
         pod.labels.get(labels::LAUNCH_TYPE).is_some_and(|launch| launch == "cold")
             && pod.labels.get(labels::TEMPLATE_REF_HASH) == Some(&self.template)
     }
+}
+
+/// On its way out, or about to be: its session has gone on to another incarnation.
+fn is_given_up(ctx: Context<'_>, sandbox: &Sandbox) -> bool {
+    let session = label(&sandbox.metadata, labels::SESSION)
+        .map(|name| Key::new(sandbox.metadata.namespace.clone().unwrap_or_default(), name))
+        .and_then(|key| ctx.store.sessions.get(&key));
+    is_deleting(&sandbox.metadata) || session.is_some_and(|session| !is_current(session, sandbox))
 }
 
 fn has_live_session(ctx: Context<'_>, pod: &Pod) -> bool {
