@@ -41,6 +41,16 @@ pub struct Scenario {
     pass: Mutex<Option<Pass>>,
 }
 
+/// Runs `body`; `after` follows however it ends.
+///
+/// # Panics
+/// When `body` does, after `after`.
+pub async fn finally<T>(body: impl Future<Output = T>, after: impl Future<Output = ()>) -> T {
+    let ended = AssertUnwindSafe(body).catch_unwind().await;
+    after.await;
+    ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
 /// Runs a scenario when the cluster is free for it, and removes what it made, also when it fails.
 ///
 /// `PADDOCK_E2E_KEEP=1` keeps the objects of a scenario that failed.
@@ -247,11 +257,7 @@ impl Scenario {
 
     /// The same, with as much time as `limit`.
     pub async fn ended_within(&self, name: &str, phase: Phase, limit: Duration) -> Session {
-        let session = wait::watch(&self.api::<Session>(), name, "the session has ended", limit, |session| {
-            let status = session.status.as_ref()?;
-            (status.phase == phase).then(|| session.clone())
-        })
-        .await;
+        let session = self.in_phase(name, phase, "the session has ended", limit).await;
         let expected = format!("{phase:?}").to_lowercase();
         wait::until("the gateway tells the same phase", LIVENESS, async || {
             let told = self.http.get(&format!("/sessions/{name}")).await.with_status(200);
@@ -261,14 +267,17 @@ impl Scenario {
         session
     }
 
+    async fn in_phase(&self, name: &str, phase: Phase, what: &str, limit: Duration) -> Session {
+        wait::watch(&self.api::<Session>(), name, what, limit, |session| {
+            let status = session.status.as_ref()?;
+            (status.phase == phase).then(|| session.clone())
+        })
+        .await
+    }
+
     /// Waits until a Session rests, and its pod is gone.
     pub async fn suspended(&self, name: &str) -> Session {
-        let session =
-            wait::watch(&self.api::<Session>(), name, "the session is suspended", LIVENESS, |session| {
-                let status = session.status.as_ref()?;
-                (status.phase == Phase::Suspended).then(|| session.clone())
-            })
-            .await;
+        let session = self.in_phase(name, Phase::Suspended, "the session is suspended", LIVENESS).await;
         wait::until("the suspended session has no pod", LIVENESS, async || {
             match self.bound_to(&uid(&session)).await.1.len() {
                 0 => Ok(()),

@@ -66,19 +66,16 @@ pub(super) enum Next {
 
 /// Begins the next incarnation; the sandboxes of those before are given back after that is written.
 pub(super) fn next(ctx: Context<'_>, session: &Session, why: Next) -> Decision {
-    let (mut since, mut recoveries_so_far) = (ctx.now, 0);
-    let (reason, message) = match why {
-        Next::Restart => (Reason::Restarting, String::new()),
-        Next::Resume => (Reason::Resuming, String::new()),
-        Next::Recovery { cause, recoveries } => {
-            recoveries_so_far = recoveries;
-            (Reason::Recovering, cause)
-        }
+    let (reason, message, since, recoveries) = match why {
+        Next::Restart => (Reason::Restarting, String::new(), ctx.now, 0),
+        Next::Resume => (Reason::Resuming, String::new(), ctx.now, 0),
+        Next::Recovery { cause, recoveries } => (Reason::Recovering, cause, ctx.now, recoveries),
         Next::Exchange => {
             // The deadline of the start stays what it is.
-            since = wanted_since(session, ctx.now);
-            recoveries_so_far = session.status.as_ref().map_or(0, |status| status.recoveries);
-            (Reason::Activating, "takes a pool member that became ready before its own pod".to_owned())
+            let since = wanted_since(session, ctx.now);
+            let recoveries = session.status.as_ref().map_or(0, |status| status.recoveries);
+            let message = "takes a pool member that became ready before its own pod";
+            (Reason::Activating, message.to_owned(), since, recoveries)
         }
     };
     let write = status::write(ctx, session, |status| {
@@ -95,7 +92,7 @@ pub(super) fn next(ctx: Context<'_>, session: &Session, why: Next) -> Decision {
         status.pod = None;
         status.endpoint = None;
         status.startup = None;
-        status.recoveries = recoveries_so_far;
+        status.recoveries = recoveries;
     });
     write.map(Decision::op).unwrap_or_default()
 }

@@ -8,7 +8,7 @@ use kube::api::{Patch, PatchParams};
 use paddock_api::session::{Phase, Reason};
 use paddock_api::{SandboxWarmPool, Session};
 use paddock_e2e::environment::SpareNode;
-use paddock_e2e::scenario::{name_of, uid};
+use paddock_e2e::scenario::{finally, name_of, uid};
 use paddock_e2e::{LIVENESS, Scenario, Share, command, measure, pool, scenario, wait};
 use serde_json::{Value, json};
 
@@ -102,13 +102,6 @@ async fn node_is_ready(s: &Scenario, node: &str) {
     .await;
 }
 
-/// Runs `body`; `after` follows however it ends.
-async fn and_then<T>(body: impl Future<Output = T>, after: impl Future<Output = ()>) -> T {
-    let ended = futures::FutureExt::catch_unwind(std::panic::AssertUnwindSafe(body)).await;
-    after.await;
-    ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-}
-
 #[tokio::test]
 async fn are_drained_and_lost() {
     scenario("a node is drained, then lost", Share::Shared, LIMIT, async |s| {
@@ -122,7 +115,7 @@ async fn are_drained_and_lost() {
         let uncordon = async {
             s.kubectl.run(&["uncordon", &node]).await.succeeded();
         };
-        and_then(
+        finally(
             async {
                 s.kubectl.run(&drain).await.succeeded();
                 pair.moved(s, &node, Reason::Evicted, LIVENESS).await;
@@ -141,7 +134,7 @@ async fn are_drained_and_lost() {
             power(spare, "start").await;
             node_is_ready(s, &node).await;
         };
-        and_then(
+        finally(
             async {
                 power(spare, "kill").await;
                 pair.moved(s, &node, Reason::NodeLost, NODE_LOSS).await;

@@ -8,7 +8,7 @@ use kube::Api;
 use kube::api::{ListParams, Patch, PatchParams};
 use paddock_api::SandboxWarmPool;
 use paddock_api::session::StartupPath;
-use paddock_e2e::scenario::uid;
+use paddock_e2e::scenario::{finally, uid};
 use paddock_e2e::{LIVENESS, Scenario, Share, pool, scenario, wait};
 use serde_json::{Value, json};
 
@@ -24,11 +24,12 @@ async fn while_cordoned<T>(s: &Scenario, body: impl AsyncFnOnce() -> T) -> T {
     for name in &names {
         s.kubectl.run(&["cordon", name]).await.succeeded();
     }
-    let ended = futures::FutureExt::catch_unwind(std::panic::AssertUnwindSafe(body())).await;
-    for name in &names {
-        s.kubectl.run(&["uncordon", name]).await.succeeded();
-    }
-    ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    let uncordon = async {
+        for name in &names {
+            s.kubectl.run(&["uncordon", name]).await.succeeded();
+        }
+    };
+    finally(body(), uncordon).await
 }
 
 async fn ready_replicas(s: &Scenario, name: &str, wanted: i32) {
