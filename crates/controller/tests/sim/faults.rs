@@ -81,12 +81,11 @@ impl Control {
 /// The policy of the server.
 pub struct Faults {
     pub control: Arc<Mutex<Control>>,
-    pub server: ApiServer,
     pub dice: Dice,
 }
 
 impl Policy for Faults {
-    fn treat(&mut self, client: &str, call: &Call) -> Treatment {
+    fn treat(&mut self, server: &ApiServer, client: &str, call: &Call) -> Treatment {
         let control = self.control.clone();
         let mut control = control.lock();
         let Some(alive) = control.alive.get(client).cloned() else { return Treatment::default() };
@@ -118,7 +117,7 @@ impl Policy for Faults {
             return self.usual();
         }
         let rates = control.rates;
-        self.unlucky(rates, call, left)
+        self.unlucky(server, rates, call, left)
     }
 
     fn tap(&mut self, client: &str, _: &Call, _: usize) -> Tap {
@@ -158,7 +157,7 @@ impl Faults {
         }
     }
 
-    fn unlucky(&mut self, rates: Rates, call: &Call, left: Duration) -> Treatment {
+    fn unlucky(&mut self, server: &ApiServer, rates: Rates, call: &Call, left: Duration) -> Treatment {
         let mut treatment = self.usual();
         if self.dice.per_mille(rates.delays) {
             treatment.before = self.dice.millis(1, 2000).min(left);
@@ -169,7 +168,7 @@ impl Faults {
         // Which sandboxes are a session's is asked of the API server itself, and it does answer that as of now.
         let asks_for_truth = call.query.label_selector.contains(labels::SESSION_UID);
         if call.verb == Verb::List && !asks_for_truth && self.dice.per_mille(rates.stale_lists) {
-            let version = self.server.version();
+            let version = server.version();
             treatment.verdict = Verdict::AsOf(version.saturating_sub(self.dice.roll(40)).max(1));
         }
         if self.dice.per_mille(rates.errors) {

@@ -57,7 +57,7 @@ impl World {
         create(&server, "agents", coder());
         create(&server, "agents", keeper());
         let control = Arc::new(Mutex::new(Control::new()));
-        server.set_policy(Faults { control: control.clone(), server: server.clone(), dice: dice.fork() });
+        server.set_policy(Faults { control: control.clone(), dice: dice.fork() });
         Self {
             nodes: Arc::new(Mutex::new(Nodes::new(nature, dice.fork()))),
             server,

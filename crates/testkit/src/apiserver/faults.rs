@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
+use super::ApiServer;
 use super::refusal::Refusal;
 use super::request::Call;
 
 /// Decides how the requests of all clients are treated.
 pub trait Policy: Send {
-    /// How this request is treated. Asked once, when it comes.
-    fn treat(&mut self, client: &str, call: &Call) -> Treatment {
-        let _ = (client, call);
+    /// How this request to `server` is treated. Asked once, when it comes. (A policy that kept the server would keep it for
+    /// ever, for the server keeps its policy.)
+    fn treat(&mut self, server: &ApiServer, client: &str, call: &Call) -> Treatment {
+        let _ = (server, client, call);
         Treatment::default()
     }
 

@@ -78,7 +78,7 @@ async fn answer(server: &ApiServer, client: Arc<str>, call: Call, body: &[u8]) -
         }
     };
     let asked = note(server, &client, &call);
-    let Treatment { before, verdict, after } = server.shared.policy.lock().treat(&client, &call);
+    let Treatment { before, verdict, after } = server.shared.policy.lock().treat(server, &client, &call);
     pause(before).await;
     let answer = match verdict {
         Verdict::Refuse(refusal) => Ok(refused(&refusal)),
