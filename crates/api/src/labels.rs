@@ -10,6 +10,9 @@ pub const SESSION_UID: &str = "paddock.dev/session-uid";
 pub const INCARNATION: &str = "paddock.dev/incarnation";
 /// On Sandboxes and Pods (label) and SandboxTemplates (annotation): the harness that runs in the pod.
 pub const HARNESS: &str = "paddock.dev/harness";
+/// Annotation on Sessions: up to where the transcript of which pod is saved, `<pod uid>/<journal>.<seq>`. Written by a gateway
+/// where the status asks for it.
+pub const TRANSCRIPT_SAVED: &str = "paddock.dev/transcript-saved";
 /// Annotation on SandboxTemplates: the container that becomes the harness; the first one by default.
 pub const HARNESS_CONTAINER: &str = "paddock.dev/harness-container";
 /// Annotation on SandboxTemplates: the PriorityClass of pods that are made for a session, in place of the pool's.

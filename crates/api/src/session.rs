@@ -454,7 +454,10 @@ pub struct SessionStatus {
     /// How long the start took.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub startup: Option<Startup>,
-    /// Conditions: `Ready`, `Bound`, `Activated`, `Idle`.
+    /// Up to where the transcript must be saved before the pod is given back, `<journal>.<seq>`: a gateway is asked to do so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transcript_wanted: Option<String>,
+    /// Conditions: `Ready`, `Bound`, `Activated`, `Idle`, `TranscriptSaved`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,

@@ -34,6 +34,10 @@ pub struct Cli {
     /// Pull policy of the runner's image.
     #[arg(long, env = "PADDOCK_RUNNER_IMAGE_PULL_POLICY", default_value = "IfNotPresent")]
     pub(crate) runner_image_pull_policy: PullPolicy,
+    /// Namespaces with a gateway that has a transcript store, separated by commas: a pod there is not taken away on purpose
+    /// before what was said in it is saved.
+    #[arg(long, env = "PADDOCK_KEEP_TRANSCRIPTS_IN", value_delimiter = ',')]
+    pub(crate) keep_transcripts_in: Vec<String>,
     /// How log lines look.
     #[arg(long, env = "PADDOCK_LOG_FORMAT", default_value = "text")]
     log_format: LogFormat,

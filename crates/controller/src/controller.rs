@@ -33,6 +33,8 @@ pub struct Settings {
     pub election: Option<Election>,
     /// The runner that goes into harness pods.
     pub runner: RunnerSettings,
+    /// Namespaces whose gateways save transcripts: there pods are not taken away on purpose before.
+    pub keeps_transcripts_in: Vec<String>,
 }
 
 /// The lease that controllers compete for.
@@ -115,8 +117,10 @@ impl Controller {
         let component = "paddock-controller";
         let events = Recorder::with_clock(client.clone(), component, &settings.identity, clock.clone());
         let runners = Runners { key: signing_key, clock: clock.clone(), transport };
+        let mut engine = Engine::new(settings.runner);
+        engine.keep_transcripts_in(settings.keeps_transcripts_in);
         let driver = Driver {
-            engine: Engine::new(settings.runner),
+            engine,
             performer: Arc::new(Performer { client, runners }),
             events,
             metrics,

@@ -70,6 +70,7 @@ pub async fn run(cli: Cli) -> Result<(), RunError> {
             pull_policy: cli.runner_image_pull_policy.as_str().to_owned(),
             public_keys: signing_key.public_key().to_owned(),
         },
+        keeps_transcripts_in: cli.keep_transcripts_in.clone(),
     };
     Controller::new(client, signing_key, settings).with_admin(admin).run(stop).await
 }

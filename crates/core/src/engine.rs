@@ -21,7 +21,7 @@ use crate::node::Node;
 use crate::op::{Op, Outcome, Target};
 use crate::pod::Pod;
 use crate::session::{Context, Decision, SandboxBusy};
-use crate::store::Store;
+use crate::store::{Store, UNSEEN_LIMIT};
 use crate::volume_claim::VolumeClaim;
 use crate::{agent, pool, sandbox, session};
 
@@ -37,6 +37,8 @@ const STUMBLE_MAX: SignedDuration = SignedDuration::from_millis(300);
 pub struct Settings {
     /// The runner that goes into harness pods.
     pub runner: RunnerSettings,
+    /// Namespaces whose gateways save transcripts: there pods are not taken away on purpose before.
+    pub keeps_transcripts_in: BTreeSet<String>,
     /// Since when this process leads. Sessions older than that may have been bound by an earlier leader.
     pub leading_since: Timestamp,
 }
@@ -111,7 +113,7 @@ pub struct Engine {
     starved: BTreeSet<Key>,
     /// Sessions that are being started.
     starts: starting::Starts,
-    /// Sandboxes and pods that we wrote, in order: when a watch must have shown them.
+    /// Sandboxes and pods that we wrote or read, in order: when a watch must have shown them.
     unseen: VecDeque<(Timestamp, Key)>,
     notices: Vec<Notice>,
 }
@@ -151,7 +153,11 @@ impl Engine {
     pub fn new(runner: RunnerSettings) -> Self {
         Self {
             store: Store::default(),
-            settings: Settings { runner, leading_since: Timestamp::MAX },
+            settings: Settings {
+                runner,
+                keeps_transcripts_in: BTreeSet::new(),
+                leading_since: Timestamp::MAX,
+            },
             leading: false,
             term: 0,
             dirty: BTreeSet::new(),
@@ -169,6 +175,11 @@ impl Engine {
             unseen: VecDeque::new(),
             notices: Vec::new(),
         }
+    }
+
+    /// From now on pods in these namespaces are not taken away on purpose before a gateway has saved their transcripts.
+    pub fn keep_transcripts_in(&mut self, namespaces: impl IntoIterator<Item = String>) {
+        self.settings.keeps_transcripts_in.extend(namespaces);
     }
 
     /// The cluster as last seen.
@@ -248,7 +259,9 @@ impl Engine {
             self.wake_of.remove(&work);
             self.dirty.insert(work);
         }
-        while let Some((_, sandbox)) = self.unseen.pop_front_if(|(at, _)| *at <= now) {
+        // One that lies further ahead than any can is from before the clock was set back.
+        let is_due = |at: Timestamp| at <= now || at > now + UNSEEN_LIMIT;
+        while let Some((_, sandbox)) = self.unseen.pop_front_if(|(at, _)| is_due(*at)) {
             self.dirty.insert(Work::Sandbox(sandbox));
         }
         let mut commands = Vec::new();

@@ -12,7 +12,7 @@ use crate::health::{self, Health};
 use crate::ids::{Key, is_deleting, label, uid};
 use crate::op::{Named, NewVolumeClaim, Op, Patch, Refresh, Target, merge_diff};
 use crate::pod::Pod;
-use crate::session::{Context, Decision, is_current, pod_was_made};
+use crate::session::{Context, Decision, is_current, pod_was_made, session_of};
 use crate::store::Store;
 
 /// What is remembered about a Sandbox beside its object.
@@ -99,16 +99,12 @@ fn foreign_claim(ctx: Context<'_>, sandbox: &Sandbox) -> Option<String> {
 
 /// The phase of the session that the sandbox is assigned to.
 fn session_phase(ctx: Context<'_>, sandbox: &Sandbox) -> Option<Phase> {
-    let session_uid = label(&sandbox.metadata, labels::SESSION_UID)?;
-    let name = label(&sandbox.metadata, labels::SESSION)?;
-    let namespace = sandbox.metadata.namespace.as_deref().unwrap_or_default();
-    match ctx.store.sessions.get(&Key::new(namespace, name)) {
-        // One that an earlier incarnation has left is given back.
-        Some(session) if uid(&session.metadata) == session_uid && is_current(session, sandbox) => {
-            Some(session.status.as_ref().map(|s| s.phase).unwrap_or_default())
-        }
-        // Its session is gone: the garbage collector takes it, nothing is made for it any more.
-        _ => Some(Phase::Dead),
+    label(&sandbox.metadata, labels::SESSION_UID)?;
+    match session_of(ctx.store, sandbox).filter(|session| is_current(session, sandbox)) {
+        Some(session) => Some(session.status.as_ref().map(|s| s.phase).unwrap_or_default()),
+        // Its session is gone: the garbage collector takes it, nothing is made for it any more. One that an earlier incarnation
+        // has left is given back.
+        None => Some(Phase::Dead),
     }
 }
 

@@ -9,7 +9,7 @@
 //!
 //! Each pod of a session is an incarnation of it. Only the status says which is the current one
 //! ([`incarnation`]); sandboxes of others are given back, but never before the session's workspace is safe
-//! ([`workspace`]).
+//! ([`workspace`]), nor on purpose before what was said is saved ([`transcript`]).
 
 mod activation;
 mod admission;
@@ -23,6 +23,7 @@ mod loss;
 mod running;
 mod status;
 mod suspend;
+mod transcript;
 mod workspace;
 
 pub(crate) use admission::{admit, agent_of};
@@ -35,13 +36,13 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use paddock_api::session::{DesiredState, FrozenAgent, Phase, Reason};
-use paddock_api::{Sandbox, Session};
+use paddock_api::{Sandbox, Session, labels};
 use paddock_runnerapi::{ActivateResponse, Activity};
 
 use crate::build;
 use crate::catalog;
 use crate::engine::Settings;
-use crate::ids::{Key, controller_uid, is_deleting, uid};
+use crate::ids::{Key, controller_uid, is_deleting, label, uid};
 use crate::op::Op;
 use crate::pod::Pod;
 use crate::store::Store;
@@ -112,6 +113,8 @@ pub struct Memory {
     pub pod_asked: Option<String>,
     /// Whether the API server itself was asked before a sandbox of it is given back in favour of another one.
     pub asked_to_discard: Asked,
+    /// Whether the API server itself was asked for the session because of a sandbox of a later incarnation.
+    pub asked_for_later: Asked,
     /// It gives its own pod up for a pool member.
     pub exchanges: bool,
     /// The volume claim of its workspace was looked for on the API server itself.
@@ -137,15 +140,15 @@ impl Memory {
     }
 }
 
-/// A question to the API server about a sandbox with this UID, and its session.
+/// A question to the API server that concerns a sandbox with this UID.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Asked {
     /// None.
     #[default]
     Nothing,
-    /// On its way: session and pod, of which so many have not been answered for.
+    /// On its way; so many objects have not been answered for.
     About(String, u8),
-    /// Both were answered for.
+    /// All were answered for.
     Answered(String),
 }
 
@@ -241,19 +244,29 @@ pub fn decide(ctx: Context<'_>, session: &Session, memory: &mut Memory) -> Decis
     if let Some(decision) = incarnation::remember(ctx, session, memory) {
         return decision;
     }
+    if let Some(ask) = incarnation::catch_up(ctx, session, memory) {
+        return ask;
+    }
     let phase = session.status.as_ref().map(|s| s.phase).unwrap_or_default();
     let state = session.spec.state;
     if state == DesiredState::Running && session.restart_wanted() {
-        return incarnation::next(ctx, session, incarnation::Next::Restart);
+        let first = transcript::save_first(ctx, session, memory);
+        return first.unwrap_or_else(|| incarnation::next(ctx, session, incarnation::Next::Restart));
     }
     if phase.is_final() {
         return ending::ended(ctx, session, memory);
     }
     if state == DesiredState::Stopped {
+        if let Some(first) = transcript::save_first(ctx, session, memory) {
+            return first;
+        }
         return ending::end(ctx, session, Phase::Dead, Reason::Stopped, "stopped on request".into());
     }
     let lifetime = lifetime_ends(ctx, session);
     if let Some((limit, _)) = lifetime.as_ref().filter(|(_, at)| *at <= ctx.now) {
+        if let Some(first) = transcript::save_first(ctx, session, memory) {
+            return first;
+        }
         let message = format!("lived for {limit}, as long as lifecycle.maxLifetime allows");
         return ending::end(ctx, session, Phase::Dead, Reason::MaxLifetimeReached, message);
     }
@@ -271,6 +284,14 @@ fn lifetime_ends(ctx: Context<'_>, session: &Session) -> Option<(paddock_api::Du
     let limit = catalog::lifecycle(ctx.store, session)?.max_lifetime?;
     let created = session.metadata.creation_timestamp.as_ref()?.0;
     Some((limit, created.checked_add(limit.as_std()).unwrap_or(Timestamp::MAX)))
+}
+
+/// The session that `sandbox` is assigned to, if it still exists.
+pub(crate) fn session_of<'a>(store: &'a Store, sandbox: &Sandbox) -> Option<&'a Session> {
+    let session_uid = label(&sandbox.metadata, labels::SESSION_UID)?;
+    let name = label(&sandbox.metadata, labels::SESSION)?;
+    let namespace = sandbox.metadata.namespace.as_deref().unwrap_or_default();
+    store.sessions.get(&Key::new(namespace, name)).filter(|session| uid(&session.metadata) == session_uid)
 }
 
 /// Sandboxes assigned to the session, of any incarnation, that are not on their way out yet.

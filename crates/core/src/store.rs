@@ -18,7 +18,10 @@ use crate::volume_claim::VolumeClaim;
 
 /// How long a written object may be missing from a fresh list before it counts as gone. A list that was
 /// answered just before the write does not have it.
-pub(crate) const UNSEEN_GRACE: SignedDuration = SignedDuration::from_secs(10);
+const UNSEEN_GRACE: SignedDuration = SignedDuration::from_secs(10);
+
+/// How long no watch may show an object that we wrote or read before the API server is asked for it.
+pub(crate) const UNSEEN_LIMIT: SignedDuration = SignedDuration::from_secs(5);
 
 /// What the store needs to know of an object.
 pub trait Stored {
@@ -133,7 +136,7 @@ const GONE: usize = 4096;
 #[derive(Clone, Debug)]
 struct Row<K> {
     object: K,
-    /// When we wrote it, while no watch has shown it.
+    /// When we wrote or read it, while no watch has shown it.
     unseen_since: Option<Timestamp>,
 }
 
@@ -214,11 +217,30 @@ impl<K: Stored> Table<K> {
         self.rows.insert(key, Row { object, unseen_since: Some(now) });
     }
 
-    /// UID of the object of this name, if we wrote it so long ago that a watch must have shown it, and none has. It may have
-    /// gone between two watches.
+    /// Takes in what a read has found. No watch has shown it by that, and none may: it can go before the next one begins.
+    fn read(&mut self, object: K, now: Timestamp) {
+        match self.rows.get_mut(&object.key()) {
+            Some(row) if row.object.uid() == object.uid() => {
+                row.unseen_since = row.unseen_since.map(|_| now);
+                if is_newer(object.resource_version(), row.object.resource_version()) {
+                    row.object = object;
+                }
+            }
+            Some(row) if !is_newer(object.resource_version(), row.object.resource_version()) => {}
+            _ => {
+                self.rows.insert(object.key(), Row { object, unseen_since: Some(now) });
+            }
+        }
+    }
+
+    /// UID of the object of this name, if we wrote or read it so long ago that a watch must have shown it, and none has. It may
+    /// have gone between two watches.
     pub fn never_seen(&self, key: &Key, now: Timestamp) -> Option<&str> {
         let row = self.rows.get(key)?;
-        row.unseen_since.is_some_and(|since| now >= since + UNSEEN_GRACE).then(|| row.object.uid())
+        // Where the clock was set back, nobody knows how long ago that was.
+        row.unseen_since
+            .is_some_and(|since| now < since || now >= since + UNSEEN_LIMIT)
+            .then(|| row.object.uid())
     }
 
     /// Drops an object that is gone, unless the name is another object's by now.
@@ -336,6 +358,12 @@ impl Store {
     pub fn written<K: Kept>(&mut self, object: K, now: Timestamp) {
         let key = object.key();
         self.change(&key, |table| table.written(object, now));
+    }
+
+    /// Takes in what a read has found.
+    pub fn read<K: Kept>(&mut self, object: K, now: Timestamp) {
+        let key = object.key();
+        self.change(&key, |table| table.read(object, now));
     }
 
     /// Drops an object that is gone.

@@ -8,7 +8,6 @@
 //! belongs to a session: only that one may have the pod, and its activation goes on where the earlier pod
 //! stopped, with what the new request says of the agent.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
@@ -17,7 +16,7 @@ use serde_json::json;
 
 use crate::activity::Meter;
 use crate::harness::{Harness, HarnessError, TurnNames};
-use crate::turns::{Activation, Engine, Journal, JournalError, Record, Restored, RestoredTurn};
+use crate::turns::{Activation, Engine, Journal, JournalError, Record, Restored};
 
 /// The session and its turns.
 pub struct Bound {
@@ -160,7 +159,7 @@ impl Activator {
             activation.harness_session_id = conversation;
             self.journal.append(vec![Record::Activated(Box::new(activation.clone()))]).await?;
         }
-        let engine = self.engine(&activation, &mut past.turns).await?;
+        let engine = self.engine(&activation, &mut past).await?;
         tracing::info!(session = claim.uid, "the pod goes on with its session");
         self.set(activation, engine);
         Ok(())
@@ -193,7 +192,7 @@ impl Activator {
         }
         let activation = self.begin(request, &past, begun).await?;
         self.journal.append(vec![Record::Activated(Box::new(activation.clone()))]).await?;
-        let engine = self.engine(&activation, &mut past.turns).await?;
+        let engine = self.engine(&activation, &mut past).await?;
         *past = Restored::default();
         let took_ms = activation.took_ms;
         tracing::info!(session = claim.uid, incarnation = claim.incarnation, took_ms, "activated");
@@ -258,13 +257,9 @@ impl Activator {
         Ok(())
     }
 
-    async fn engine(
-        &self,
-        activation: &Activation,
-        turns: &mut HashMap<String, RestoredTurn>,
-    ) -> Result<Engine, JournalError> {
+    async fn engine(&self, activation: &Activation, past: &mut Restored) -> Result<Engine, JournalError> {
         let (harness, meter) = (Arc::clone(&self.harness), Arc::clone(&self.meter));
-        Engine::new(harness, self.journal.clone(), meter, activation, turns).await
+        Engine::new(harness, self.journal.clone(), meter, activation, past).await
     }
 
     fn set(&self, activation: Activation, engine: Engine) -> &Arc<Bound> {

@@ -196,8 +196,9 @@ async fn a_resume_that_fails_may_be_tried_again() {
     assert_eq!(code(&second.activate(request("u1", 2)).await), ErrorCode::JournalFailed);
     storage.becomes(Disk::Good);
     assert!(second.activate(request("u1", 2)).await.is_ok());
-    let story = ["activated u1", "accepted lost", "started lost", "activated u1", "interrupted lost"];
-    assert_eq!(storage.story(), story);
+    let before = ["activated u1", "accepted lost", "started lost"];
+    let after = ["activated u1", "1 messages lost", "interrupted lost"];
+    assert_eq!(storage.story(), [before, after].concat());
     lost.abort();
 }
 

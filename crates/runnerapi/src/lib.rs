@@ -5,12 +5,14 @@
 
 pub mod message;
 pub mod token;
+pub mod transcript;
 
 pub use message::{
     ActivateRequest, ActivateResponse, Activity, AgentBinding, Capabilities, EnvVar, ErrorBody, ErrorCode,
     InitialTurn, QuiesceRequest, SessionRef, TurnCounts, TurnRequest, TurnState, TurnStatus,
 };
 pub use token::{Scope, SigningKey, TokenError, VerifyingKeys};
+pub use transcript::{EntryKind, Position, Saved, TranscriptEntry, TranscriptPage};
 
 /// The port the runner listens on, in every harness pod.
 pub const PORT: u16 = 7070;
@@ -28,9 +30,17 @@ pub const QUIESCE: &str = "/v1/quiesce";
 /// `POST` [`TurnRequest`] → 200 with the harness's reply as it came, after the turn has ended.
 /// `GET /v1/turns/{id}` → 200 [`TurnStatus`].
 pub const TURNS: &str = "/v1/turns";
+/// `GET ?after=<seq>` → 200 [`TranscriptPage`]: what was said, from this place in the journal on. Without a query: where the
+/// journal ends, and no entries.
+pub const TRANSCRIPT: &str = "/v1/transcript";
+/// `GET` → 200 with the conversation as the harness has it: a JSON array of messages.
+pub const MESSAGES: &str = "/v1/messages";
 
 /// Response header on every answer about a turn: its id.
 pub const TURN_ID_HEADER: &str = "x-paddock-turn-id";
+/// Response header on every answer about a turn: a [`Position`]. What is saved up to there includes the turn as the
+/// answer tells it.
+pub const TRANSCRIPT_HEADER: &str = "x-paddock-transcript";
 
 /// Environment of the runner's container, set by the controller.
 pub mod env {

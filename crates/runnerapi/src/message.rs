@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::transcript::Position;
+
 /// Names the session that a pod is given.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionRef {
@@ -100,6 +102,10 @@ pub struct Activity {
     pub turns: TurnCounts,
     /// The pod takes no more turns: it is about to be given back.
     pub quiesced: bool,
+    /// Up to where the transcript must be saved for nothing that was said to be lost with the pod. At 0 nothing was said
+    /// yet.
+    #[serde(default)]
+    pub transcript: Position,
 }
 
 /// Numbers of turns.

@@ -84,6 +84,8 @@ pub enum ErrorCode {
     NotReady,
     /// 503: the API server does not answer.
     ClusterUnavailable,
+    /// 503: the transcript store does not answer, or is full.
+    TranscriptUnavailable,
     /// 504: the caller's own deadline has passed; what was asked for goes on.
     WaitExpired,
 }
@@ -112,7 +114,11 @@ impl ErrorCode {
             | Self::Interrupted
             | Self::JournalFailed
             | Self::StartFailed => 502,
-            Self::Draining | Self::NotSynced | Self::NotReady | Self::ClusterUnavailable => 503,
+            Self::Draining
+            | Self::NotSynced
+            | Self::NotReady
+            | Self::ClusterUnavailable
+            | Self::TranscriptUnavailable => 503,
             Self::WaitExpired => 504,
         }
     }
@@ -152,6 +158,7 @@ impl ErrorCode {
             Self::NotSynced => "not_synced",
             Self::NotReady => "not_ready",
             Self::ClusterUnavailable => "cluster_unavailable",
+            Self::TranscriptUnavailable => "transcript_unavailable",
             Self::WaitExpired => "wait_expired",
         }
     }

@@ -27,7 +27,7 @@ use std::time::Instant;
 use crate::chaos::Outcome;
 
 /// How many random histories a plain test run tries. A debug build needs up to a second for each.
-const RUNS: u64 = 400;
+const RUNS: u64 = 2000;
 
 /// Runs a future on a clock that stands still but for sleeping.
 fn simulate<T>(future: impl Future<Output = T>) -> T {

@@ -56,6 +56,7 @@ impl Process {
                 pull_policy: "IfNotPresent".to_owned(),
                 public_keys: key.public_key().to_owned(),
             },
+            keeps_transcripts_in: Vec::new(),
         };
         let skew = Arc::new(AtomicI64::new(0));
         let stop = CancellationToken::new();

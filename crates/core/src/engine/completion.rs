@@ -12,7 +12,7 @@ use crate::ids::Key;
 use crate::op::{Activation, Named, Op, Outcome, Refresh, Refreshed, RunnerFailure, Target, WriteFailure};
 use crate::pod::Pod;
 use crate::session::{Confirmed, LOOK_MIN, Observed, Refused};
-use crate::store::{Stored, UNSEEN_GRACE};
+use crate::store::{Stored, UNSEEN_LIMIT};
 
 /// The longest Retry-After that is believed: deadlines must be looked at all the same.
 const LONGEST_RETRY_AFTER: SignedDuration = SignedDuration::from_secs(60);
@@ -29,7 +29,7 @@ impl Engine {
                 self.written(work, &command.op, &uid, &resource_version, now);
             }
             Outcome::Deleted => self.deleting(&command.op),
-            Outcome::Refreshed(found) => self.refreshed(work, &command.op, found),
+            Outcome::Refreshed(found) => self.refreshed(work, &command.op, found, now),
             Outcome::Activated(response) => {
                 if let (Work::Session(key), Op::Activate(activation)) = (work, &command.op) {
                     let memory = self.sessions.entry(key.clone()).or_default();
@@ -143,9 +143,9 @@ impl Engine {
         }
     }
 
-    /// Looks after a Sandbox or pod that we made until a watch has shown it.
+    /// Looks after a Sandbox or pod that we made or read until a watch has shown it.
     fn expect(&mut self, sandbox: Key, now: Timestamp) {
-        self.unseen.push_back((now + UNSEEN_GRACE, sandbox));
+        self.unseen.push_back((now + UNSEEN_LIMIT, sandbox));
     }
 
     /// Takes an own write's result in.
@@ -223,22 +223,27 @@ impl Engine {
         Vec::new()
     }
 
-    fn refreshed(&mut self, work: &Work, op: &Op, found: Refreshed) {
+    fn refreshed(&mut self, work: &Work, op: &Op, found: Refreshed, now: Timestamp) {
         let Op::Refresh(asked) = op else { return };
         if let Work::Session(key) = work {
             self.answered(key, asked);
         }
+        if let Refresh::Sandbox(asked) | Refresh::Pod(asked) = asked {
+            self.expect(asked.key.clone(), now);
+        }
         match (found, asked) {
-            (Refreshed::Session(found), Refresh::Session(asked)) => self.settle(found, asked),
-            (Refreshed::Sandbox(found), Refresh::Sandbox(asked)) => self.settle(found, asked),
-            (Refreshed::Pod(found), Refresh::Pod(asked)) => self.settle(found, asked),
-            (Refreshed::VolumeClaim(found), Refresh::VolumeClaim(asked)) => self.settle(found, asked),
-            (Refreshed::Pool(found), Refresh::Pool(asked)) => self.settle(found, asked),
-            (Refreshed::Agent(found), Refresh::Agent(asked)) => self.settle(found, asked),
-            (Refreshed::Template(found), Refresh::Template(asked)) => self.settle(found, asked),
+            (Refreshed::Session(found), Refresh::Session(asked)) => self.settle(found, asked, now),
+            (Refreshed::Sandbox(found), Refresh::Sandbox(asked)) => self.settle(found, asked, now),
+            (Refreshed::Pod(found), Refresh::Pod(asked)) => self.settle(found, asked, now),
+            (Refreshed::VolumeClaim(found), Refresh::VolumeClaim(asked)) => self.settle(found, asked, now),
+            (Refreshed::Pool(found), Refresh::Pool(asked)) => self.settle(found, asked, now),
+            (Refreshed::Agent(found), Refresh::Agent(asked)) => self.settle(found, asked, now),
+            (Refreshed::Template(found), Refresh::Template(asked)) => self.settle(found, asked, now),
             (Refreshed::Claims(sandboxes), Refresh::Claims { .. }) => {
                 for sandbox in sandboxes {
-                    self.found(sandbox);
+                    let key = Key::of(&sandbox.metadata);
+                    self.found(sandbox, now);
+                    self.expect(key, now);
                 }
             }
             _ => {}
@@ -259,14 +264,17 @@ impl Engine {
             }
             Refresh::Agent(_) | Refresh::Pool(_) | Refresh::Template(_) => memory.missing_asked = true,
             Refresh::VolumeClaim(_) => memory.workspace_asked = true,
-            Refresh::Session(_) => memory.asked_to_discard.answered(),
+            Refresh::Session(_) => {
+                memory.asked_to_discard.answered();
+                memory.asked_for_later.answered();
+            }
             Refresh::Sandbox(_) => {}
         }
     }
 
-    fn settle<K: Watched>(&mut self, found: Option<Box<K>>, asked: &Named) {
+    fn settle<K: Watched>(&mut self, found: Option<Box<K>>, asked: &Named, now: Timestamp) {
         match (found, &asked.uid) {
-            (Some(object), _) => self.found(*object),
+            (Some(object), _) => self.found(*object, now),
             (None, Some(uid)) => self.forget::<K>(&asked.key, uid),
             (None, None) => {}
         }

@@ -69,9 +69,18 @@ impl Engine {
     }
 
     /// Takes in what a read has found. Unlike a watch's events, its answer may be older than what was seen.
-    pub(super) fn found<K: Watched>(&mut self, object: K) {
-        if !self.store.is_gone::<K>(object.uid()) {
-            self.observe(object);
+    pub(super) fn found<K: Watched>(&mut self, object: K, now: Timestamp) {
+        if self.store.is_gone::<K>(object.uid()) {
+            return;
+        }
+        let key = object.key();
+        let is_news = self.store.is_news(&object);
+        if is_news {
+            K::touch(self, &key);
+        }
+        self.store.read(object, now);
+        if is_news {
+            K::touch(self, &key);
         }
     }
 

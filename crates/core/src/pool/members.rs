@@ -9,7 +9,7 @@ use crate::health::{self, Health};
 use crate::ids::{Key, is_deleting, label, uid};
 use crate::node::{self, Standing};
 use crate::pod::Pod;
-use crate::session::{Context, is_current};
+use crate::session::{Context, is_current, session_of};
 
 /// How long a member that has a node may take to serve, or may be not ready afterwards: as long as a session
 /// waits for its own pod by default.
@@ -139,10 +139,8 @@ impl Account {
 
 /// On its way out, or about to be: its session has gone on to another incarnation.
 fn is_given_up(ctx: Context<'_>, sandbox: &Sandbox) -> bool {
-    let session = label(&sandbox.metadata, labels::SESSION)
-        .map(|name| Key::new(sandbox.metadata.namespace.clone().unwrap_or_default(), name))
-        .and_then(|key| ctx.store.sessions.get(&key));
-    is_deleting(&sandbox.metadata) || session.is_some_and(|session| !is_current(session, sandbox))
+    is_deleting(&sandbox.metadata)
+        || session_of(ctx.store, sandbox).is_some_and(|session| !is_current(session, sandbox))
 }
 
 fn has_live_session(ctx: Context<'_>, pod: &Pod) -> bool {

@@ -34,6 +34,10 @@ pub(super) fn decide(ctx: Context<'_>, session: &Session, memory: &mut Memory) -
     let keep = |sandbox: &Sandbox| is_current(session, sandbox);
     let outdated = workspace::give_back(ctx, session, memory, keep).ops;
     let mut decision = start(ctx, session, memory);
+    if !outdated.is_empty() {
+        // A session that goes through several incarnations must not leave a pod behind with each.
+        decision.ops.retain(|op| !matches!(op, Op::CreateSandbox(_)));
+    }
     decision.ops.extend(outdated);
     decision
 }

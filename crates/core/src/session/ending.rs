@@ -6,7 +6,7 @@ use paddock_api::{Sandbox, Session, labels};
 use crate::catalog;
 use crate::ids::{is_deleting, label, uid};
 use crate::op::{Op, Target};
-use crate::session::{Context, Decision, Memory, assigned_sandboxes, status, workspace};
+use crate::session::{Context, Decision, Memory, assigned_sandboxes, status, transcript, workspace};
 
 /// Writes a final phase. The sandboxes are given back once that is written.
 pub(super) fn end(
@@ -21,6 +21,7 @@ pub(super) fn end(
         status.step = None;
         status.reason = Some(reason);
         status.message = message;
+        transcript::settle(session, status, ctx.now);
         status.endpoint = None;
         status.finished_at = Some(ctx.now);
     })
@@ -35,7 +36,10 @@ pub(super) fn ended(ctx: Context<'_>, session: &Session, memory: &mut Memory) ->
     let finished_at = session.status.as_ref().and_then(|status| status.finished_at);
     let Some(finished_at) = finished_at else {
         // The gateway marks sessions Dead without counting their time.
-        decision.ops.extend(status::write(ctx, session, |status| status.finished_at = Some(ctx.now)));
+        decision.ops.extend(status::write(ctx, session, |status| {
+            transcript::settle(session, status, ctx.now);
+            status.finished_at = Some(ctx.now);
+        }));
         return decision;
     };
     let kept = catalog::lifecycle(ctx.store, session).unwrap_or_default().ttl_after_finished();

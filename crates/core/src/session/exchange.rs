@@ -42,13 +42,13 @@ pub(super) fn exchange(
     if label(&sandbox.metadata, labels::LAUNCH_TYPE) != Some("cold") || has_begun(ctx, sandbox) {
         return Exchange::No;
     }
-    let Choice::Member(member, _) = claim::choose(ctx, session, memory, agent, source) else {
-        return Exchange::Hope(None);
-    };
     let patient_until = memory.claimed_at.unwrap_or(ctx.now) + PATIENCE;
     if ctx.now < patient_until {
         return Exchange::Hope(Some(patient_until));
     }
+    let Choice::Member(member, _) = claim::choose(ctx, session, memory, agent, source) else {
+        return Exchange::Hope(None);
+    };
     let reserve = Some(Key::of(&member.metadata));
     // The pod may have come up while we looked elsewhere, and may even have been given the session's prompt.
     if let Some(ask) = ask_before_giving_up(ctx, session, memory, sandbox) {

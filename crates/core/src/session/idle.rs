@@ -15,7 +15,7 @@ use crate::ids::uid;
 use crate::op::{Op, Patch, Target};
 use crate::pod::Pod;
 use crate::session::incarnation::{self, Next};
-use crate::session::{Context, Decision, Memory, Observed, ending, running, workspace};
+use crate::session::{Context, Decision, Memory, Observed, ending, running, transcript, workspace};
 
 /// Shortest time between two questions to one runner.
 pub(crate) const LOOK_MIN: SignedDuration = SignedDuration::from_secs(30);
@@ -47,17 +47,18 @@ pub(super) fn decide(
             timeout.filter(|(_, timeout)| seen.at.duration_since(last_active) >= *timeout)
         else {
             // It was asked to rest, and the wish was taken back: its pod takes no more turns, so it needs another.
-            return (incarnation::next(ctx, session, Next::Resume), true);
+            let first = transcript::save_first(ctx, session, memory);
+            return (first.unwrap_or_else(|| incarnation::next(ctx, session, Next::Resume)), true);
         };
         // The runner has agreed, perhaps to an earlier leader.
         let message = format!("idle for {timeout}, as long as lifecycle.idleTimeout allows");
         memory.idle = Some(message.clone());
-        let decision = if rests {
-            Decision::op(suspend(session))
-        } else {
-            ending::end(ctx, session, Phase::Dead, Reason::IdleTimeout, message)
-        };
-        return (decision, true);
+        if rests {
+            return (Decision::op(suspend(session)), true);
+        }
+        let first = transcript::save_first(ctx, session, memory);
+        let end = || ending::end(ctx, session, Phase::Dead, Reason::IdleTimeout, message);
+        return (first.unwrap_or_else(end), true);
     }
     let idle_at = timeout.map(|(_, timeout)| last_active.checked_add(timeout).unwrap_or(Timestamp::MAX));
     let idle_then = seen.at.duration_since(last_active);

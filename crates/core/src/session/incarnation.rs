@@ -7,8 +7,9 @@ use jiff::Timestamp;
 use paddock_api::session::{Phase, Reason};
 use paddock_api::{Sandbox, Session, labels};
 
-use crate::ids::label;
-use crate::session::{Context, Decision, Memory, ending, status};
+use crate::ids::{Key, label, uid};
+use crate::op::{Named, Op, Refresh};
+use crate::session::{Asked, Context, Decision, Memory, assigned_sandboxes, ending, status, transcript};
 
 /// The incarnation that is wanted or there.
 pub(super) fn current(session: &Session) -> u32 {
@@ -23,8 +24,25 @@ pub(super) fn wanted_since(session: &Session, now: Timestamp) -> Timestamp {
 
 /// Whether `sandbox` was made for, or adopted by, the session's current incarnation.
 pub(crate) fn is_current(session: &Session, sandbox: &Sandbox) -> bool {
-    let of = label(&sandbox.metadata, labels::INCARNATION).and_then(|n| n.parse().ok()).unwrap_or(1);
-    of == current(session)
+    of(sandbox) == current(session)
+}
+
+/// The incarnation that `sandbox` was made for, or adopted by.
+fn of(sandbox: &Sandbox) -> u32 {
+    label(&sandbox.metadata, labels::INCARNATION).and_then(|n| n.parse().ok()).unwrap_or(1)
+}
+
+/// The question that comes first where a sandbox is of a later incarnation than the session: a rival leader has begun that, and
+/// our view of the session is old. Once it is answered such a sandbox is nobody's: its label was written by somebody else.
+pub(super) fn catch_up(ctx: Context<'_>, session: &Session, memory: &mut Memory) -> Option<Decision> {
+    let later = assigned_sandboxes(ctx, session).find(|sandbox| of(sandbox) > current(session))?;
+    let sandbox_uid = uid(&later.metadata);
+    if memory.asked_for_later.is_answered_for(sandbox_uid) {
+        return None;
+    }
+    memory.asked_for_later = Asked::About(sandbox_uid.to_owned(), 1);
+    let named = Named { key: Key::of(&session.metadata), uid: session.metadata.uid.clone() };
+    Some(Decision::op(Op::Refresh(Refresh::Session(named))))
 }
 
 /// Begins to remember anew when another incarnation is wanted. A pool member that was given to the one before in vain must
@@ -88,6 +106,7 @@ pub(super) fn next(ctx: Context<'_>, session: &Session, why: Next) -> Decision {
         status.reason = Some(reason);
         status.message = message;
         status.finished_at = None;
+        transcript::forget(status);
         status.sandbox = None;
         status.pod = None;
         status.endpoint = None;

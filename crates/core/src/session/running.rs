@@ -10,7 +10,9 @@ use crate::pod::Pod;
 use crate::session::activation::endpoint;
 use crate::session::ending::{self, has_uid};
 use crate::session::loss::lost;
-use crate::session::{Context, Decision, Memory, assigned_sandboxes, idle, status, suspend, workspace};
+use crate::session::{
+    Context, Decision, Memory, assigned_sandboxes, idle, status, suspend, transcript, workspace,
+};
 
 pub(super) fn decide(ctx: Context<'_>, session: &Session, memory: &mut Memory) -> Decision {
     let current = session.status.clone().unwrap_or_default();
@@ -64,6 +66,7 @@ pub(super) fn decide(ctx: Context<'_>, session: &Session, memory: &mut Memory) -
     if !changes {
         decision.ops.extend(status::write(ctx, session, |status| {
             idle::report(status, &pod_ref.uid, memory);
+            transcript::forget(status);
             if asked_to_rest {
                 suspend::refuse(status);
             } else if status.reason == Some(Reason::WorkspaceNotPersistent) {

@@ -3,19 +3,13 @@
 //! Only a session with a persistent workspace can rest: there would be nothing to come back to. Its pod is asked to take no
 //! more turns before the status says Suspended, so a message that arrives meanwhile is refused by the pod, never lost in it.
 
-use jiff::SignedDuration;
 use paddock_api::Session;
 use paddock_api::session::{DesiredState, Phase, Reason, SessionStatus};
 
 use crate::health::{self, Health};
-use crate::op::Op;
 use crate::pod::Pod;
 use crate::session::incarnation::Next;
-use crate::session::{Context, Decision, Memory, ending, idle, incarnation, running, status, workspace};
-
-/// How long a runner may be out of reach before its pod is given back without its consent. What it has acknowledged is
-/// in its journal, on the volume.
-const PATIENCE: SignedDuration = SignedDuration::from_secs(10);
+use crate::session::{Context, Decision, Memory, ending, idle, incarnation, status, transcript, workspace};
 
 /// Whether there would be something to come back to.
 pub(super) fn can_rest(ctx: Context<'_>, session: &Session) -> bool {
@@ -35,17 +29,19 @@ pub(super) fn decide(
     memory: &mut Memory,
     pod: Option<&Pod>,
 ) -> Decision {
-    let since = *memory.quiescing_since.get_or_insert(ctx.now);
     let at_rest = |pod: &Pod| {
         memory.activity.as_ref().is_some_and(|seen| seen.pod_uid == pod.uid && seen.activity.quiesced)
     };
+    // What the runner has acknowledged is in its journal, on the volume.
     if let Some(pod) = pod
         && let Health::Serving(ip) = health::of(pod, ctx.now)
         && !at_rest(pod)
-        && ctx.now < since + PATIENCE
+        && let Some(first) = transcript::bring_to_rest(ctx, session, memory, pod, &ip)
     {
-        return Decision::op(Op::Quiesce(running::runner(session, pod, &ip), None))
-            .and_wake(Some(since + PATIENCE));
+        return first;
+    }
+    if let Some(first) = transcript::save_first(ctx, session, memory) {
+        return first;
     }
     rest(ctx, session, memory)
 }
@@ -61,6 +57,7 @@ pub(super) fn rest(ctx: Context<'_>, session: &Session, memory: &Memory) -> Deci
         status.step = None;
         status.reason = Some(reason);
         status.message = message;
+        transcript::settle(session, status, ctx.now);
         status.sandbox = None;
         status.pod = None;
         status.endpoint = None;

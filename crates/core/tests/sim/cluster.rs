@@ -13,7 +13,7 @@ use paddock_core::op::{
 use paddock_core::pod::{Pod, PodPhase};
 use paddock_core::store::Stored;
 use paddock_core::{Change, Engine, Key, Node, VolumeClaim};
-use paddock_runnerapi::{ActivateResponse, Activity, Capabilities, TurnCounts};
+use paddock_runnerapi::{ActivateResponse, Activity, Capabilities, Position, Saved, TurnCounts};
 
 /// How long a pod takes until it is ready.
 pub const BOOT: SignedDuration = SignedDuration::from_secs(8);
@@ -89,6 +89,8 @@ pub struct Cluster {
     pub stuck_templates: BTreeSet<String>,
     /// Nodes; while there are none, pods run on one that nobody has heard of.
     pub nodes: BTreeMap<Key, Node>,
+    /// Gateways are there, and their store takes what they save.
+    pub gateways_save: bool,
     /// How many pods the namespace may have.
     pub quota: Option<usize>,
 }
@@ -242,8 +244,41 @@ impl Cluster {
 
     // What the cluster does by itself.
 
+    /// The gateways save the transcripts that are asked for, and say so.
+    pub fn save_transcripts(&mut self) {
+        let asked: Vec<(Key, String, Position)> = self
+            .sessions
+            .iter()
+            .filter_map(|(key, session)| {
+                let status = session.status.as_ref()?;
+                Some((
+                    key.clone(),
+                    status.pod.as_ref()?.uid.clone(),
+                    status.transcript_wanted.as_ref()?.parse().unwrap(),
+                ))
+            })
+            .collect();
+        for (key, pod_uid, through) in asked {
+            let saved = Saved { pod_uid, through }.to_string();
+            let known = self.sessions[&key]
+                .metadata
+                .annotations
+                .as_ref()
+                .and_then(|a| a.get(labels::TRANSCRIPT_SAVED));
+            if known != Some(&saved) {
+                self.change_session(&key, |session| {
+                    let annotations = session.metadata.annotations.get_or_insert_default();
+                    annotations.insert(labels::TRANSCRIPT_SAVED.to_owned(), saved);
+                });
+            }
+        }
+    }
+
     /// Kubelet and garbage collector catch up with the clock.
     pub fn live(&mut self) {
+        if self.gateways_save {
+            self.save_transcripts();
+        }
         self.schedule();
         let keys: Vec<Key> = self.pods.keys().cloned().collect();
         for key in keys {
@@ -510,6 +545,7 @@ impl Cluster {
             idle_ms,
             turns: TurnCounts { total: usage.turns, ..TurnCounts::default() },
             quiesced: usage.quiesced,
+            transcript: Position { journal: 1, seq: usage.turns * 100 },
         })
     }
 

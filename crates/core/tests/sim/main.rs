@@ -17,3 +17,4 @@ mod pool_stories;
 mod regressions;
 mod scenarios;
 mod story;
+mod transcripts;

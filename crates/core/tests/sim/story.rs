@@ -10,7 +10,7 @@ use paddock_api::session::{AgentRef, Phase, SessionSpec, SessionStatus};
 use paddock_api::template::SandboxTemplateSpec;
 use paddock_api::{Agent, SandboxTemplate, SandboxWarmPool, Session};
 use paddock_core::build::RunnerSettings;
-use paddock_core::op::Op;
+use paddock_core::op::{Op, Outcome, WriteFailure};
 use paddock_core::{Engine, Key};
 use serde_json::json;
 
@@ -102,6 +102,8 @@ pub struct Story {
     pub surge: usize,
     /// Pods that may exist for longer: members are replaced one after the other.
     pub rollout: usize,
+    /// Operations that get lost on their way, every time.
+    pub lost: fn(&Op) -> bool,
 }
 
 impl Story {
@@ -120,7 +122,7 @@ impl Story {
         let cluster = Cluster::new();
         let mut engine = Engine::new(runner());
         engine.set_leading(true, cluster.now);
-        Self { cluster, engine, seen: 0, ops: Vec::new(), surge: 1, rollout: 0 }
+        Self { cluster, engine, seen: 0, ops: Vec::new(), surge: 1, rollout: 0, lost: |_| false }
     }
 
     /// Tells the engine all that has happened.
@@ -144,7 +146,11 @@ impl Story {
             }
             for command in commands {
                 self.ops.push(command.op.clone());
-                let outcome = self.cluster.perform(&command.op);
+                let outcome = if (self.lost)(&command.op) {
+                    Outcome::Failed(WriteFailure::Unavailable("lost".to_owned()))
+                } else {
+                    self.cluster.perform(&command.op)
+                };
                 let follow_up = self.engine.complete(command, outcome, self.cluster.now);
                 for command in follow_up {
                     let outcome = self.cluster.perform(&command.op);

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use paddock_runnerapi::{ActivateRequest, Capabilities};
+use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
@@ -26,6 +27,8 @@ pub(crate) struct FakeHarness {
     named: AtomicUsize,
     released: Mutex<Vec<String>>,
     changed: Notify,
+    /// Ids of the messages that its turns have beside the user's own.
+    pub(crate) steps: Mutex<Vec<String>>,
     /// What it says of its work.
     pub(crate) works: AtomicBool,
     /// It does not know the conversation any more.
@@ -132,6 +135,24 @@ impl Harness for FakeHarness {
             }
             Ok(Bytes::from(json!({"info": {}, "parts": [{"type": "text", "text": text}]}).to_string()))
         })
+    }
+
+    fn messages_of<'a>(
+        &'a self,
+        _: &'a str,
+        names: &'a TurnNames,
+    ) -> BoxFuture<'a, Result<Vec<Box<RawValue>>, HarnessError>> {
+        let steps = self.steps.lock().unwrap().clone();
+        Box::pin(async move {
+            let user = json!({"info": {"id": names.message, "role": "user"}, "parts": []});
+            let steps =
+                steps.into_iter().map(|id| json!({"info": {"id": id, "role": "assistant"}, "parts": []}));
+            Ok(std::iter::once(user).chain(steps).map(|message| to_raw_value(&message).unwrap()).collect())
+        })
+    }
+
+    fn history<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Bytes, HarnessError>> {
+        Box::pin(async { Ok(Bytes::from_static(b"[]")) })
     }
 
     fn has_open_work(&self) -> BoxFuture<'_, Result<bool, HarnessError>> {

@@ -9,6 +9,7 @@ use futures::future::BoxFuture;
 use paddock_runnerapi::{ActivateRequest, Capabilities, ErrorBody, ErrorCode};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 /// The harness's own names of a turn's message, chosen by us before the harness sees the turn, so that its
 /// reply can be found again after a crash.
@@ -133,6 +134,16 @@ pub trait Harness: Send + Sync {
         names: &'a TurnNames,
         parts: Vec<Value>,
     ) -> BoxFuture<'a, Result<Bytes, HarnessError>>;
+
+    /// All messages of a turn, in order and in the harness's form: the user's first, the reply last.
+    fn messages_of<'a>(
+        &'a self,
+        conversation: &'a str,
+        names: &'a TurnNames,
+    ) -> BoxFuture<'a, Result<Vec<Box<RawValue>>, HarnessError>>;
+
+    /// The whole conversation, a JSON array of messages in the harness's form.
+    fn history<'a>(&'a self, conversation: &'a str) -> BoxFuture<'a, Result<Bytes, HarnessError>>;
 
     /// Whether it works on anything right now, whoever asked for it.
     fn has_open_work(&self) -> BoxFuture<'_, Result<bool, HarnessError>>;

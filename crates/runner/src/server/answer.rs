@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{Method, Response, StatusCode};
 use http_body_util::Full;
-use paddock_runnerapi::{ErrorBody, ErrorCode, TURN_ID_HEADER};
+use paddock_runnerapi::{ErrorBody, ErrorCode, Position, TRANSCRIPT_HEADER, TURN_ID_HEADER};
 use serde::Serialize;
 
 pub(super) type Answer = Response<Full<Bytes>>;
@@ -42,10 +42,12 @@ pub(super) fn method_not_allowed(allowed: &Method) -> Answer {
     response
 }
 
-/// Names the turn the answer is about.
-pub(super) fn about_turn(mut response: Answer, id: &str) -> Answer {
-    if let Ok(id) = HeaderValue::from_str(id) {
-        response.headers_mut().insert(TURN_ID_HEADER, id);
+/// Names the turn the answer is about, and up to where the transcript has it.
+pub(super) fn about_turn(mut response: Answer, id: &str, transcript: Position) -> Answer {
+    for (name, value) in [(TURN_ID_HEADER, id), (TRANSCRIPT_HEADER, &transcript.to_string())] {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            response.headers_mut().insert(name, value);
+        }
     }
     response
 }

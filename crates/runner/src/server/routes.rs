@@ -5,8 +5,8 @@ use std::sync::Arc;
 use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
 use paddock_runnerapi::{
-    ACTIVATE, ACTIVITY, ActivateRequest, ErrorBody, ErrorCode, LIVEZ, QUIESCE, QuiesceRequest, READYZ, Scope,
-    TURNS, TurnRequest, TurnState,
+    ACTIVATE, ACTIVITY, ActivateRequest, ErrorBody, ErrorCode, LIVEZ, MESSAGES, QUIESCE, QuiesceRequest,
+    READYZ, Scope, TRANSCRIPT, TURNS, TurnRequest, TurnState,
 };
 use serde::Serialize;
 use serde_json::json;
@@ -43,6 +43,14 @@ pub(super) async fn route(request: Request<Incoming>, app: &App, limits: &Limits
         (QUIESCE, _) => match takes(Method::POST) {
             Some(refused) => refused,
             None => quiesce(request, app, limits).await.unwrap_or_else(|error| answer::error(&error)),
+        },
+        (TRANSCRIPT, _) => match takes(Method::GET) {
+            Some(refused) => refused,
+            None => transcript(&request, app, limits).await.unwrap_or_else(|error| answer::error(&error)),
+        },
+        (MESSAGES, _) => match takes(Method::GET) {
+            Some(refused) => refused,
+            None => messages(&request, app, limits).await.unwrap_or_else(|error| answer::error(&error)),
         },
         (TURNS, _) => match takes(Method::POST) {
             Some(refused) => refused,
@@ -92,6 +100,26 @@ async fn quiesce(request: Request<Incoming>, app: &App, limits: &Limits) -> Resu
     Ok(answer::json(StatusCode::OK, &bound.engine.quiesce(body).await?))
 }
 
+async fn transcript(request: &Request<Incoming>, app: &App, limits: &Limits) -> Result<Answer, ErrorBody> {
+    let bound = session(request, app, Scope::Turn)?;
+    let _room = limits.request()?;
+    let after = match request.uri().query() {
+        None => bound.engine.position().seq,
+        Some(query) => {
+            query.strip_prefix("after=").and_then(|after| after.parse().ok()).ok_or_else(|| {
+                error(ErrorCode::BadRequest, "reading the transcript: the query must be ?after=<number>")
+            })?
+        }
+    };
+    Ok(answer::json(StatusCode::OK, &bound.engine.transcript(after).await?))
+}
+
+async fn messages(request: &Request<Incoming>, app: &App, limits: &Limits) -> Result<Answer, ErrorBody> {
+    let bound = session(request, app, Scope::Turn)?;
+    let _room = limits.request()?;
+    Ok(answer::raw(StatusCode::OK, bound.engine.messages().await?))
+}
+
 /// The session of this pod, if the token is for it.
 fn session<'a>(request: &Request<Incoming>, app: &'a App, scope: Scope) -> Result<&'a Arc<Bound>, ErrorBody> {
     let subject = app.authenticate(bearer(request), scope)?;
@@ -108,7 +136,7 @@ fn session<'a>(request: &Request<Incoming>, app: &'a App, scope: Scope) -> Resul
 
 async fn run_turn(request: Request<Incoming>, app: &App, limits: &Limits) -> Answer {
     match accept_turn(request, app, limits).await {
-        Ok(Accepted { id, ticket, _room }) => {
+        Ok(Accepted { id, ticket, bound, _room }) => {
             let outcome = match ticket {
                 Ok(ticket) => ticket.outcome().await,
                 Err(refused) => Err(refused),
@@ -117,7 +145,7 @@ async fn run_turn(request: Request<Incoming>, app: &App, limits: &Limits) -> Ans
                 Ok(reply) => answer::raw(StatusCode::OK, reply),
                 Err(error) => answer::error(&error),
             };
-            answer::about_turn(response, &id)
+            answer::about_turn(response, &id, bound.engine.position())
         }
         Err(error) => answer::error(&error),
     }
@@ -127,6 +155,7 @@ async fn run_turn(request: Request<Incoming>, app: &App, limits: &Limits) -> Ans
 struct Accepted {
     id: String,
     ticket: Result<Ticket, ErrorBody>,
+    bound: Arc<Bound>,
     _room: OwnedSemaphorePermit,
 }
 
@@ -139,7 +168,8 @@ async fn accept_turn(request: Request<Incoming>, app: &App, limits: &Limits) -> 
     let body = limits.body(&request)?;
     let turn: TurnRequest = read(request).await?;
     let id = turn.id.clone();
-    Ok(Accepted { id, ticket: bound.engine.accept(turn, body).await, _room: room })
+    let ticket = bound.engine.accept(turn, body).await;
+    Ok(Accepted { id, ticket, bound: Arc::clone(bound), _room: room })
 }
 
 /// [`paddock_runnerapi::TurnStatus`] with the reply as it came.
@@ -169,7 +199,7 @@ async fn show_turn(request: &Request<Incoming>, encoded: &str, app: &App, limits
         Ok((state, outcome)) => answer::json(StatusCode::OK, &status(&id, state, outcome.as_ref())),
         Err(error) => answer::error(&error),
     };
-    answer::about_turn(response, &id)
+    answer::about_turn(response, &id, bound.engine.position())
 }
 
 fn status<'a>(id: &'a str, state: TurnState, outcome: Option<&'a Outcome>) -> Status<'a> {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use paddock_runnerapi::{ErrorBody, ErrorCode};
+use serde_json::value::RawValue;
 use tokio::time::timeout;
 
 use super::engine::{Engine, Shared, error};
@@ -34,21 +35,25 @@ impl Engine {
     /// Takes one turn from its start to its end.
     pub(super) async fn drive(self, id: String, queued: Queued, names: Option<TurnNames>) {
         let Queued { parts, busy, .. } = queued;
-        let outcome = match self.started(&id, parts.len(), names).await {
-            Ok(_) if *self.0.stops.borrow() => Outcome::interrupted("the runner stopped before it ran"),
+        let (outcome, messages) = match self.started(&id, parts.len(), names).await {
+            Ok(_) if *self.0.stops.borrow() => {
+                (Outcome::interrupted("the runner stopped before it ran"), Vec::new())
+            }
             Ok(names) => {
                 tracing::info!(turn = id, message = names.message, "turn started");
-                self.run(&names, parts).await
+                let outcome = self.run(&names, parts).await;
+                let messages = self.messages_beside(Some(&names), &outcome).await;
+                (outcome, messages)
             }
-            Err(error) => Outcome::Failed(error),
+            Err(error) => (Outcome::Failed(error), Vec::new()),
         };
-        self.end(&id, outcome).await;
+        self.end(&id, outcome, messages).await;
         self.table().running = None;
         drop(busy);
         self.start_next();
     }
 
-    async fn end(&self, id: &str, outcome: Outcome) {
+    async fn end(&self, id: &str, outcome: Outcome, messages: Vec<Box<RawValue>>) {
         let _ending = self.0.ending.lock().await;
         let runs = matches!(self.table().turns.get(id), Some(Entry { stage: Stage::Running, .. }));
         if !runs {
@@ -59,10 +64,10 @@ impl Engine {
             self.table().leave(id, outcome);
             return;
         }
-        let written = self.0.journal.append(vec![Record::ended(id, &outcome)]).await;
+        let written = self.0.journal.append(Record::end(id, messages, &outcome)).await;
         tracing::info!(turn = id, state = ?outcome.state(), "turn ended");
         match written {
-            Ok(spans) => self.table().settle(id, &outcome, spans.first().copied()),
+            Ok(spans) => self.table().settle(id, &outcome, spans.last().copied()),
             Err(failed) => {
                 tracing::error!(turn = id, error = %failed, "a turn's end is not in the journal");
                 self.table().settle_unwritten(id, outcome, &Outcome::Failed(failed.into()));

@@ -9,7 +9,6 @@
 //! completed where the harness's history has the finished reply, and else interrupted for good. So an end in
 //! the journal is never revised, and no reply is lost that can still be found.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -20,7 +19,7 @@ use tokio::sync::{oneshot, watch};
 use super::journal::{Journal, JournalError, Span};
 use super::outcome::Outcome;
 use super::record::{Activation, Digest, Record};
-use super::restore::RestoredTurn;
+use super::restore::{Restored, RestoredTurn};
 use super::table::{Ended, Entry, Queued, Stage, Table};
 use crate::activity::Meter;
 use crate::harness::{Harness, TurnNames};
@@ -38,6 +37,8 @@ pub(super) struct Shared {
     pub(super) journal: Journal,
     pub(super) meter: Arc<Meter>,
     pub(super) conversation: String,
+    /// The incarnation in which the journal began.
+    pub(super) journal_number: u32,
     pub(super) turn_timeout: Duration,
     most_queued: usize,
     /// Turns are admitted one after the other, so that journal, queue and arrival have the same order.
@@ -88,13 +89,13 @@ impl Engine {
     /// harness's history and else interrupted; none is run again.
     ///
     /// # Errors
-    /// Where the end of such a turn cannot be written. `turns` tells then how far it came, for the next try.
+    /// Where the end of such a turn cannot be written. `past` tells then how far it came, for the next try.
     pub async fn new(
         harness: Arc<dyn Harness>,
         journal: Journal,
         meter: Arc<Meter>,
         activation: &Activation,
-        turns: &mut HashMap<String, RestoredTurn>,
+        past: &mut Restored,
     ) -> Result<Self, JournalError> {
         let agent = &activation.request.agent;
         let engine = Self(Arc::new(Shared {
@@ -102,6 +103,7 @@ impl Engine {
             journal,
             meter,
             conversation: activation.harness_session_id.clone(),
+            journal_number: past.began_in.unwrap_or(activation.request.incarnation),
             turn_timeout: Duration::from_millis(agent.turn_timeout_ms),
             most_queued: usize::try_from(agent.max_queued_turns).unwrap_or(usize::MAX),
             admission: tokio::sync::Mutex::default(),
@@ -109,7 +111,7 @@ impl Engine {
             stops: watch::Sender::new(false),
             table: Mutex::default(),
         }));
-        for (id, turn) in turns {
+        for (id, turn) in &mut past.turns {
             engine.restore(id, turn).await?;
         }
         Ok(engine)
@@ -120,9 +122,11 @@ impl Engine {
             Some(ended) => ended,
             None => {
                 let outcome = self.end_of_lost_turn(id, turn.names.as_ref()).await;
-                let spans = self.0.journal.append(vec![Record::ended(id, &outcome)]).await?;
+                let messages = self.messages_beside(turn.names.as_ref(), &outcome).await;
+                let spans = self.0.journal.append(Record::end(id, messages, &outcome)).await?;
                 tracing::warn!(turn = id, state = ?outcome.state(), "a turn of an earlier run is settled");
-                *turn.ended.insert((outcome.state(), spans[0]))
+                let end = spans.last().copied().ok_or(JournalError::Broken)?;
+                *turn.ended.insert((outcome.state(), end))
             }
         };
         // All outcomes are in the journal: none needs to be in memory.
@@ -252,7 +256,7 @@ impl Engine {
         let starts_at_once = self.has_room(&queued)?;
         // Names sort by time, so a turn that has to wait gets its own when it starts.
         let names = if starts_at_once { Some(self.0.harness.name_turn(queued.parts.len())?) } else { None };
-        let mut records = vec![Record::accepted(&request.id, &digest)];
+        let mut records = vec![Record::accepted(&request.id, &digest, request.parts)];
         records.extend(names.iter().map(|names| Record::started(&request.id, names)));
         self.0.journal.append(records).await?;
         Ok(Admitted::Wait(self.enter(request.id, digest, queued, names)))

@@ -9,7 +9,7 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use paddock_runnerapi::{ErrorBody, ErrorCode};
 
@@ -77,11 +77,20 @@ pub enum JournalError {
     /// A line could not be read again.
     #[error("reading a reply from the journal: {0}")]
     Read(io::Error),
+    /// No line ends there.
+    #[error(
+        "reading the journal from byte {0} on: no line ends there; take a place that an earlier answer named, or 0"
+    )]
+    NoSuchPlace(u64),
 }
 
 impl From<JournalError> for ErrorBody {
     fn from(error: JournalError) -> Self {
-        Self { code: ErrorCode::JournalFailed, error: error.to_string() }
+        let code = match error {
+            JournalError::NoSuchPlace(_) => ErrorCode::BadRequest,
+            _ => ErrorCode::JournalFailed,
+        };
+        Self { code, error: error.to_string() }
     }
 }
 
@@ -135,7 +144,7 @@ impl Storage for FileStorage {
 
 struct Inner {
     storage: Box<dyn Storage>,
-    length: u64,
+    length: Arc<AtomicU64>,
     broken: Arc<AtomicBool>,
 }
 
@@ -145,6 +154,8 @@ pub struct Journal {
     inner: Arc<Mutex<Inner>>,
     /// Apart from the rest, because a probe must not wait for the disk.
     broken: Arc<AtomicBool>,
+    /// How many bytes are whole, durable lines.
+    length: Arc<AtomicU64>,
 }
 
 impl Journal {
@@ -168,8 +179,9 @@ impl Journal {
     /// A journal on any storage that holds `length` bytes of whole lines.
     pub fn on(storage: Box<dyn Storage>, length: u64) -> Self {
         let broken = Arc::new(AtomicBool::new(false));
-        let inner = Inner { storage, length, broken: Arc::clone(&broken) };
-        Self { inner: Arc::new(Mutex::new(inner)), broken }
+        let length = Arc::new(AtomicU64::new(length));
+        let inner = Inner { storage, length: Arc::clone(&length), broken: Arc::clone(&broken) };
+        Self { inner: Arc::new(Mutex::new(inner)), broken, length }
     }
 
     /// Appends lines, all or none, and returns where they are once they are durable.
@@ -195,11 +207,23 @@ impl Journal {
     /// [`JournalError::Read`].
     pub async fn read(&self, span: Span) -> Result<Record, JournalError> {
         self.blocking(move |inner| {
-            let mut line = vec![0; span.length];
-            inner.storage.read(span.offset, &mut line).map_err(JournalError::Read)?;
+            let line = inner.read(span.offset, span.length)?;
             serde_json::from_slice(&line).map_err(|error| JournalError::Read(error.into()))
         })
         .await
+    }
+
+    /// How long it is, in bytes: where its last durable line ends.
+    pub fn length(&self) -> u64 {
+        self.length.load(Ordering::SeqCst)
+    }
+
+    /// The lines after the byte `after`, with where each ends: about `most` bytes, and at least one line if there is one.
+    ///
+    /// # Errors
+    /// [`JournalError::NoSuchPlace`], [`JournalError::Read`].
+    pub async fn lines(&self, after: u64, most: usize) -> Result<Vec<(u64, Record)>, JournalError> {
+        self.blocking(move |inner| inner.lines(after, most)).await
     }
 
     /// Whether lines can still be written.
@@ -227,17 +251,18 @@ impl Inner {
         if self.broken.load(Ordering::SeqCst) {
             return Err(JournalError::Broken);
         }
+        let length = self.length.load(Ordering::SeqCst);
         let mut bytes = Vec::new();
         let mut spans = Vec::with_capacity(records.len());
         for record in records {
             let start = bytes.len();
             serde_json::to_writer(&mut bytes, record).map_err(|error| JournalError::Write(error.into()))?;
-            spans.push(Span { offset: self.length + start as u64, length: bytes.len() - start });
+            spans.push(Span { offset: length + start as u64, length: bytes.len() - start });
             bytes.push(b'\n');
         }
         if let Err(error) = self.storage.append(&bytes) {
             // Half a line in the middle would make all after it unreadable.
-            if self.storage.truncate(self.length).is_err() {
+            if self.storage.truncate(length).is_err() {
                 self.broken.store(true, Ordering::SeqCst);
             }
             return Err(JournalError::Write(error));
@@ -246,8 +271,42 @@ impl Inner {
             self.broken.store(true, Ordering::SeqCst);
             return Err(JournalError::Write(error));
         }
-        self.length += bytes.len() as u64;
+        self.length.store(length + bytes.len() as u64, Ordering::SeqCst);
         Ok(spans)
+    }
+
+    fn lines(&self, after: u64, most: usize) -> Result<Vec<(u64, Record)>, JournalError> {
+        let length = self.length.load(Ordering::SeqCst);
+        let is_a_place = match after {
+            0 => true,
+            after if after > length => false,
+            after => self.read(after - 1, 1)? == b"\n",
+        };
+        if !is_a_place {
+            return Err(JournalError::NoSuchPlace(after));
+        }
+        let left = usize::try_from(length - after).unwrap_or(usize::MAX);
+        let mut bytes = self.read(after, left.min(most))?;
+        while !bytes.contains(&b'\n') && bytes.len() < left {
+            let at = after + bytes.len() as u64;
+            let more = self.read(at, (left - bytes.len()).min(most.max(1)))?;
+            bytes.extend(more);
+        }
+        let mut lines = Vec::new();
+        let mut offset = after;
+        // What follows the last line end is the beginning of a line that is for the next page.
+        for line in bytes.split_inclusive(|byte| *byte == b'\n').filter(|line| line.ends_with(b"\n")) {
+            offset += line.len() as u64;
+            let record = serde_json::from_slice(line).map_err(|error| JournalError::Read(error.into()))?;
+            lines.push((offset, record));
+        }
+        Ok(lines)
+    }
+
+    fn read(&self, offset: u64, length: usize) -> Result<Vec<u8>, JournalError> {
+        let mut bytes = vec![0; length];
+        self.storage.read(offset, &mut bytes).map_err(JournalError::Read)?;
+        Ok(bytes)
     }
 }
 

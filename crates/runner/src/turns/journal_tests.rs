@@ -37,7 +37,7 @@ impl Drop for Dir {
 }
 
 fn accepted(turn: &str) -> Record {
-    Record::accepted(turn, &Digest::of(&[]))
+    Record::accepted(turn, &Digest::of(&[]), Vec::new())
 }
 
 fn ended(reply: &'static str) -> Record {
@@ -139,4 +139,41 @@ async fn nobody_else_waits_for_a_slow_disk() {
     };
     let (written, ()) = tokio::join!(writing, meanwhile);
     assert_eq!(written.unwrap().len(), 1);
+}
+
+fn turns(lines: &[(u64, Record)]) -> Vec<&str> {
+    let turn = |record| match record {
+        &Record::Accepted { ref turn, .. } => turn.as_str(),
+        other => panic!("{other:?}"),
+    };
+    lines.iter().map(|(_, record)| turn(record)).collect()
+}
+
+#[tokio::test]
+async fn lines_are_read_from_any_place_that_a_line_ends_at() {
+    let storage = MemoryStorage::default();
+    let journal = storage.journal();
+    assert!(journal.lines(0, 1000).await.unwrap().is_empty());
+    journal.append(vec![accepted("a"), accepted("b")]).await.unwrap();
+    let all = journal.lines(0, 1000).await.unwrap();
+    assert_eq!(turns(&all), ["a", "b"]);
+    assert_eq!(all[1].0, journal.length());
+    assert_eq!(turns(&journal.lines(all[0].0, 1000).await.unwrap()), ["b"]);
+    assert!(journal.lines(all[1].0, 1000).await.unwrap().is_empty());
+    for nowhere in [1, all[0].0 - 1, all[0].0 + 1, all[1].0 + 1, u64::MAX] {
+        assert!(matches!(journal.lines(nowhere, 1000).await, Err(JournalError::NoSuchPlace(_))), "{nowhere}");
+    }
+}
+
+#[tokio::test]
+async fn a_page_has_at_least_one_line_and_only_whole_ones() {
+    let storage = MemoryStorage::default();
+    let journal = storage.journal();
+    journal.append(vec![accepted("a"), accepted("b"), accepted("c")]).await.unwrap();
+    let line = usize::try_from(journal.length() / 3).unwrap();
+    for (most, expected) in
+        [(0, 1), (1, 1), (line - 1, 1), (line, 1), (line + 1, 1), (2 * line, 2), (3 * line, 3)]
+    {
+        assert_eq!(journal.lines(0, most).await.unwrap().len(), expected, "{most}");
+    }
 }

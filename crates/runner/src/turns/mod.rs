@@ -12,10 +12,11 @@ mod restore;
 mod table;
 #[cfg(test)]
 pub(crate) mod testing;
+mod transcript;
 
 pub use engine::{Engine, Ticket};
 pub use journal::{FileStorage, Journal, JournalError, Span, Storage};
 pub use lock::StateLock;
 pub use outcome::Outcome;
 pub use record::{Activation, Digest, Record};
-pub use restore::{Restored, RestoredTurn};
+pub use restore::Restored;

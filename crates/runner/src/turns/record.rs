@@ -55,6 +55,9 @@ pub enum Record {
         turn: String,
         /// Of its parts.
         digest: Digest,
+        /// Its parts, as the client sent them.
+        #[serde(default)]
+        parts: Vec<Value>,
         /// When, RFC 3339.
         at: String,
     },
@@ -64,6 +67,15 @@ pub enum Record {
         turn: String,
         /// What it is called there.
         names: TurnNames,
+        /// When, RFC 3339.
+        at: String,
+    },
+    /// What the conversation gained with a turn, its reply apart.
+    Messages {
+        /// The turn.
+        turn: String,
+        /// The user's own first; each in the harness's form.
+        messages: Vec<Box<RawValue>>,
         /// When, RFC 3339.
         at: String,
     },
@@ -85,12 +97,19 @@ pub enum Record {
 }
 
 impl Record {
-    pub(super) fn accepted(turn: &str, digest: &Digest) -> Self {
-        Self::Accepted { turn: turn.to_owned(), digest: digest.clone(), at: now() }
+    pub(super) fn accepted(turn: &str, digest: &Digest, parts: Vec<Value>) -> Self {
+        Self::Accepted { turn: turn.to_owned(), digest: digest.clone(), parts, at: now() }
     }
 
     pub(super) fn started(turn: &str, names: &TurnNames) -> Self {
         Self::Started { turn: turn.to_owned(), names: names.clone(), at: now() }
+    }
+
+    /// What a turn's end leaves: the messages on the way to it, where there are any, and the end itself as the last.
+    pub(super) fn end(turn: &str, messages: Vec<Box<RawValue>>, outcome: &Outcome) -> Vec<Self> {
+        let said = Self::Messages { turn: turn.to_owned(), messages, at: now() };
+        let has_any = matches!(&said, Self::Messages { messages, .. } if !messages.is_empty());
+        has_any.then_some(said).into_iter().chain([Self::ended(turn, outcome)]).collect()
     }
 
     pub(super) fn ended(turn: &str, outcome: &Outcome) -> Self {
@@ -116,7 +135,7 @@ impl Record {
 }
 
 /// A reply as one line: JSON text holds line ends only between values, where they mean nothing.
-fn one_line(reply: &[u8]) -> Option<Box<RawValue>> {
+pub(super) fn one_line(reply: &[u8]) -> Option<Box<RawValue>> {
     if reply.contains(&b'\n') || reply.contains(&b'\r') {
         let value: Value = serde_json::from_slice(reply).ok()?;
         return serde_json::value::to_raw_value(&value).ok();

@@ -16,6 +16,7 @@ impl Engine {
     pub async fn activity(&self) -> Activity {
         let has_open_work = self.look().await;
         let idle = self.0.meter.idle().filter(|_| !has_open_work).unwrap_or_default();
+        let transcript = self.position();
         let table = self.table();
         Activity {
             idle_ms: u64::try_from(idle.as_millis()).unwrap_or(u64::MAX),
@@ -25,6 +26,7 @@ impl Engine {
                 queued: u32::try_from(table.queue.len()).unwrap_or(u32::MAX),
             },
             quiesced: table.quiesced,
+            transcript,
         }
     }
 

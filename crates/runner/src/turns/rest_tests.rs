@@ -30,7 +30,8 @@ async fn a_session_is_idle_since_its_last_turn_and_turns_are_counted() {
     fixture.reaches("c", TurnState::Queued).await;
     let activity = fixture.engine.activity().await;
     let turns = TurnCounts { total: 3, running: 1, queued: 1 };
-    assert_eq!(activity, Activity { idle_ms: 0, turns, quiesced: false });
+    let transcript = fixture.engine.position();
+    assert_eq!(activity, Activity { idle_ms: 0, turns, quiesced: false, transcript });
     fixture.harness.release("wait b");
     running.await.unwrap().unwrap();
     fixture.reaches("c", TurnState::Running).await;

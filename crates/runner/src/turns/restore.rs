@@ -24,6 +24,8 @@ pub struct RestoredTurn {
 pub struct Restored {
     /// Its latest binding.
     pub activation: Option<Activation>,
+    /// The incarnation in which the journal began.
+    pub began_in: Option<u32>,
     /// The turns by id.
     pub turns: HashMap<String, RestoredTurn>,
     /// Names of the turn that was handed over last: later names must sort after them.
@@ -34,7 +36,10 @@ impl Restored {
     /// Takes the next line of the journal.
     pub fn see(&mut self, record: Record, span: Span) {
         match record {
-            Record::Activated(activation) => self.activation = Some(*activation),
+            Record::Activated(activation) => {
+                self.began_in.get_or_insert(activation.request.incarnation);
+                self.activation = Some(*activation);
+            }
             Record::Accepted { turn, digest, .. } => {
                 self.turns.insert(turn, RestoredTurn { digest, names: None, ended: None });
             }
@@ -44,6 +49,7 @@ impl Restored {
                     known.names = Some(names);
                 }
             }
+            Record::Messages { .. } => {}
             Record::Ended { turn, state, .. } => {
                 if let Some(known) = self.turns.get_mut(&turn) {
                     known.ended = Some((state, span));

@@ -70,6 +70,7 @@ impl MemoryStorage {
             Record::Activated(activation) => format!("activated {}", activation.request.session.uid),
             Record::Accepted { turn, .. } => format!("accepted {turn}"),
             Record::Started { turn, .. } => format!("started {turn}"),
+            Record::Messages { turn, messages, .. } => format!("{} messages {turn}", messages.len()),
             Record::Ended { turn, state, .. } => format!("{state:?} {turn}").to_lowercase(),
         };
         self.records().iter().map(tell).collect()

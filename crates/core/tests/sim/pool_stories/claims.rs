@@ -4,7 +4,9 @@ use jiff::SignedDuration;
 use paddock_api::agent::PoolRef;
 use paddock_api::labels;
 use paddock_api::session::{Phase, Reason, StartupPath};
+use paddock_core::op::Refresh;
 use paddock_core::pod::PodPhase;
+use paddock_core::store::Stored;
 use paddock_core::{Change, Op, Outcome, WriteFailure};
 use paddock_runnerapi::{ActivateResponse, Capabilities};
 
@@ -157,6 +159,39 @@ fn a_pod_that_runs_is_not_given_up() {
 }
 
 #[test]
+fn pods_that_were_given_up_stand_on_their_pool_s_account_until_they_are_gone() {
+    let names = ["s1", "s2", "s3"];
+    let mut story = Story::with_pool(0);
+    let mut own = Vec::new();
+    for name in names {
+        story.cluster.add_session(session(name));
+        story.settle();
+        let mut pod =
+            story.cluster.pods[&key(&story.status(name).sandbox.expect("its own sandbox").name)].clone();
+        (pod.node, pod.gated) = (None, true);
+        own.push(pod.key());
+        story.cluster.replace_pod(pod);
+    }
+    story.lost = |op| matches!(op, Op::DeleteSandbox(_));
+    story.rollout = 1;
+    story.cluster.change_pool(&key("opencode"), |pool| pool.spec.replicas = 3);
+    story.run_for(60);
+    for name in names {
+        assert_eq!((story.phase(name), story.status(name).incarnation), (Phase::Ready, 2));
+    }
+    assert!(own.iter().all(|pod| story.cluster.pods.contains_key(pod)), "nobody hears that they are to go");
+    assert_eq!(
+        story.cluster.pods.len(),
+        7,
+        "three sessions, what they gave up, and the one that a pool may have beyond its size"
+    );
+    story.lost = |_| false;
+    story.run_for(60);
+    assert!(!own.iter().any(|pod| story.cluster.pods.contains_key(pod)));
+    assert_eq!(story.cluster.pods.len(), 6, "three sessions and three members");
+}
+
+#[test]
 fn a_rival_that_has_not_heard_of_an_exchange_cannot_make_the_old_pod_serve() {
     let mut story = held_up(&["s1"]);
     story.deliver();
@@ -197,6 +232,36 @@ fn a_rival_that_has_not_heard_of_an_exchange_cannot_make_the_old_pod_serve() {
     assert!(refused > 0, "its Ready is for a version that is gone");
     let status = story.status("s1");
     assert_eq!((status.phase, status.pod), (Phase::Ready, Some(taken)));
+}
+
+#[test]
+fn a_rival_that_knows_an_earlier_incarnation_takes_nothing_from_the_later_one() {
+    let mut story = held_up(&["s1"]);
+    story.deliver();
+    let mut rival = story.engine.clone();
+    story.cluster.change_pool(&key("spare"), |pool| pool.spec.replicas = 1);
+    story.run_for(10);
+    assert_eq!((story.phase("s1"), story.status("s1").incarnation), (Phase::Ready, 2));
+    let taken = story.cluster.sandboxes[&key(&story.status("s1").sandbox.expect("a member").name)].clone();
+
+    // The rival hears of the member that the session has taken, and not of the session.
+    rival.sandboxes_changed(Change::Applied(taken.clone()), story.cluster.now);
+    let mut commands = rival.next(story.cluster.now);
+    let mut asked = false;
+    for _ in 0..20 {
+        let mut more = Vec::new();
+        for command in commands {
+            asked |= matches!(&command.op, Op::Refresh(Refresh::Session(_)));
+            let outcome = story.cluster.perform(&command.op);
+            more.extend(rival.complete(command, outcome, story.cluster.now));
+        }
+        more.extend(rival.next(story.cluster.now));
+        commands = more;
+    }
+    assert!(asked, "it goes and looks");
+    assert!(story.cluster.sandboxes.contains_key(&taken.key()));
+    story.run_for(5);
+    assert_eq!((story.phase("s1"), story.status("s1").incarnation), (Phase::Ready, 2));
 }
 
 #[test]

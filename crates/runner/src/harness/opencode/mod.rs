@@ -18,6 +18,7 @@ use http::Method;
 use jiff::Timestamp;
 use paddock_runnerapi::{ActivateRequest, Capabilities};
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, RwLock};
 use tokio::time::timeout;
@@ -125,9 +126,15 @@ impl Opencode {
     }
 
     async fn find_reply(&self, conversation: &str, names: &TurnNames) -> Result<Option<Bytes>, HarnessError> {
-        let path = format!("/session/{conversation}/message?limit={HISTORY}");
-        let history = self.client.call("read the conversation", Method::GET, &path, None).await?;
+        let history = self.read_history(conversation, Some(HISTORY)).await?;
         Ok(reply::find_finished(&history, &names.message))
+    }
+
+    /// The last messages, so many or all, in their order.
+    async fn read_history(&self, conversation: &str, last: Option<usize>) -> Result<Bytes, HarnessError> {
+        let limit = last.map(|last| format!("?limit={last}")).unwrap_or_default();
+        let path = format!("/session/{conversation}/message{limit}");
+        self.client.call("read the conversation", Method::GET, &path, None).await
     }
 
     async fn has_conversation(&self, conversation: &str) -> Result<bool, HarnessError> {
@@ -242,6 +249,26 @@ impl Harness for Opencode {
                 () = self.refuse_questions() => Err(HarnessError::Unusable { attempt: "run a turn", what: "nothing came" }),
             }
         })
+    }
+
+    fn messages_of<'a>(
+        &'a self,
+        conversation: &'a str,
+        names: &'a TurnNames,
+    ) -> BoxFuture<'a, Result<Vec<Box<RawValue>>, HarnessError>> {
+        Box::pin(async move {
+            let latest = self.read_history(conversation, Some(HISTORY)).await?;
+            if let Some(found) = reply::find_all(&latest, &names.message) {
+                return Ok(found);
+            }
+            // It had more steps than that, or it was never stored.
+            let all = self.read_history(conversation, None).await?;
+            Ok(reply::find_all(&all, &names.message).unwrap_or_default())
+        })
+    }
+
+    fn history<'a>(&'a self, conversation: &'a str) -> BoxFuture<'a, Result<Bytes, HarnessError>> {
+        Box::pin(self.read_history(conversation, None))
     }
 
     fn has_open_work(&self) -> BoxFuture<'_, Result<bool, HarnessError>> {

@@ -15,6 +15,8 @@ struct Message {
 
 #[derive(Deserialize)]
 struct Info {
+    #[serde(default)]
+    id: String,
     #[serde(default, rename = "parentID")]
     parent: Option<String>,
     #[serde(default)]
@@ -52,6 +54,18 @@ pub(super) fn answers(reply: &[u8], message: &str) -> bool {
     serde_json::from_slice::<Message>(reply).is_ok_and(|reply| reply.info.answers(message))
 }
 
+/// Our message and all that answers it, in order; nothing where the history does not go back to it.
+pub(super) fn find_all(history: &[u8], message: &str) -> Option<Vec<Box<RawValue>>> {
+    let messages: Vec<&RawValue> = serde_json::from_slice(history).ok()?;
+    let mut of_turn = messages.into_iter().filter(|raw| {
+        serde_json::from_str::<Message>(raw.get())
+            .is_ok_and(|parsed| parsed.info.id == message || parsed.info.answers(message))
+    });
+    let first = of_turn.next()?;
+    serde_json::from_str::<Message>(first.get()).ok().filter(|first| first.info.id == message)?;
+    Some(std::iter::once(first).chain(of_turn).map(ToOwned::to_owned).collect())
+}
+
 /// The finished reply to our message in a conversation's history.
 pub(super) fn find_finished(history: &[u8], message: &str) -> Option<Bytes> {
     let messages: Vec<&RawValue> = serde_json::from_slice(history).ok()?;
@@ -85,6 +99,27 @@ mod tests {
         ]);
         assert_eq!(find(&history, "msg_1").unwrap()["info"]["id"], "a2");
         assert_eq!(find(&history, "msg_9"), None);
+    }
+
+    #[test]
+    fn a_turn_is_found_with_all_its_steps() {
+        let history = json!([
+            assistant("a0", "msg_0", Some("stop"), Some(1)),
+            {"info": {"id": "msg_1", "role": "user", "time": {"created": 1}}, "parts": []},
+            assistant("a1", "msg_1", Some("tool-calls"), Some(2)),
+            assistant("a2", "msg_1", Some("stop"), Some(3)),
+            {"info": {"id": "msg_2", "role": "user", "time": {"created": 4}}, "parts": []},
+        ]);
+        let ids = |message: &str| {
+            let found = find_all(history.to_string().as_bytes(), message)?;
+            let id = |raw: &Box<RawValue>| {
+                serde_json::from_str::<Value>(raw.get()).unwrap()["info"]["id"].as_str().unwrap().to_owned()
+            };
+            Some(found.iter().map(id).collect::<Vec<_>>())
+        };
+        assert_eq!(ids("msg_1").unwrap(), ["msg_1", "a1", "a2"]);
+        assert_eq!(ids("msg_2").unwrap(), ["msg_2"]);
+        assert_eq!(ids("msg_0"), None, "its own message is further back");
     }
 
     #[test]
