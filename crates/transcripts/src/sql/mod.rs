@@ -1,12 +1,13 @@
 //! The store in a database: SQLite for one gateway with a volume, PostgreSQL for any number of them.
 //!
-//! One text of SQL for both, through sqlx's `Any`. What differs is in [`connections`]: how a connection is set up, and
-//! how a transaction that writes begins. A session's row is its lock: whoever appends writes to it first, and waits
+//! One text of SQL for both, through sqlx's `Any`. What differs is in [`dialect`]. A session's row is its lock: whoever appends writes to it first, and waits
 //! there for anyone who does the same.
 
 mod append;
 mod connections;
+mod dialect;
 mod failure;
+mod lease;
 mod prune;
 mod read;
 mod schema;
@@ -78,7 +79,7 @@ impl TranscriptStore for SqlStore {
     fn append<'a>(&'a self, batch: &'a Batch) -> BoxFuture<'a, Result<u64, StoreError>> {
         async move {
             batch.check()?;
-            let begin = self.connections.begin_write();
+            let begin = dialect::begin_write(self.connections.url());
             let access = Access::Write { bytes: batch.body_bytes() };
             let work = async |connection: &mut _| append::append(connection, begin, batch).await;
             self.connections.run("storing entries of a transcript", access, work).await

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use sqlx::{AnyConnection, Connection};
 
 use super::connections::{Access, Connections};
+use super::dialect;
 use super::failure::Failure;
 use super::read;
 use crate::{Position, StoreError};
@@ -42,7 +43,7 @@ enum Left {
 
 /// Forgets all sessions of which nothing was appended since `before`.
 pub(super) async fn prune(connections: &Connections, before: Timestamp) -> Result<u64, StoreError> {
-    let begin = connections.begin_write();
+    let begin = dialect::begin_write(connections.url());
     let before = before.as_microsecond();
     let access = Access::Write { bytes: 0 };
     let mut sessions = 0;

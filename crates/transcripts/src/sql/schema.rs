@@ -9,7 +9,7 @@ use std::time::Duration;
 use sqlx::{AnyConnection, Connection, Executor};
 use tokio::time::timeout;
 
-use super::connections::{begin_write, connect, setup};
+use super::dialect;
 use super::failure::{Failure, explain};
 use crate::url::Database;
 use crate::{DatabaseUrl, StoreError};
@@ -22,7 +22,7 @@ const DOING: &str = "opening the database";
 /// Makes the tables, or what is missing of them.
 pub(super) async fn bring_up_to_date(url: &DatabaseUrl, limit: Duration) -> Result<(), StoreError> {
     let work = async {
-        let mut connection = connect(url, &setup(url, limit)).await?;
+        let mut connection = dialect::connect(url, &dialect::setup(url, limit), limit).await?;
         apply(&mut connection, url).await?;
         connection.close().await?;
         Ok(())
@@ -36,8 +36,15 @@ pub(super) async fn bring_up_to_date(url: &DatabaseUrl, limit: Duration) -> Resu
 }
 
 async fn apply(connection: &mut AnyConnection, url: &DatabaseUrl) -> Result<(), Failure> {
-    let mut transaction = connection.begin_with(begin_write(url)).await?;
+    let mut transaction = connection.begin_with(dialect::begin_write(url)).await?;
     if *url.database() == Database::Postgres {
+        let encoding: String = sqlx::query_scalar("SELECT current_setting('server_encoding')")
+            .fetch_one(&mut *transaction)
+            .await?;
+        if encoding != "UTF8" {
+            let cause = format!("its encoding is {encoding}, which can't hold every text; make it with UTF8");
+            return Err(StoreError::Refused { doing: DOING, cause }.into());
+        }
         // Any number will do that nobody else has a use for.
         transaction.execute("SELECT pg_advisory_xact_lock(7233184988)").await?;
     }

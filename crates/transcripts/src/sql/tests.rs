@@ -2,20 +2,25 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use super::{SqlStore, StoreOptions};
-use crate::{Batch, Entry, EntryKind, SessionKey, StoreError, TranscriptStore};
+use super::{Access, SqlStore, StoreOptions};
+use crate::{Batch, DatabaseUrl, Entry, EntryKind, SessionKey, StoreError, TranscriptStore};
 
 struct Folder(PathBuf);
 
 impl Folder {
-    fn new() -> Self {
-        let folder = std::env::temp_dir().join(format!("paddock-transcripts-full-{}", std::process::id()));
+    fn new(name: &str) -> Self {
+        let folder = std::env::temp_dir().join(format!("paddock-transcripts-{name}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder).unwrap();
         Self(folder)
+    }
+
+    fn url(&self) -> DatabaseUrl {
+        format!("sqlite://{}/t.db", self.0.display()).parse().unwrap()
     }
 }
 
@@ -36,10 +41,9 @@ fn batch(after: u64) -> Batch {
 
 #[tokio::test]
 async fn a_full_disk_is_told_and_costs_nothing_that_was_stored() {
-    let folder = Folder::new();
-    let url = format!("sqlite://{}/t.db", folder.0.display()).parse().unwrap();
+    let folder = Folder::new("full");
     let setup = "PRAGMA max_page_count = 100;";
-    let store = SqlStore::open_with(&url, StoreOptions::default(), setup).await.unwrap();
+    let store = SqlStore::open_with(&folder.url(), StoreOptions::default(), setup).await.unwrap();
     let mut stored = 0;
     let error = loop {
         match store.append(&batch(stored)).await {
@@ -57,4 +61,46 @@ async fn a_full_disk_is_told_and_costs_nothing_that_was_stored() {
     // Forgetting makes room.
     assert_eq!(store.prune("2200-01-01T00:00:00Z".parse().unwrap()).await.unwrap(), 1);
     assert_eq!(store.append(&batch(0)).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_commit_in_sqlite_is_on_the_disk() {
+    let folder = Folder::new("settings");
+    let store = SqlStore::open(&folder.url(), StoreOptions::default()).await.unwrap();
+    let settings = async |connection: &mut _| {
+        let mode: String = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&mut *connection).await?;
+        let synchronous: i64 = sqlx::query_scalar("PRAGMA synchronous").fetch_one(connection).await?;
+        Ok((mode, synchronous))
+    };
+    let (mode, synchronous) = store.connections.run("asking", Access::Read, settings).await.unwrap();
+    // FULL is 2.
+    assert_eq!((mode.as_str(), synchronous), ("wal", 2));
+}
+
+/// Stands for a disk that hangs: it works for some seconds, and nothing calls it off.
+const LONG: &str = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 4000000) \
+    SELECT COUNT(*) FROM n";
+
+#[tokio::test]
+async fn calls_that_were_given_up_do_not_pile_up() {
+    let folder = Folder::new("hanging");
+    let limit = Duration::from_millis(100);
+    let options = StoreOptions { connections: 2, time_limit: limit, ..StoreOptions::default() };
+    let store = SqlStore::open(&folder.url(), options).await.unwrap();
+    let hang = async |connection: &mut _| {
+        let count: i64 = sqlx::query_scalar(LONG).fetch_one(connection).await?;
+        Ok(count)
+    };
+    let began = Instant::now();
+    for _ in 0..2 {
+        let error = store.connections.run("hanging", Access::Read, hang).await.unwrap_err();
+        assert_eq!(error, StoreError::Timeout { doing: "hanging", limit });
+    }
+    // Both connections are still busy, and there is no third one.
+    assert_eq!(store.check().await.unwrap_err().reason(), "timeout");
+    // Once the disk answers again, all is well.
+    while let Err(error) = store.check().await {
+        assert_eq!(error.reason(), "timeout");
+        assert!(began.elapsed() < Duration::from_secs(120), "they are never given back");
+    }
 }

@@ -114,3 +114,13 @@ fn a_server_that_lets_nobody_in_is_told_from_one_that_is_not_there() {
         assert!(began.elapsed() < LIMIT, "{:?}", began.elapsed());
     });
 }
+
+#[test]
+fn a_database_that_cannot_hold_every_text_is_refused() {
+    with_place(Kind::Postgres, |place| async move {
+        place.execute("CREATE DATABASE narrow ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0").await;
+        let error = discreet(open(&Server::shared().url("narrow"), LIMIT).await.unwrap_err());
+        assert_eq!(error.reason(), "refused");
+        assert!(error.to_string().contains("LATIN1"), "{error}");
+    });
+}

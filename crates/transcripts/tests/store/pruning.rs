@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use futures::future::join_all;
 use jiff::Timestamp;
 use paddock_transcripts::{Batch, Entry, StoreError, TranscriptStore};
+use sqlx::Connection;
 
-use crate::place::{Place, assert_holds, batch, entry, transcript};
+use crate::place::{Kind, Place, assert_holds, batch, entry, transcript, with_place};
 
 crate::on_both_databases!(
     only_what_is_old_is_forgotten,
@@ -111,4 +112,29 @@ async fn a_session_is_never_half_forgotten(place: Place) {
     futures::join!(grow, forget);
     store.prune(later()).await.unwrap();
     assert_eq!(place.count("transcript_entries").await, 0);
+}
+
+#[test]
+fn what_was_appended_meanwhile_is_kept() {
+    with_place(Kind::Postgres, |place| async move {
+        let store = place.open().await;
+        store.append(&batch("a", 1, 0, 3)).await.unwrap();
+        let now = Timestamp::now();
+        // Somebody is about to append.
+        let mut other = place.connect().await;
+        let mut transaction = other.begin().await.unwrap();
+        let later =
+            sqlx::query("UPDATE transcript_sessions SET appended_at = $1").bind(now.as_microsecond() + 1);
+        later.execute(&mut *transaction).await.unwrap();
+        let prune = store.prune(now);
+        let finish = async {
+            while place.count("pg_stat_activity WHERE wait_event_type = 'Lock'").await == 0 {
+                tokio::task::yield_now().await;
+            }
+            transaction.commit().await.unwrap();
+        };
+        let (forgotten, ()) = futures::join!(prune, finish);
+        assert_eq!(forgotten.unwrap(), 0);
+        assert_holds(&store, "a", 1, 3).await;
+    });
 }

@@ -153,3 +153,47 @@ fn a_full_server_is_told_from_one_that_is_not_available() {
         assert_holds(&store, "a", 1, 3).await;
     });
 }
+
+/// Whatever the server's defaults are: an answer means that it is on the disk, and no lock is held for ever.
+#[test]
+fn a_server_is_told_to_be_careful() {
+    with_place(Kind::Postgres, |place| async move {
+        for (setting, careless) in [
+            ("synchronous_commit", "off"),
+            ("statement_timeout", "0"),
+            ("idle_in_transaction_session_timeout", "0"),
+            ("default_transaction_isolation", "serializable"),
+            ("default_transaction_read_only", "on"),
+        ] {
+            let change = format!(
+                "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET {setting} = {careless}', current_database()); END $$"
+            );
+            place.execute(&change).await;
+        }
+        let store = place.open().await;
+        place
+            .execute(
+                "SET transaction_read_only = off; \
+                 CREATE TABLE seen (setting TEXT); \
+                 CREATE FUNCTION look() RETURNS trigger LANGUAGE plpgsql AS \
+                 $$ BEGIN INSERT INTO seen SELECT format('%s=%s', name, setting) FROM pg_settings WHERE name IN \
+                 ('synchronous_commit', 'statement_timeout', 'idle_in_transaction_session_timeout', \
+                 'transaction_isolation'); RETURN NEW; END $$; \
+                 CREATE TRIGGER look BEFORE INSERT ON transcript_entries FOR EACH ROW EXECUTE FUNCTION look()",
+            )
+            .await;
+        append(&store, "a", 0, 1).await.unwrap();
+        let mut connection = place.connect().await;
+        let seen = sqlx::query_scalar("SELECT setting FROM seen ORDER BY 1").fetch_all(&mut connection);
+        let seen: Vec<String> = seen.await.unwrap();
+        assert_eq!(
+            seen,
+            [
+                "idle_in_transaction_session_timeout=68000",
+                "statement_timeout=68000",
+                "synchronous_commit=on",
+                "transaction_isolation=read committed",
+            ]
+        );
+    });
+}
