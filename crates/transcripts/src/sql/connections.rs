@@ -66,6 +66,11 @@ impl Connections {
         &self.url
     }
 
+    #[cfg(test)]
+    pub(super) fn idle(&self) -> usize {
+        self.idle.lock().len()
+    }
+
     /// Does work on a connection, within the time limit.
     pub(super) async fn run<T>(
         &self,
@@ -92,7 +97,11 @@ impl Connections {
             Ok(Ok(result)) => Ok(result),
             Ok(Err(Failure::Refused(error))) => Err(error),
             Ok(Err(Failure::Sql(error))) => Err(explain(doing, limit, &error)),
-            Err(_) => Err(StoreError::Timeout { doing, limit }),
+            Err(_) => {
+                // What hangs there may have befallen the others, and asking each of them would cost a call.
+                self.idle.lock().clear();
+                Err(StoreError::Timeout { doing, limit })
+            }
         }
     }
 
@@ -108,8 +117,6 @@ impl Connections {
                 if lease.connection()?.ping().await.is_ok() {
                     return Ok(lease);
                 }
-                // What broke this one broke the others.
-                self.idle.lock().clear();
                 let Some((_, permits)) = lease.into_parts() else { return Err(sqlx::Error::WorkerCrashed) };
                 permits
             }

@@ -91,10 +91,15 @@ async fn calls_that_were_given_up_do_not_pile_up() {
         let count: i64 = sqlx::query_scalar(LONG).fetch_one(connection).await?;
         Ok(count)
     };
+    let (first, second) = futures::join!(store.check(), store.check());
+    first.and(second).unwrap();
+    assert_eq!(store.connections.idle(), 2);
+
     let began = Instant::now();
     for _ in 0..2 {
         let error = store.connections.run("hanging", Access::Read, hang).await.unwrap_err();
         assert_eq!(error, StoreError::Timeout { doing: "hanging", limit });
+        assert_eq!(store.connections.idle(), 0);
     }
     // Both connections are still busy, and there is no third one.
     assert_eq!(store.check().await.unwrap_err().reason(), "timeout");

@@ -83,10 +83,12 @@ async fn what_an_interrupted_call_left_is_removed(place: Place) {
 
 async fn a_session_is_never_half_forgotten(place: Place) {
     let store = Arc::new(place.open().await);
+    // Another gateway's.
+    let other = place.open().await;
     let done = AtomicBool::new(false);
     let forget = async {
         while !done.load(Ordering::Relaxed) {
-            store.prune(later()).await.unwrap();
+            other.prune(later()).await.unwrap();
         }
     };
     let grow = join_all((0..3).map(|number| {
