@@ -5,7 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
-use paddock_transcripts::{StoreError, TranscriptStore};
+use paddock_transcripts::{SqlStore, StoreError, StoreOptions, TranscriptStore};
+use sqlx::{Connection, Executor};
 
 use crate::place::{Kind, Place, assert_holds, batch, discreet, open, with_place};
 use crate::server::{PASSWORD, Server};
@@ -56,6 +57,25 @@ async fn a_store_shows_no_password(place: Place) {
     let shown = format!("{:?}", place.open().await);
     assert!(!shown.contains(PASSWORD), "{shown}");
     assert!(shown.contains("transcripts"), "{shown}");
+}
+
+/// SQLite refuses at once who would switch a new file to its write-ahead log while another one writes to it.
+#[test]
+fn a_new_file_that_is_in_use_is_waited_for() {
+    with_place(Kind::Sqlite, |place| async move {
+        let mut other = place.connect().await;
+        let mut transaction = other.begin_with("BEGIN IMMEDIATE").await.unwrap();
+        transaction.execute("CREATE TABLE other (x BIGINT)").await.unwrap();
+        let url = place.url.parse().unwrap();
+        let limit = Duration::from_millis(300);
+        let began = Instant::now();
+        let options = StoreOptions { open_limit: limit, ..StoreOptions::default() };
+        let error = discreet(SqlStore::open(&url, options).await.unwrap_err());
+        assert_eq!(error.reason(), "timeout");
+        assert!(began.elapsed() >= limit, "{:?}", began.elapsed());
+        transaction.commit().await.unwrap();
+        place.open().await;
+    });
 }
 
 #[test]

@@ -29,6 +29,8 @@ server=$!
 trap '' INT TERM HUP
 echo "$server"
 cat >/dev/null
+# Nobody is left to hear a complaint, and one would end this shell.
+exec >/dev/null 2>&1
 kill -QUIT "$server"
 # Also where a test has stopped it.
 kill -CONT "$server" $(cat "/proc/$server/task/$server/children")
