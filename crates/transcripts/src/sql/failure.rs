@@ -92,7 +92,7 @@ fn classify(error: &Error) -> (Kind, String) {
 }
 
 fn sqlite_code(error: &SqliteError) -> i32 {
-    sqlx::error::DatabaseError::code(error).and_then(|code| code.parse().ok()).unwrap_or(1)
+    sqlx::error::DatabaseError::code(error).and_then(|code| code.parse().ok()).unwrap_or_default()
 }
 
 /// Extended codes have the primary one in their last byte.
@@ -110,10 +110,13 @@ fn sqlite(code: i32, message: &str) -> (Kind, String) {
         _ if code == IOERR_SHMSIZE => Kind::Full,
         3 | 8 | 14 | 23 => Kind::Refused,
         18 => Kind::TooLarge,
-        11 | 19 | 20 | 26 => Kind::Damaged,
+        // 1: none of our statements is wrong, so the tables are not ours any more.
+        1 | 11 | 19 | 20 | 26 => Kind::Damaged,
         _ => Kind::Unavailable,
     };
-    (kind, format!("{message} (SQLite {code})"))
+    // The text of a constraint may be a trigger's, which can tell anything.
+    let cause = if primary(code) == 19 { "a constraint was hurt" } else { message };
+    (kind, format!("{cause} (SQLite {code})"))
 }
 
 /// https://www.postgresql.org/docs/current/errcodes-appendix.html
@@ -154,13 +157,15 @@ mod tests {
             (778, Kind::Unavailable),
             (11, Kind::Damaged),
             (26, Kind::Damaged),
-            (1555, Kind::Damaged),
+            (1, Kind::Damaged),
             (14, Kind::Refused),
             (1032, Kind::Refused),
             (18, Kind::TooLarge),
         ] {
             assert_eq!(sqlite(code, "m"), (kind, format!("m (SQLite {code})")));
         }
+        let (kind, cause) = sqlite(1811, "secret");
+        assert_eq!((kind, cause.as_str()), (Kind::Damaged, "a constraint was hurt (SQLite 1811)"));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The store in a database: SQLite for one gateway with a volume, PostgreSQL for any number of them.
 //!
-//! One text of SQL for both, through sqlx's `Any`. What differs is in [`dialect`]. A session's row is its lock: whoever appends writes to it first, and waits
-//! there for anyone who does the same.
+//! One text of SQL for both, through sqlx's `Any`. What differs is in [`dialect`]. A session's row is its lock: whoever
+//! appends writes to it first, and waits there for anyone who does the same.
 
 mod append;
 mod connections;

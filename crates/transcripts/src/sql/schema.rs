@@ -2,7 +2,7 @@
 //!
 //! Versions are steps of SQL, each done once. All of it happens in one transaction under one lock, so any number of
 //! gateways may start at once, and one that dies midway leaves nothing. sqlx's migrations are not used: they take no
-//! lock on SQLite, and a version that they don't know is no error of its own.
+//! lock on SQLite, and commit each step by itself.
 
 use std::time::Duration;
 
