@@ -10,6 +10,8 @@ for pair in "${wanted[@]}"; do
   command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
 done
 [[ -e /usr/include/stdlib.h ]] || missing+=(libc6-dev)
+# Debian keeps the server's programs out of PATH. Tests start servers of their own; the package's is never used.
+compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql)
 [[ -e /etc/ssl/certs/ca-certificates.crt ]] || missing+=(ca-certificates)
 
 if ((${#missing[@]})); then
