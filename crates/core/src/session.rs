@@ -125,6 +125,8 @@ pub struct Memory {
     pub sandbox_rejected: Option<String>,
     /// How busy the session was when its runner was last asked.
     pub activity: Option<Observed>,
+    /// Its runner is asked at once how busy the session is: it may have been brought to rest in vain.
+    pub ask_now: bool,
     /// No runner is asked before; the last attempt failed.
     pub look_after: Option<Timestamp>,
     /// Its pod was brought to rest because it was idle: what people are told about it.

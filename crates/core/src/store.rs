@@ -4,6 +4,7 @@
 //! every successful write is put in here at once, and a watch event that is older than what is here is
 //! ignored. That takes the place of expectation counters.
 
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use jiff::{SignedDuration, Timestamp};
@@ -308,6 +309,8 @@ pub struct Store {
     pub nodes: Table<Node>,
     /// Sessions on their way to Ready.
     starting: BTreeSet<Key>,
+    /// Sessions by the name of the Sandbox, and so of the pod, that their status names.
+    by_place: BTreeMap<Key, BTreeSet<Key>>,
     by_node: BTreeMap<String, BTreeSet<Key>>,
     by_session: BTreeMap<String, BTreeSet<Key>>,
     by_pool: BTreeMap<String, BTreeSet<Key>>,
@@ -430,6 +433,11 @@ impl Store {
         self.starting.range(from..).take_while(move |key| key.namespace == namespace)
     }
 
+    /// Sessions whose status names the Sandbox of this name, or its pod.
+    pub fn sessions_at(&self, sandbox: &Key) -> impl Iterator<Item = &Key> {
+        self.by_place.get(sandbox).into_iter().flatten()
+    }
+
     /// True for a session on its way to Ready.
     pub fn is_starting(&self, session: &Key) -> bool {
         self.starting.contains(session)
@@ -448,7 +456,12 @@ impl Store {
 
     fn index_session(&mut self, key: &Key, present: bool) {
         let Some(session) = self.sessions.get(key) else { return };
+        let place = session.status.as_ref().and_then(|status| status.sandbox.as_ref());
+        let place = place.map(|sandbox| Key::new(key.namespace.clone(), sandbox.name.clone()));
         let phase = session.status.as_ref().map(|s| s.phase).unwrap_or_default();
+        if let Some(place) = place {
+            index(&mut self.by_place, &place, key, present);
+        }
         if present && phase == Phase::Creating {
             self.starting.insert(key.clone());
         } else {
@@ -475,7 +488,11 @@ impl Store {
 }
 
 /// Puts `key` into the set of this name, or takes it out.
-fn index(map: &mut BTreeMap<String, BTreeSet<Key>>, id: &str, key: &Key, present: bool) {
+fn index<I, Q>(map: &mut BTreeMap<I, BTreeSet<Key>>, id: &Q, key: &Key, present: bool)
+where
+    I: Ord + Borrow<Q>,
+    Q: Ord + ToOwned<Owned = I> + ?Sized,
+{
     if present {
         map.entry(id.to_owned()).or_default().insert(key.clone());
     } else if let Some(keys) = map.get_mut(id) {

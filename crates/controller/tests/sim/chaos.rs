@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use crate::dice::Dice;
 use crate::faults::{Crash, Rates, Storm, StormKind};
+use crate::gateways::Gateways;
 use crate::nodes::Nature;
 use crate::process::Leadership;
 use crate::safety::Allowance;
@@ -24,6 +25,7 @@ struct Plan {
     crashes: bool,
     clock_jumps: bool,
     interferer: bool,
+    transcripts: bool,
     replicas: u64,
     nature: Nature,
     lasts: Duration,
@@ -52,6 +54,7 @@ impl Plan {
             crashes: dice.one_in(2),
             clock_jumps: dice.one_in(4),
             interferer: dice.one_in(4),
+            transcripts: dice.one_in(2),
             replicas: dice.roll(4),
             nature,
             lasts: dice.millis(15_000, 45_000),
@@ -67,6 +70,8 @@ impl Plan {
 
 /// How long after the last fault all must be at rest. A watch may have to find out first that it has been cut.
 const AT_REST_WITHIN: Duration = Duration::from_secs(10);
+/// The same where members of the pool have failed: their replacement may have to pause, because others had failed before.
+const PAUSE_WITHIN: Duration = Duration::from_secs(40);
 const QUIET: Duration = Duration::from_secs(15);
 
 /// What came of a history.
@@ -87,6 +92,7 @@ pub async fn run(seed: u64) -> Outcome {
     let plan = Plan::roll(&mut dice);
     let mut world = World::new(dice.fork(), plan.nature, plan.leadership, plan.allowance(), plan.replicas);
     world.trouble_runners(plan.runner_trouble);
+    world.gateways = plan.transcripts.then(|| Gateways::new(dice.fork()));
     for _ in 0..plan.controllers {
         world.start();
     }
@@ -119,7 +125,8 @@ pub async fn run(seed: u64) -> Outcome {
         }
     }
     world.mend();
-    let rested = world.come_to_rest(AT_REST_WITHIN, QUIET).await;
+    let within = if world.has_broken_members() { PAUSE_WITHIN } else { AT_REST_WITHIN };
+    let rested = world.come_to_rest(within, QUIET).await;
     Outcome { rested, beyond: world.safety.most_beyond, story: world.story(usize::MAX) }
 }
 
@@ -144,6 +151,11 @@ fn disturb(world: &mut World, plan: &Plan, dice: &mut Dice, end: Instant) {
         if dice.one_in(10) {
             world.mend();
         }
+    }
+    if let Some(gateways) = &mut world.gateways
+        && dice.one_in(30)
+    {
+        gateways.can_save = !gateways.can_save;
     }
     if plan.clock_jumps
         && dice.one_in(50)

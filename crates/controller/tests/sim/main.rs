@@ -10,6 +10,7 @@ mod chaos;
 mod crashes;
 mod dice;
 mod faults;
+mod gateways;
 mod nodes;
 mod objects;
 mod process;

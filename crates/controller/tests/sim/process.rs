@@ -40,7 +40,13 @@ pub struct Process {
 }
 
 impl Process {
-    pub fn start(server: &ApiServer, name: String, wire: Wire, leadership: Leadership) -> Self {
+    pub fn start(
+        server: &ApiServer,
+        name: String,
+        wire: Wire,
+        leadership: Leadership,
+        keeps_transcripts: bool,
+    ) -> Self {
         let alive = wire.alive.clone();
         let client = over(server.connect(&name), NS, &ClientOptions::default());
         let key = SigningKey::from_pem(PEM.as_bytes()).unwrap();
@@ -56,7 +62,7 @@ impl Process {
                 pull_policy: "IfNotPresent".to_owned(),
                 public_keys: key.public_key().to_owned(),
             },
-            keeps_transcripts_in: Vec::new(),
+            keeps_transcripts_in: if keeps_transcripts { vec![NS.to_owned()] } else { Vec::new() },
         };
         let skew = Arc::new(AtomicI64::new(0));
         let stop = CancellationToken::new();

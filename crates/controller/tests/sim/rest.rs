@@ -63,6 +63,9 @@ fn session_unrest(session: &Value) -> Option<&'static str> {
     if is_deleting(session) {
         return Some("is still being deleted");
     }
+    if phase == "Ready" && !text(session, "/status/transcriptWanted").is_empty() {
+        return Some("waits for its transcript");
+    }
     let keeps = text(session, "/spec/agentRef/name") == "keeper";
     let wrong = match (text(session, "/spec/state"), phase) {
         (_, "Creating") => "is neither Ready nor Failed",

@@ -14,7 +14,7 @@ use http_body_util::{BodyExt, Full};
 use paddock_controller::runners::Transport;
 use paddock_runnerapi::{
     ACTIVATE, ACTIVITY, ActivateRequest, ActivateResponse, Activity, Capabilities, ErrorBody, ErrorCode,
-    QUIESCE, QuiesceRequest,
+    Position, QUIESCE, QuiesceRequest,
 };
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -123,8 +123,10 @@ impl Wire {
         }
         let (idle, quiesced) = nodes.idle(&pod_uid).unwrap_or_default();
         let idle_ms = u64::try_from(idle.as_millis()).unwrap_or(u64::MAX);
+        // Something was said in each.
+        let transcript = Position { journal: 1, seq: 100 };
         match path {
-            ACTIVITY => Ok(answer(&Activity { idle_ms, quiesced, ..Activity::default() })),
+            ACTIVITY => Ok(answer(&Activity { idle_ms, quiesced, transcript, ..Activity::default() })),
             QUIESCE => {
                 let request: QuiesceRequest =
                     serde_json::from_slice(body).map_err(|error| error.to_string())?;
@@ -132,7 +134,7 @@ impl Wire {
                     return Ok(refuse(ErrorCode::Busy));
                 }
                 nodes.quiesce(&pod_uid);
-                Ok(answer(&Activity { idle_ms, quiesced: true, ..Activity::default() }))
+                Ok(answer(&Activity { idle_ms, quiesced: true, transcript, ..Activity::default() }))
             }
             _ => Ok(refuse(ErrorCode::NotFound)),
         }

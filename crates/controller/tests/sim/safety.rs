@@ -247,6 +247,9 @@ impl Safety {
             *known = generation;
         }
         let Some(before) = &change.before else { return };
+        if change.kind.plural == "sessions" {
+            told_truly_of_its_transcript(change, before, object);
+        }
         for condition in status["conditions"].as_array().into_iter().flatten() {
             let was = before["status"]["conditions"].as_array().into_iter().flatten();
             let Some(was) = was.into_iter().find(|was| was["type"] == condition["type"]) else { continue };
@@ -260,5 +263,23 @@ impl Safety {
                 condition["type"]
             );
         }
+    }
+}
+
+/// A session is said to be saved only where a gateway has said so of the very pod that is given back.
+fn told_truly_of_its_transcript(change: &Change, before: &Value, session: &Value) {
+    let is_saved = |session: &Value| {
+        let conditions = session["status"]["conditions"].as_array().into_iter().flatten();
+        conditions.into_iter().any(|one| one["type"] == "TranscriptSaved" && one["status"] == "True")
+    };
+    if is_saved(session) && !is_saved(before) {
+        let saved = text(session, "/metadata/annotations/paddock.dev~1transcript-saved");
+        let pod = text(before, "/status/pod/uid");
+        assert!(
+            !pod.is_empty() && saved.starts_with(&format!("{pod}/")),
+            "{} says that the transcript of {} is saved, and no gateway has said so: {saved:?} of pod {pod:?}",
+            change.by,
+            change.key()
+        );
     }
 }

@@ -5,13 +5,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use paddock_testkit::apiserver::{ApiServer, Call, Kinds, Verb};
+use paddock_api::labels;
+use paddock_testkit::apiserver::{ApiServer, Call, Kinds, Object, Verb};
 use parking_lot::Mutex;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
 use crate::dice::Dice;
 use crate::faults::{Control, Faults};
+use crate::gateways::Gateways;
 use crate::nodes::{Nature, Nodes};
 use crate::objects::{NS, SYSTEM, coder, keeper, node, phase, pool, template};
 use crate::process::{Leadership, Process};
@@ -28,6 +30,8 @@ pub struct World {
     pub safety: Safety,
     pub dice: Dice,
     pub begun: Instant,
+    /// Those that save transcripts, where there are any.
+    pub gateways: Option<Gateways>,
     leadership: Leadership,
     runner_trouble: u64,
     troubled: Arc<AtomicBool>,
@@ -66,6 +70,7 @@ impl World {
             safety: Safety::new(allowance),
             dice,
             begun: Instant::now(),
+            gateways: None,
             leadership,
             runner_trouble: 0,
             troubled: Arc::new(AtomicBool::new(false)),
@@ -143,13 +148,22 @@ no {what} within {within:?}",
             trouble: self.runner_trouble,
             troubled: self.troubled.clone(),
         };
-        self.processes.push(Process::start(&self.server, name, wire, self.leadership));
+        self.processes.push(Process::start(
+            &self.server,
+            name,
+            wire,
+            self.leadership,
+            self.gateways.is_some(),
+        ));
     }
 
     /// Lets so much time pass, in which machines, collectors and controllers do what they do.
     pub async fn pass(&mut self, time: Duration) {
         sleep(time).await;
         self.nodes.lock().live(&self.server);
+        if let Some(gateways) = &mut self.gateways {
+            gateways.live(&self.server);
+        }
         let version = self.server.version();
         if version != self.seen_version {
             self.server.collect_garbage();
@@ -183,7 +197,16 @@ no {what} within {within:?}",
         control.crashes.clear();
         drop(control);
         self.troubled.store(false, Ordering::Relaxed);
+        if let Some(gateways) = &mut self.gateways {
+            gateways.can_save = true;
+        }
         self.nodes.lock().recover(&self.server);
+    }
+
+    /// Whether a pod of a pool has failed, and is still there.
+    pub fn has_broken_members(&self) -> bool {
+        let is_member = |pod: &Object| pod["metadata"]["labels"][labels::WARM_POOL_SANDBOX].is_string();
+        self.server.objects("pods").iter().any(|pod| is_member(pod) && pod["status"]["phase"] == "Failed")
     }
 
     /// Waits until all is at rest, and checks that it stays so.

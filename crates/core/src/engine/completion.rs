@@ -53,6 +53,7 @@ impl Engine {
                 {
                     let memory = self.sessions.entry(key.clone()).or_default();
                     memory.activity = Some(Observed { pod_uid: runner.pod_uid.clone(), activity, at: now });
+                    memory.ask_now = false;
                 }
             }
             Outcome::Refused(failure) => match (work, &command.op) {

@@ -117,6 +117,8 @@ impl Engine {
     /// A sandbox, or the pod of its name; with its session and its pool.
     pub(super) fn touch_sandbox(&mut self, key: &Key) {
         self.dirty.insert(Work::Sandbox(key.clone()));
+        // Labels may say nothing of a session: those of a pod come late, and its Sandbox may have been deleted by somebody.
+        self.dirty.extend(self.store.sessions_at(key).cloned().map(Work::Session));
         // A pod outlives its Sandbox for a while; its session and its pool must hear of its end all the same.
         if let Some(pod) = self.store.pods.get(key) {
             if let Some(session) = pod.labels.get(labels::SESSION) {

@@ -36,6 +36,9 @@ pub(super) fn decide(
     let lifecycle = catalog::lifecycle(ctx.store, session).unwrap_or_default();
     let timeout = lifecycle.idle_timeout().map(|timeout| (timeout, signed(timeout)));
     let seen = memory.activity.clone().filter(|seen| seen.pod_uid == pod.uid);
+    if memory.ask_now && seen.as_ref().is_none_or(|seen| !seen.activity.quiesced) {
+        return (ask_at(ctx, session, pod, ip, memory.look_after.unwrap_or(ctx.now)), false);
+    }
     let Some(seen) = seen else {
         let at = first_look(ctx, session).max(memory.look_after.unwrap_or(Timestamp::MIN));
         return (ask_at(ctx, session, pod, ip, at), false);

@@ -16,7 +16,7 @@ use crate::session::{
 
 pub(super) fn decide(ctx: Context<'_>, session: &Session, memory: &mut Memory) -> Decision {
     let current = session.status.clone().unwrap_or_default();
-    let (Some(pod_ref), Some(sandbox_ref)) = (current.pod, current.sandbox) else {
+    let (Some(pod_ref), Some(sandbox_ref)) = (current.pod.clone(), current.sandbox.clone()) else {
         let message = "the session's status names no pod; its record was altered by somebody else";
         return lost(ctx, session, Reason::Deleted, message);
     };
@@ -53,7 +53,13 @@ pub(super) fn decide(ctx: Context<'_>, session: &Session, memory: &mut Memory) -
         Health::Serving(ip) => (pod, Some(ip)),
         Health::Starting(..) | Health::Doubtful(..) => (pod, None),
     };
-    memory.quiescing_since = None;
+    // A wish may have been taken back, perhaps one that only an earlier leader has seen. Whether the pod still takes turns must
+    // be known then, and not only with the next look.
+    let wish_is_news =
+        session.metadata.generation.is_some_and(|generation| generation != current.observed_generation);
+    if memory.quiescing_since.take().is_some() || (memory.activity.is_none() && wish_is_news) {
+        memory.ask_now = true;
+    }
     let (mut decision, changes) = match (pod, ip) {
         (Some(pod), Some(ip)) => idle::decide(ctx, session, memory, pod, &ip),
         _ => (Decision::default(), false),

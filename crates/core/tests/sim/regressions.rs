@@ -375,6 +375,25 @@ fn a_label_alone_binds_nothing() {
     let _ = NS;
 }
 
+/// A sandbox is deleted by hand before its pod has the session's labels: nothing but the session's status ties the two together.
+#[test]
+fn the_end_of_a_pod_without_labels_is_heard_of() {
+    let mut story = Story::with_pool(1);
+    story.lost = |op| matches!(op, Op::PatchPod(_));
+    story.cluster.add_session(session("s1"));
+    story.run_for(1);
+    assert_eq!(story.phase("s1"), Phase::Ready);
+    let place = key(&story.status("s1").sandbox.unwrap().name);
+    let sandbox = story.cluster.sandboxes.remove(&place).unwrap();
+    story.cluster.events.push(Event::Sandbox(Change::Deleted(sandbox)));
+    // The engine hears of it before the garbage collector takes the pod.
+    story.deliver();
+    story.engine.next(story.cluster.now);
+    story.cluster.delete_pod(&place);
+    story.settle();
+    assert_eq!(story.phase("s1"), Phase::Dead);
+}
+
 /// Image trouble right after a late scheduling gets no grace.
 #[test]
 fn waiting_for_a_node_does_not_count_as_image_trouble() {

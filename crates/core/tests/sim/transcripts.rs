@@ -137,6 +137,22 @@ fn a_stop_that_is_taken_back_asks_nobody_any_more() {
 }
 
 #[test]
+fn a_pod_that_was_brought_to_rest_in_vain_is_replaced_at_once() {
+    let mut story = spoken("coder");
+    // The runner hears of it, and its answer is lost.
+    story.lost = |op| matches!(op, Op::Quiesce(..));
+    let pod = story.status("s1").pod.unwrap().uid;
+    ask(&mut story, DesiredState::Stopped);
+    story.settle();
+    story.cluster.usage.get_mut(&pod).unwrap().quiesced = true;
+    ask(&mut story, DesiredState::Running);
+    story.cluster.gateways_save = true;
+    story.run_for(15);
+    let status = story.status("s1");
+    assert_eq!((status.phase, status.incarnation), (Phase::Ready, 2), "the first pod took no more turns");
+}
+
+#[test]
 fn the_next_leader_goes_on_waiting() {
     let mut story = spoken("coder");
     ask(&mut story, DesiredState::Stopped);
