@@ -29,6 +29,15 @@ pub struct Cli {
     /// Ed25519 private key (PKCS#8 PEM) that signs tokens for pods; the controller's.
     #[arg(long, env = "PADDOCK_SIGNING_KEY_FILE", default_value = "/etc/paddock/signing-key/key.pem")]
     pub signing_key_file: PathBuf,
+    /// Keeps what was said in this SQLite database, which no other gateway may use. Without a store it goes with the pods.
+    #[arg(long, env = "PADDOCK_TRANSCRIPTS_SQLITE", conflicts_with = "transcripts_postgres_url_file")]
+    pub transcripts_sqlite: Option<PathBuf>,
+    /// Keeps what was said in the PostgreSQL database whose URL is in this file: postgres://user:password@host/database.
+    #[arg(long, env = "PADDOCK_TRANSCRIPTS_POSTGRES_URL_FILE")]
+    pub transcripts_postgres_url_file: Option<PathBuf>,
+    /// How long what was said is kept after the last word of a session.
+    #[arg(long, env = "PADDOCK_TRANSCRIPT_RETENTION", default_value = "720h")]
+    pub transcript_retention: Duration,
     /// Largest request body in bytes.
     #[arg(long, env = "PADDOCK_MAX_BODY_BYTES", default_value_t = 33_554_432)]
     pub max_body_bytes: usize,

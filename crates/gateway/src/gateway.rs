@@ -11,6 +11,7 @@ use crate::http::body::BodyLimits;
 use crate::index::Index;
 use crate::metrics::Metrics;
 use crate::server::drain::Drain;
+use crate::transcripts::Keeper;
 
 /// What a client may use up.
 #[derive(Clone, Copy, Debug)]
@@ -76,6 +77,8 @@ pub struct Gateway {
     pub limits: Limits,
     /// How pods are talked to.
     pub relay: RelayTimes,
+    /// What was said, beyond the pods; none where it goes with them.
+    pub transcripts: Option<Arc<Keeper>>,
     /// What operators see.
     pub metrics: Arc<Metrics>,
     /// How far the shutdown is.

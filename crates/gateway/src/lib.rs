@@ -19,3 +19,4 @@ pub mod run;
 pub mod server;
 #[cfg(test)]
 mod testing;
+pub mod transcripts;

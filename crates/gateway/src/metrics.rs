@@ -62,6 +62,7 @@ pub struct Metrics {
     connect_failures: Family<ReasonLabels, Counter>,
     marked_dead: Counter,
     resumed_by_message: Counter,
+    transcript_saves: Family<ReasonLabels, Counter>,
     watch_stale: Family<WatchLabels, Gauge<f64, AtomicU64>>,
     watch_synced: Family<WatchLabels, Gauge>,
     watch_restarts: Family<WatchLabels, Gauge>,
@@ -88,6 +89,7 @@ impl Default for Metrics {
             connect_failures: Family::default(),
             marked_dead: Counter::default(),
             resumed_by_message: Counter::default(),
+            transcript_saves: Family::default(),
             watch_stale: Family::default(),
             watch_synced: Family::default(),
             watch_restarts: Family::default(),
@@ -124,6 +126,11 @@ impl Default for Metrics {
             "sessions_resumed_by_message",
             "Suspended sessions that a message has resumed",
             metrics.resumed_by_message.clone(),
+        );
+        registry.register(
+            "transcript_saves",
+            "Times a transcript was to be saved, by what came of it",
+            metrics.transcript_saves.clone(),
         );
         registry.register_with_unit(
             "watch_stale",
@@ -187,6 +194,11 @@ impl Metrics {
     /// A message has resumed a suspended session.
     pub fn resumed_by_message(&self) {
         self.resumed_by_message.inc();
+    }
+
+    /// A transcript was saved, or not: `saved`, or why not.
+    pub fn transcript_saved(&self, reason: &'static str) {
+        self.transcript_saves.get_or_create(&ReasonLabels { reason }).inc();
     }
 
     /// Takes a reading of how fresh the watches are.

@@ -10,6 +10,7 @@ use paddock_kubeio::client::{self, ClientOptions, ConnectError};
 use paddock_kubeio::health::{AdminServer, ListenError};
 use paddock_kubeio::watch::{self, Freshness, Scope, WatchOptions};
 use paddock_runnerapi::{SigningKey, TokenError};
+use paddock_transcripts::{DatabaseUrl, SqlStore, StoreError, StoreOptions};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
@@ -23,6 +24,7 @@ use crate::index::Index;
 use crate::metrics::Metrics;
 use crate::server::accept::{self, Drained};
 use crate::server::drain::{Drain, Stage};
+use crate::transcripts::{Keeper, retention, sweep};
 
 /// Why the gateway does not run, or no longer.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +58,19 @@ pub enum RunError {
     /// The admin port is taken.
     #[error(transparent)]
     Admin(#[from] ListenError),
+    /// The transcript store's URL cannot be read.
+    #[error(
+        "cannot read the transcript store's URL from {path}: {source}; mount the Secret there, or name another file with --transcripts-postgres-url-file"
+    )]
+    TranscriptsUrlFile {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The transcript store cannot be used.
+    #[error("cannot open the transcript store: {0}")]
+    Transcripts(#[from] StoreError),
     /// The API's port is taken.
     #[error("cannot listen on {address}: {source}; choose another address with --listen")]
     Listen {
@@ -94,6 +109,7 @@ pub async fn run(cli: Cli) -> Result<(), RunError> {
         .await
         .map_err(|source| RunError::Listen { address: cli.listen, source })?;
 
+    let transcripts = transcripts(&cli).await?;
     let gateway = Arc::new(Gateway {
         index: Arc::new(Index::default()),
         cluster: Arc::new(KubeCluster::new(client.clone(), cli.namespace.clone())),
@@ -102,6 +118,7 @@ pub async fn run(cli: Cli) -> Result<(), RunError> {
         signing_key,
         limits: cli.limits(),
         relay: RelayTimes::default(),
+        transcripts: transcripts.clone(),
         metrics: Arc::new(Metrics::default()),
         drain: Drain::default(),
     });
@@ -124,6 +141,11 @@ pub async fn run(cli: Cli) -> Result<(), RunError> {
         let key = gateway.master_key.clone();
         async move { key.follow().await }
     });
+    if let Some(keeper) = transcripts {
+        parts.spawn("saving of transcripts", sweep::run(gateway.clone(), keeper.clone()));
+        let retention = cli.transcript_retention.as_std();
+        parts.spawn("forgetting of transcripts", async move { retention::run(&keeper, retention).await });
+    }
     parts.spawn("admin server", {
         let metrics = gateway.metrics.clone();
         let watches = [("Session", sessions), ("Agent", agents)];
@@ -161,6 +183,20 @@ fn ready(gateway: &Gateway) -> Result<(), String> {
         return Err("sessions and agents have not been listed yet".to_owned());
     }
     Ok(())
+}
+
+async fn transcripts(cli: &Cli) -> Result<Option<Arc<Keeper>>, RunError> {
+    let url = match (&cli.transcripts_sqlite, &cli.transcripts_postgres_url_file) {
+        (Some(file), _) => format!("sqlite://{}", file.display()),
+        (None, Some(path)) => std::fs::read_to_string(path)
+            .map_err(|source| RunError::TranscriptsUrlFile { path: path.clone(), source })?
+            .trim()
+            .to_owned(),
+        (None, None) => return Ok(None),
+    };
+    let url: DatabaseUrl = url.parse()?;
+    let store = SqlStore::open(&url, StoreOptions::default()).await?;
+    Ok(Some(Arc::new(Keeper::new(Arc::new(store)))))
 }
 
 fn everything(namespace: &str) -> WatchOptions {

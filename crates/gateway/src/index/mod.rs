@@ -102,6 +102,11 @@ impl Index {
         }
     }
 
+    /// Tells of changes, from now on.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
     fn tell(&self, effect: Effect) {
         if effect == Effect::Changed {
             self.changes.send_modify(|revision| *revision = revision.wrapping_add(1));

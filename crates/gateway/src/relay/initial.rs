@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::call::{self, Call};
 use super::target::Target;
+use super::turn;
 use crate::gateway::Gateway;
 use crate::http::request_id::RequestId;
 
@@ -20,10 +21,12 @@ const MAX_BYTES: usize = 32 * 1024 * 1024;
 pub async fn reply(gateway: &Gateway, session: &Session, request_id: &RequestId) -> Option<Value> {
     session.spec.prompt.as_ref()?;
     let target = Target::of(session).ok()?;
-    tokio::time::timeout(gateway.relay.initial_reply, ask(gateway, &target, request_id)).await.ok()?
+    tokio::time::timeout(gateway.relay.initial_reply, ask(gateway, session, &target, request_id))
+        .await
+        .ok()?
 }
 
-async fn ask(gateway: &Gateway, target: &Target, request_id: &RequestId) -> Option<Value> {
+async fn ask(gateway: &Gateway, session: &Session, target: &Target, request_id: &RequestId) -> Option<Value> {
     let call = Call {
         method: Method::GET,
         path: format!("{TURNS}/{}", turn_id(&target.session_uid)),
@@ -40,10 +43,15 @@ async fn ask(gateway: &Gateway, target: &Target, request_id: &RequestId) -> Opti
     if answer.status() != StatusCode::OK {
         return None;
     }
+    let through = turn::position(&answer);
     let body = Limited::new(answer.into_body(), MAX_BYTES).collect().await.ok()?.to_bytes();
     let status: TurnStatus = serde_json::from_slice(&body).ok()?;
     if status.state != TurnState::Completed {
         return None;
+    }
+    // What is shown is not lost any more.
+    if let (Some(keeper), Some(through)) = (&gateway.transcripts, through) {
+        keeper.save(gateway, session, target, through, request_id).await.ok()?;
     }
     let parts = status.reply?.get_mut("parts")?.take();
     Some(json!({ "parts": parts }))

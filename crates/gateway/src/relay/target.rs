@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use paddock_api::Session;
 use paddock_api::http::{ApiStatus, BASE_PATH, ErrorCode, tty_url};
+use paddock_api::{Phase, Session};
 
 use crate::error::ApiError;
 
@@ -43,6 +43,12 @@ impl Target {
             )
             .retry_after(CREATING_RETRY)
         })
+    }
+
+    /// Where the runner of a session listens that has a pod, whatever it takes, and also where it shall be stopped.
+    pub fn of_pod(session: &Session) -> Option<Self> {
+        let is_ready = session.status.as_ref().is_some_and(|status| status.phase == Phase::Ready);
+        Self::agreed(session).filter(|_| is_ready)
     }
 
     /// The target, if pod and endpoint are there and name the same address.

@@ -12,7 +12,7 @@
 //! | the session's runner refused it, because the pod is given up | the turn is held for the session's next pod |
 //! | the session, read again, is suspended or on its way to another pod | the same |
 //! | connected, then broken off | 502 `turn_lost`: the harness may have the turn |
-//! | any other answer | it is passed on |
+//! | any other answer | it is passed on, a reply once it is saved |
 //!
 //! A turn that is held has reached no harness: no byte of it was written to a pod, or the runner said so before it
 //! wrote the turn down.
@@ -25,7 +25,7 @@ use http::{Method, Response};
 use hyper::body::Incoming;
 use paddock_api::Session;
 use paddock_api::http::ErrorCode;
-use paddock_runnerapi::TURNS;
+use paddock_runnerapi::{Position, TRANSCRIPT_HEADER, TURNS};
 use tokio::time::Instant;
 
 use super::call::{self, Call, CallError};
@@ -65,8 +65,8 @@ pub struct Turn {
 
 /// What came of trying the pods that a session had.
 enum Tried {
-    /// The runner's answer.
-    Reply(Response<Incoming>),
+    /// The runner's answer, and whose it is.
+    Reply { reply: Response<Incoming>, session: Arc<Session>, target: Target },
     /// No harness has seen the turn. This is how the session is now, and the place that takes no more turns.
     NotBegun { session: Arc<Session>, given_up: Option<Target> },
 }
@@ -94,7 +94,10 @@ async fn deliver(
 ) -> Result<Response<Incoming>, ApiError> {
     for _ in 0..MAX_PODS {
         match attempts(gateway, session, turn).await? {
-            Tried::Reply(reply) => return Ok(reply),
+            Tried::Reply { reply, session, target } => {
+                keep(gateway, &session, &target, turn, &reply).await?;
+                return Ok(reply);
+            }
             Tried::NotBegun { session: now, given_up } => {
                 tracing::info!(turn = %turn.id, session = now.metadata.name, "a turn is held for the session's next pod");
                 let patience = Patience::from(Instant::now(), turn.patience);
@@ -161,7 +164,7 @@ async fn attempts(gateway: &Gateway, mut session: Arc<Session>, turn: &Turn) -> 
             Err(CallError::Token(error)) => return Err(internal(&error)),
         };
         match verdict::judge(answer, turn.id.as_str()).await {
-            Verdict::Reply(answer) => return Ok(Tried::Reply(answer)),
+            Verdict::Reply(reply) => return Ok(Tried::Reply { reply, session, target }),
             Verdict::Error(error) => return Err(error),
             Verdict::Quiesced => return Ok(Tried::NotBegun { session, given_up: Some(target) }),
             Verdict::Ending(error) => {
@@ -183,6 +186,33 @@ async fn attempts(gateway: &Gateway, mut session: Arc<Session>, turn: &Turn) -> 
         ErrorCode::Unreachable,
         "the message was not delivered: the session's address changed again and again; send it again",
     ))
+}
+
+/// No reply is given out that could still be lost with its pod.
+async fn keep(
+    gateway: &Gateway,
+    session: &Session,
+    target: &Target,
+    turn: &Turn,
+    reply: &Response<Incoming>,
+) -> Result<(), ApiError> {
+    let Some(keeper) = &gateway.transcripts else { return Ok(()) };
+    let Some(through) = position(reply) else {
+        tracing::warn!(turn = %turn.id, pod = target.pod_name, "the pod's runner is too old to have its transcript saved");
+        return Ok(());
+    };
+    match keeper.save(gateway, session, target, through, &turn.request_id).await {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            tracing::warn!(turn = %turn.id, reason = error.reason(), %error, "a reply is not saved, and not given out");
+            Err(error.of_reply(turn.id.as_str()))
+        }
+    }
+}
+
+/// Up to where the transcript must be saved for what `answer` tells to be in it.
+pub(super) fn position<B>(answer: &Response<B>) -> Option<Position> {
+    answer.headers().get(TRANSCRIPT_HEADER)?.to_str().ok()?.parse().ok()
 }
 
 /// Where the API server cannot be asked, what is known is that nothing answered.

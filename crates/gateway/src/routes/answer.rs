@@ -35,6 +35,17 @@ impl Answer {
         response
     }
 
+    /// A runner's answer, as it arrives. Nothing of the pod's headers gets out but the kind of the body; its length is known
+    /// from the body.
+    pub fn relayed(answer: Response<Incoming>) -> Response<Self> {
+        let (head, body) = answer.into_parts();
+        let mut response = Response::new(Self::Relayed(body));
+        if let Some(kind) = head.headers.get(CONTENT_TYPE) {
+            response.headers_mut().insert(CONTENT_TYPE, kind.clone());
+        }
+        response
+    }
+
     /// An error.
     pub fn error(error: &ApiError, request_id: &RequestId) -> Response<Self> {
         error.to_response(request_id).map(|bytes| Self::Whole(Full::new(bytes)))

@@ -6,7 +6,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Response};
 use hyper::body::Incoming;
 use paddock_api::http::ErrorCode;
@@ -92,13 +91,7 @@ pub async fn send(
         tracing::error!(%error, "relaying a turn failed");
         ApiError::new(ErrorCode::Internal, "the gateway failed while it relayed the message")
     })??;
-    let (head, body) = reply.into_parts();
-    let mut response = Response::new(Answer::Relayed(body));
-    // Nothing else of the pod's headers gets out. The length is known from the body.
-    if let Some(kind) = head.headers.get(CONTENT_TYPE) {
-        response.headers_mut().insert(CONTENT_TYPE, kind.clone());
-    }
-    Ok(response)
+    Ok(Answer::relayed(reply))
 }
 
 fn expired() -> ApiError {

@@ -7,6 +7,7 @@ pub mod health;
 pub mod lifecycle;
 pub mod message;
 pub mod message_body;
+pub mod messages;
 pub mod record;
 pub mod router;
 pub mod sessions;
@@ -125,6 +126,7 @@ async fn answer(
         Route::ResumeSession(id) => lifecycle::resume(gateway, &ask, &id).await,
         Route::RestartSession(id) => lifecycle::restart(gateway, &ask, &id).await,
         Route::SendMessage(id) => message::send(gateway, &ask, body, &id, record).await,
+        Route::ListMessages(id) => messages::list(gateway, &ask, &id).await,
         Route::CreateSession(agent) => create::create(gateway, &ask, body, &agent).await,
         Route::ListAgents => agents::list(gateway, &ask),
         Route::GetAgent(id) => agents::get(gateway, &id).await,

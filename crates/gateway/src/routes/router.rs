@@ -61,6 +61,8 @@ pub enum Route {
     RestartSession(ObjectName),
     /// `POST /sessions/{id}/message`
     SendMessage(ObjectName),
+    /// `GET /sessions/{id}/messages`
+    ListMessages(ObjectName),
     /// `POST /agents/{id}/session`
     CreateSession(ObjectName),
     /// `GET /agents`
@@ -98,6 +100,7 @@ impl Resolved {
             Self::Route(Route::ResumeSession(_)) => RESUME,
             Self::Route(Route::RestartSession(_)) => RESTART,
             Self::Route(Route::SendMessage(_)) => MESSAGE,
+            Self::Route(Route::ListMessages(_)) => MESSAGES,
             Self::Route(Route::CreateSession(_)) => AGENT_SESSION,
             Self::Route(Route::ListAgents) => AGENTS,
             Self::Route(Route::GetAgent(_)) => AGENT,
@@ -115,6 +118,7 @@ const SUSPEND: &str = "/sessions/{id}/suspend";
 const RESUME: &str = "/sessions/{id}/resume";
 const RESTART: &str = "/sessions/{id}/restart";
 const MESSAGE: &str = "/sessions/{id}/message";
+const MESSAGES: &str = "/sessions/{id}/messages";
 const AGENTS: &str = "/agents";
 const AGENT: &str = "/agents/{id}";
 const AGENT_SESSION: &str = "/agents/{id}/session";
@@ -149,6 +153,9 @@ pub fn resolve(method: &Method, path: &str) -> Resolved {
             "GET, DELETE",
             [(Method::GET, Route::GetSession(id.clone())), (Method::DELETE, Route::DeleteSession(id))],
         ),
+        ("sessions", Some(id), Some("messages")) => {
+            choose(method, MESSAGES, "GET", [(Method::GET, Route::ListMessages(id))])
+        }
         ("sessions", Some(id), Some(action)) => {
             let (template, route) = match action {
                 "message" => (MESSAGE, Route::SendMessage(id)),
@@ -197,6 +204,7 @@ mod tests {
             (Method::GET, "/sessions/a.b", Route::GetSession(name("a.b"))),
             (Method::DELETE, "/sessions/a", Route::DeleteSession(name("a"))),
             (Method::POST, "/sessions/a/message", Route::SendMessage(name("a"))),
+            (Method::GET, "/sessions/a/messages", Route::ListMessages(name("a"))),
             (Method::POST, "/sessions/a/stop", Route::StopSession(name("a"))),
             (Method::POST, "/sessions/a/suspend", Route::SuspendSession(name("a"))),
             (Method::POST, "/sessions/a/resume", Route::ResumeSession(name("a"))),

@@ -168,7 +168,12 @@ impl FakeCluster {
             return Err(WriteError::Conflict);
         }
         let mut value = serde_json::to_value(session).unwrap();
-        merge(&mut value[part], &patch[part]);
+        if let Some(new) = patch.get(part) {
+            merge(&mut value[part], new);
+        }
+        if let Some(new) = patch["metadata"].get("annotations") {
+            merge(&mut value["metadata"]["annotations"], new);
+        }
         let mut session: Session = serde_json::from_value(value).unwrap();
         let version = state.next_version();
         session.metadata.resource_version = Some(version.clone());

@@ -12,5 +12,7 @@ mod routing;
 mod runner;
 mod sessions;
 mod signals;
+mod store;
 mod support;
+mod transcripts;
 mod waking;

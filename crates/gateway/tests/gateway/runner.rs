@@ -12,7 +12,8 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use paddock_runnerapi::{
-    ErrorBody, ErrorCode, Scope, SigningKey, TURN_ID_HEADER, TURNS, TurnRequest, TurnState, TurnStatus,
+    EntryKind, ErrorBody, ErrorCode, MESSAGES, Position, Scope, SigningKey, TRANSCRIPT, TRANSCRIPT_HEADER,
+    TURN_ID_HEADER, TURNS, TranscriptEntry, TranscriptPage, TurnRequest, TurnState, TurnStatus,
     VerifyingKeys,
 };
 use parking_lot::Mutex;
@@ -66,6 +67,43 @@ struct State {
     seen: watch::Sender<Vec<Seen>>,
     finished: watch::Sender<usize>,
     harness: Mutex<usize>,
+    journal: Mutex<Journal>,
+}
+
+/// As the real one's: each entry has a place, and places grow.
+struct Journal {
+    number: u32,
+    entries: Vec<TranscriptEntry>,
+}
+
+impl Journal {
+    fn add(&mut self, turn: &str, kind: EntryKind, body: &Value) {
+        let seq = self.end() + 100;
+        let body = serde_json::value::to_raw_value(body).unwrap();
+        let at = "2026-01-01T00:00:00Z".to_owned();
+        self.entries.push(TranscriptEntry { seq, turn: turn.to_owned(), kind, at, body });
+    }
+
+    fn end(&self) -> u64 {
+        self.entries.last().map_or(0, |entry| entry.seq)
+    }
+
+    fn position(&self) -> Position {
+        Position { journal: self.number, seq: self.end() }
+    }
+
+    /// Two entries at most.
+    fn page(&self, query: Option<&str>) -> Option<TranscriptPage> {
+        let end = self.end();
+        let after = query.map_or(end, |query| query.strip_prefix("after=").unwrap().parse().unwrap());
+        if after != 0 && self.entries.iter().all(|entry| entry.seq != after) {
+            return None;
+        }
+        let entries: Vec<_> =
+            self.entries.iter().filter(|entry| entry.seq > after).take(2).cloned().collect();
+        let through = entries.last().map_or(after, |entry| entry.seq);
+        Some(TranscriptPage { journal: self.number, entries, through, end })
+    }
 }
 
 impl FakeRunner {
@@ -79,6 +117,7 @@ impl FakeRunner {
             seen: watch::Sender::new(Vec::new()),
             finished: watch::Sender::new(0),
             harness: Mutex::new(0),
+            journal: Mutex::new(Journal { number: 1, entries: Vec::new() }),
         });
         tokio::spawn({
             let state = state.clone();
@@ -121,6 +160,27 @@ impl FakeRunner {
         super::support::soon(finished.wait_for(|finished| *finished >= count)).await.unwrap();
     }
 
+    /// A turn that nobody asked for by HTTP, as a first prompt is.
+    pub fn runs_by_itself(&self, turn: &str) {
+        let mut journal = self.state.journal.lock();
+        journal.add(turn, EntryKind::Accepted, &json!({"parts": []}));
+        journal.add(
+            turn,
+            EntryKind::Ended,
+            &json!({"state": "completed", "reply": {"info": {}, "parts": []}}),
+        );
+    }
+
+    /// Up to where its transcript goes.
+    pub fn position(&self) -> Position {
+        self.state.journal.lock().position()
+    }
+
+    /// The journal began in this incarnation.
+    pub fn journal_number(&self, number: u32) {
+        self.state.journal.lock().number = number;
+    }
+
     /// The status of a session that this runner serves.
     pub fn ready_status(&self) -> Value {
         ready_status(self.address, &self.pod_uid)
@@ -150,12 +210,22 @@ impl State {
         let Ok(session_uid) = self.keys.verify(&token, &self.pod_uid, Scope::Turn) else {
             return Ok(failure(ErrorCode::Unauthorized, None));
         };
+        if head.uri.path() == TRANSCRIPT {
+            return Ok(match self.journal.lock().page(head.uri.query()) {
+                Some(page) => answer(200, &serde_json::to_value(page).unwrap(), None),
+                None => failure(ErrorCode::BadRequest, None),
+            });
+        }
+        if head.uri.path() == MESSAGES {
+            return Ok(answer(200, &json!([{"info": {"id": "live"}, "parts": []}]), None));
+        }
         if head.method == Method::GET {
             let id = head.uri.path().strip_prefix(&format!("{TURNS}/")).unwrap().to_owned();
             let parts = json!([{"type": "text", "text": format!("reply to {id}")}]);
             let reply = Some(json!({"info": {}, "parts": parts}));
             let status = TurnStatus { id, state: TurnState::Completed, reply, error: None };
-            return Ok(answer(200, &serde_json::to_value(status).unwrap(), None));
+            let response = answer(200, &serde_json::to_value(status).unwrap(), None);
+            return Ok(at(response, self.journal.lock().position()));
         }
         assert_eq!(head.uri.path(), TURNS);
         let turn: TurnRequest = serde_json::from_slice(&body.collect().await.unwrap().to_bytes()).unwrap();
@@ -164,6 +234,8 @@ impl State {
         self.seen.send_modify(|seen| seen.push(Seen { turn, headers: head.headers, session_uid }));
         let refused = matches!(script, Script::Fail(ErrorCode::Quiesced | ErrorCode::ShuttingDown));
         *self.harness.lock() += usize::from(!refused);
+        let asked = json!({"parts": reply["parts"]});
+        let end = json!({"state": "completed", "reply": reply});
         let response = match script {
             Script::Fail(code) => failure(code, Some(&id)),
             Script::Break => return Err(Broken),
@@ -174,7 +246,12 @@ impl State {
             Script::Echo | Script::Hello => answer(200, &reply, Some(&id)),
         };
         self.finished.send_modify(|finished| *finished += 1);
-        Ok(response)
+        let mut journal = self.journal.lock();
+        if !journal.entries.iter().any(|entry| entry.turn == id) {
+            journal.add(&id, EntryKind::Accepted, &asked);
+            journal.add(&id, EntryKind::Ended, &end);
+        }
+        Ok(at(response, journal.position()))
     }
 }
 
@@ -187,6 +264,11 @@ impl From<Infallible> for Broken {
     fn from(never: Infallible) -> Self {
         match never {}
     }
+}
+
+fn at(mut response: Response<Full<Bytes>>, position: Position) -> Response<Full<Bytes>> {
+    response.headers_mut().insert(TRANSCRIPT_HEADER, position.to_string().parse().unwrap());
+    response
 }
 
 fn failure(code: ErrorCode, turn: Option<&str>) -> Response<Full<Bytes>> {

@@ -16,6 +16,7 @@ use paddock_gateway::index::Index;
 use paddock_gateway::metrics::Metrics;
 use paddock_gateway::server::accept::{self, DrainTimes, Drained};
 use paddock_gateway::server::drain::Drain;
+use paddock_gateway::transcripts::{Keeper, sweep};
 use paddock_kubeio::watch::Event;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -25,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::cluster::FakeCluster;
 use super::runner::{FakeRunner, signing_key};
+use super::store::MemoryStore;
 
 pub const KEY: &str = "test-key";
 pub const BASE: &str = "/api/v1/managed_agents";
@@ -40,6 +42,7 @@ pub struct Setup {
     pub relay: RelayTimes,
     pub drain: DrainTimes,
     pub synced: bool,
+    pub store: Option<Arc<MemoryStore>>,
 }
 
 impl Default for Setup {
@@ -49,6 +52,7 @@ impl Default for Setup {
             relay: RelayTimes { retry_pause: Duration::ZERO, ..RelayTimes::default() },
             drain: DrainTimes { leaving: Duration::ZERO, closing: Duration::from_secs(20) },
             synced: true,
+            store: None,
         }
     }
 }
@@ -87,8 +91,12 @@ impl TestGateway {
             limits: setup.limits,
             relay: setup.relay,
             metrics: Arc::new(Metrics::default()),
+            transcripts: setup.store.map(|store| Arc::new(Keeper::new(store))),
             drain: Drain::default(),
         });
+        if let Some(keeper) = gateway.transcripts.clone() {
+            tokio::spawn(sweep::run(gateway.clone(), keeper));
+        }
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();

@@ -141,12 +141,12 @@ async fn nobody_else_waits_for_a_slow_disk() {
     assert_eq!(written.unwrap().len(), 1);
 }
 
-fn turns(lines: &[(u64, Record)]) -> Vec<&str> {
-    let turn = |record| match record {
-        &Record::Accepted { ref turn, .. } => turn.as_str(),
+fn turns(lines: &[(u64, Record)]) -> Vec<String> {
+    let turn = |(_, record): &'_ (u64, Record)| match record {
+        Record::Accepted { turn, .. } => turn.clone(),
         other => panic!("{other:?}"),
     };
-    lines.iter().map(|(_, record)| turn(record)).collect()
+    lines.iter().map(turn).collect()
 }
 
 #[tokio::test]

@@ -112,10 +112,10 @@ mod tests {
         ]);
         let ids = |message: &str| {
             let found = find_all(history.to_string().as_bytes(), message)?;
-            let id = |raw: &Box<RawValue>| {
+            let id = |raw: &RawValue| {
                 serde_json::from_str::<Value>(raw.get()).unwrap()["info"]["id"].as_str().unwrap().to_owned()
             };
-            Some(found.iter().map(id).collect::<Vec<_>>())
+            Some(found.iter().map(|raw| id(raw)).collect::<Vec<_>>())
         };
         assert_eq!(ids("msg_1").unwrap(), ["msg_1", "a1", "a2"]);
         assert_eq!(ids("msg_2").unwrap(), ["msg_2"]);

@@ -1,0 +1,206 @@
+//! Takes what a runner's journal has over into the store.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use paddock_api::Session;
+use paddock_api::http::ErrorCode;
+use paddock_runnerapi::{Position, TranscriptPage};
+use paddock_transcripts::{Batch, SessionKey, StoreError, TranscriptStore};
+use parking_lot::Mutex;
+
+use super::pages::{self, PageError};
+use crate::error::ApiError;
+use crate::gateway::Gateway;
+use crate::http::request_id::RequestId;
+use crate::relay::target::Target;
+
+/// How often one save begins anew because another replica was quicker, or the journal is another one.
+const ATTEMPTS: usize = 8;
+/// When to send a request again that found the store out of order.
+const STORE_RETRY: Duration = Duration::from_secs(2);
+/// For how many sessions it is remembered how far they are saved, while nobody saves them.
+const REMEMBERED: usize = 10_000;
+
+/// A transcript could not be saved.
+#[derive(Debug, thiserror::Error)]
+pub enum SaveError {
+    /// By the store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The pod does not show it.
+    #[error("reading the transcript from the session's pod: {0}")]
+    Pod(#[from] PageError),
+    /// Others changed it all the time.
+    #[error("saving the transcript: it kept changing meanwhile")]
+    Restless,
+}
+
+impl SaveError {
+    /// One word, for logs and metrics.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Store(error) => error.reason(),
+            Self::Pod(_) => "pod",
+            Self::Restless => "restless",
+        }
+    }
+
+    /// The error for a client whose reply could not be saved. The turn has ended, and its runner knows its reply.
+    pub fn of_reply(&self, turn: &str) -> ApiError {
+        let again = format!("send the message again with Idempotency-Key: {turn} to get the reply");
+        match self {
+            Self::Store(error) => ApiError::new(
+                ErrorCode::TranscriptUnavailable,
+                format!("the turn has ended, but its reply could not be saved: {error}; {again}"),
+            )
+            .retry_after(STORE_RETRY),
+            Self::Pod(_) | Self::Restless => ApiError::new(
+                ErrorCode::TurnLost,
+                format!(
+                    "the turn has ended, but the session's pod was lost before its reply was saved; {again}"
+                ),
+            ),
+        }
+    }
+
+    /// The error for a client that wants to read what is stored.
+    pub fn of_reading(error: &StoreError) -> ApiError {
+        ApiError::new(
+            ErrorCode::TranscriptUnavailable,
+            format!("reading the session's transcript failed: {error}"),
+        )
+        .retry_after(STORE_RETRY)
+    }
+}
+
+/// How far one session is saved, as far as this replica knows. Held while it saves.
+type Known = Arc<tokio::sync::Mutex<Option<Position>>>;
+
+/// See the module.
+pub struct Keeper {
+    store: Arc<dyn TranscriptStore>,
+    known: Mutex<HashMap<String, Known>>,
+}
+
+impl Keeper {
+    /// Keeps transcripts in `store`.
+    pub fn new(store: Arc<dyn TranscriptStore>) -> Self {
+        Self { store, known: Mutex::default() }
+    }
+
+    /// Where they are kept.
+    pub fn store(&self) -> &dyn TranscriptStore {
+        &*self.store
+    }
+
+    /// Saves what the runner at `target` has, at least through `through`. Returns up to where it is saved.
+    ///
+    /// # Errors
+    /// See [`SaveError`]. What was saved by then stays.
+    pub async fn save(
+        &self,
+        gateway: &Gateway,
+        session: &Session,
+        target: &Target,
+        through: Position,
+        request_id: &RequestId,
+    ) -> Result<Position, SaveError> {
+        if through.seq == 0 {
+            return Ok(through);
+        }
+        let line = self.line(&target.session_uid);
+        let mut known = line.lock().await;
+        let saved = self.catch_up(gateway, session, target, through, *known, request_id).await;
+        let result = match &saved {
+            Ok(_) => "saved",
+            Err(error) => error.reason(),
+        };
+        gateway.metrics.transcript_saved(result);
+        *known = saved.as_ref().ok().copied();
+        saved
+    }
+
+    /// Up to where the runner at `target` has anything.
+    ///
+    /// # Errors
+    /// [`SaveError::Pod`].
+    pub async fn end(
+        &self,
+        gateway: &Gateway,
+        target: &Target,
+        request_id: &RequestId,
+    ) -> Result<Position, SaveError> {
+        let page = pages::read(gateway, target, None, request_id).await?;
+        Ok(Position { journal: page.journal, seq: page.end })
+    }
+
+    async fn catch_up(
+        &self,
+        gateway: &Gateway,
+        session: &Session,
+        target: &Target,
+        through: Position,
+        known: Option<Position>,
+        request_id: &RequestId,
+    ) -> Result<Position, SaveError> {
+        let mut at = match known.filter(|known| known.journal == through.journal) {
+            Some(known) => known,
+            None => self.stored(&target.session_uid, through.journal).await?,
+        };
+        let mut attempts = 0;
+        while at < through {
+            let page = match pages::read(gateway, target, Some(at.seq), request_id).await {
+                Ok(page) if page.journal == at.journal => page,
+                Ok(TranscriptPage { journal, .. }) => {
+                    attempts += 1;
+                    at = self.stored(&target.session_uid, journal).await?;
+                    if at.journal > through.journal || attempts > ATTEMPTS {
+                        return Err(SaveError::Restless);
+                    }
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
+            let (before, end) = (at.seq, page.through);
+            let batch = &Batch {
+                session: SessionKey {
+                    namespace: session.metadata.namespace.clone().unwrap_or_default(),
+                    name: session.metadata.name.clone().unwrap_or_default(),
+                    uid: target.session_uid.clone(),
+                },
+                journal: at.journal,
+                after: before,
+                through: end,
+                entries: pages::entries(page)?,
+            };
+            match self.store.append(batch).await {
+                Ok(stored) => at.seq = stored,
+                Err(StoreError::Gap { stored, .. }) => at.seq = stored,
+                Err(error) => return Err(error.into()),
+            }
+            if at.seq <= before {
+                attempts += 1;
+                if attempts > ATTEMPTS {
+                    return Err(SaveError::Restless);
+                }
+            }
+        }
+        Ok(at)
+    }
+
+    async fn stored(&self, session_uid: &str, journal: u32) -> Result<Position, StoreError> {
+        let seq = self.store.stored_in(session_uid, journal).await?;
+        Ok(Position { journal, seq })
+    }
+
+    fn line(&self, session_uid: &str) -> Known {
+        let mut known = self.known.lock();
+        if known.len() >= REMEMBERED {
+            // The store knows it as well; asking costs a moment.
+            known.retain(|_, line| Arc::strong_count(line) > 1);
+        }
+        known.entry(session_uid.to_owned()).or_default().clone()
+    }
+}
