@@ -19,6 +19,10 @@ main() {
   check 'a short master key is refused' refused '/auth/masterKey/value' --set auth.masterKey.value=short
   check 'a harness without image is refused' refused 'pools.x.image is empty' \
     --values "$root/hack/values-local.yaml" --set pools.x.harness=other
+  check 'two gateways cannot share a database file' refused 'set transcripts.store to postgres' \
+    --values "$root/hack/values-local.yaml" --set gateway.replicas=2
+  check 'PostgreSQL needs its URL' refused 'transcripts.postgres.url is empty' \
+    --values "$root/hack/values-local.yaml" --set transcripts.store=postgres
   check 'a Kubernetes that is too old is refused' refused 'requires kubeVersion' --kube-version 1.32.0
   ((failed == 0))
 }
