@@ -31,5 +31,6 @@ mod recovery;
 mod restart;
 mod secrets;
 mod suspend;
+mod transcripts;
 mod trust;
 mod twenty_sessions;
