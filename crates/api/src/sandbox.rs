@@ -3,6 +3,7 @@
 //! Contract: kubernetes-sigs/agent-sandbox `agents.x-k8s.io/v1beta1`, as of v0.5.6.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use kube::{CustomResource, KubeSchema};
@@ -90,8 +91,9 @@ pub struct PodTemplate {
     #[serde(default, skip_serializing_if = "PodMetadata::is_empty")]
     pub metadata: PodMetadata,
     /// The pod's spec.
+    // Shared, because thousands of Sandboxes are made from one template.
     #[schemars(schema_with = "schema::pod_spec")]
-    pub spec: Value,
+    pub spec: Arc<Value>,
 }
 
 /// Labels and annotations of a templated object.

@@ -6,11 +6,13 @@
 
 use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Weak};
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use paddock_api::session::Phase;
 use paddock_api::{Agent, Sandbox, SandboxTemplate, SandboxWarmPool, Session, labels};
+use serde_json::Value;
 
 use crate::ids::{Key, controller_uid, label, uid};
 use crate::node::Node;
@@ -314,6 +316,9 @@ pub struct Store {
     by_node: BTreeMap<String, BTreeSet<Key>>,
     by_session: BTreeMap<String, BTreeSet<Key>>,
     by_pool: BTreeMap<String, BTreeSet<Key>>,
+    /// Pod specs of Sandboxes, by the hash of the template they were made from: thousands have the same one, and it is kept
+    /// once.
+    pod_specs: BTreeMap<String, Weak<Value>>,
 }
 
 /// A kind that the store keeps.
@@ -322,12 +327,14 @@ pub trait Kept: Stored + Sized {
     fn table(store: &Store) -> &Table<Self>;
     /// See [`Kept::table`].
     fn table_mut(store: &mut Store) -> &mut Table<Self>;
+    /// Called with every object that is to be kept.
+    fn share(_store: &mut Store, _object: &mut Self) {}
     /// Called around every change of the object of this name: before it with `false`, after it with `true`.
     fn index(_store: &mut Store, _key: &Key, _present: bool) {}
 }
 
 macro_rules! kept {
-    ($kind:ty, $table:ident $(, $index:path)?) => {
+    ($kind:ty, $table:ident $(, $index:path $(, $share:path)?)?) => {
         impl Kept for $kind {
             fn table(store: &Store) -> &Table<Self> {
                 &store.$table
@@ -337,7 +344,10 @@ macro_rules! kept {
             }
             $(fn index(store: &mut Store, key: &Key, present: bool) {
                 $index(store, key, present);
-            })?
+            }
+            $(fn share(store: &mut Store, object: &mut Self) {
+                $share(store, object);
+            })?)?
         }
     };
 }
@@ -345,26 +355,29 @@ kept!(Agent, agents);
 kept!(Session, sessions, Store::index_session);
 kept!(SandboxTemplate, templates);
 kept!(SandboxWarmPool, pools);
-kept!(Sandbox, sandboxes, Store::index_sandbox);
+kept!(Sandbox, sandboxes, Store::index_sandbox, Store::share_pod_spec);
 kept!(Pod, pods, Store::index_pod);
 kept!(VolumeClaim, volume_claims);
 kept!(Node, nodes);
 
 impl Store {
     /// Takes a watched object in. False when it brings nothing new.
-    pub fn observe<K: Kept>(&mut self, object: K) -> bool {
+    pub fn observe<K: Kept>(&mut self, mut object: K) -> bool {
+        K::share(self, &mut object);
         let key = object.key();
         self.change(&key, |table| table.observe(object))
     }
 
     /// Takes the result of an own write in.
-    pub fn written<K: Kept>(&mut self, object: K, now: Timestamp) {
+    pub fn written<K: Kept>(&mut self, mut object: K, now: Timestamp) {
+        K::share(self, &mut object);
         let key = object.key();
         self.change(&key, |table| table.written(object, now));
     }
 
     /// Takes in what a read has found.
-    pub fn read<K: Kept>(&mut self, object: K, now: Timestamp) {
+    pub fn read<K: Kept>(&mut self, mut object: K, now: Timestamp) {
+        K::share(self, &mut object);
         let key = object.key();
         self.change(&key, |table| table.read(object, now));
     }
@@ -452,6 +465,20 @@ impl Store {
     pub fn pod_of(&self, sandbox: &Sandbox) -> Option<&Pod> {
         let pod = self.pods.get(&Stored::key(sandbox))?;
         (pod.owner_uid.as_deref() == Some(uid(&sandbox.metadata))).then_some(pod)
+    }
+
+    fn share_pod_spec(&mut self, sandbox: &mut Sandbox) {
+        let Some(hash) = label(&sandbox.metadata, labels::TEMPLATE_HASH) else { return };
+        let own = &mut sandbox.spec.pod_template.spec;
+        if let Some(known) = self.pod_specs.get(hash).and_then(Weak::upgrade) {
+            // A label is anybody's to write, and sessions change their pods.
+            if known == *own {
+                *own = known;
+            }
+            return;
+        }
+        self.pod_specs.retain(|_, spec| spec.strong_count() > 0);
+        self.pod_specs.insert(hash.to_owned(), Arc::downgrade(own));
     }
 
     fn index_session(&mut self, key: &Key, present: bool) {

@@ -5,6 +5,7 @@ use kube::api::{Api, ListParams, ObjectMeta, PostParams};
 use paddock_api::template::SandboxTemplate;
 use paddock_api::{Sandbox, SandboxWarmPool, labels};
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 use crate::objects::Kind;
 use crate::scenario::Scenario;
@@ -79,8 +80,8 @@ impl<'a> PrivatePool<'a> {
         let mut spec = original.spec;
         let pod = &mut spec.pod_template;
         pod.metadata.labels.insert(MARK.to_owned(), s.nonce().to_owned());
-        ask_for_little(&mut pod.spec);
-        (self.edit)(&mut pod.spec);
+        ask_for_little(Arc::make_mut(&mut pod.spec));
+        (self.edit)(Arc::make_mut(&mut pod.spec));
         if self.namespace != s.env.namespace {
             copy_references(s, &pod.spec, &self.namespace).await;
         }

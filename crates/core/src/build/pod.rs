@@ -47,7 +47,7 @@ pub fn pod(sandbox: &Sandbox, runner: &RunnerSettings) -> Result<NewPod, BuildEr
         annotations.entry(labels::SAFE_TO_EVICT.to_owned()).or_insert_with(|| "true".to_owned());
     }
 
-    let mut spec = template.spec.clone();
+    let mut spec = Value::clone(&template.spec);
     let fields = spec.as_object_mut().ok_or(BuildError::Malformed("spec"))?;
     if fields.get("containers").and_then(Value::as_array).is_none_or(Vec::is_empty) {
         return Err(BuildError::NoContainers);

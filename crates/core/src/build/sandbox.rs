@@ -1,5 +1,7 @@
 //! Sandboxes from templates, for a pool or for one session.
 
+use std::sync::Arc;
+
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
@@ -73,7 +75,7 @@ pub fn for_session(
     sandbox.metadata.name = Some(derived_name(&stem, uid(&session.metadata), ordinal));
     insert(&mut sandbox.metadata.labels, labels::LAUNCH_TYPE, "cold");
     if let Some(class) = annotation(&template.metadata, labels::SESSION_PRIORITY_CLASS)
-        && let Some(spec) = sandbox.spec.pod_template.spec.as_object_mut()
+        && let Some(spec) = Arc::make_mut(&mut sandbox.spec.pod_template.spec).as_object_mut()
     {
         spec.insert("priorityClassName".to_owned(), class.into());
         // Worked out from the class by the API server; that of another class would be refused.

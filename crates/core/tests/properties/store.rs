@@ -142,7 +142,7 @@ fn run(steps: Vec<Step>) -> Result<(), TestCaseError> {
             Step::Read(name) => {
                 let found = server.objects.get(&key(&format!("s{name}"))).cloned();
                 if let Some(object) = found.filter(|o| !store.is_gone::<Session>(o.uid())) {
-                    store.observe(object);
+                    store.read(object, now);
                 }
             }
         }
@@ -239,4 +239,31 @@ proptest! {
         prop_assert!(paddock_api::Sandbox::table(&store).iter().next().is_none());
         prop_assert_eq!((0..3).map(|s| store.sandboxes_of_session(&format!("session-{s}")).count()).sum::<usize>(), 0);
     }
+}
+
+#[test]
+fn pod_specs_that_are_alike_are_kept_once() {
+    let mut store = Store::default();
+    let made = |name: &str, image: &str| {
+        let template = crate::story::template("opencode");
+        let pool = crate::story::pool("opencode", 1);
+        let mut sandbox = paddock_core::build::for_pool(&pool, &template, &crate::story::runner(), 0);
+        sandbox.metadata.name = Some(name.into());
+        sandbox.stamp(name, "1");
+        // As one that comes from the API server, it shares nothing yet.
+        let mut spec = serde_json::Value::clone(&sandbox.spec.pod_template.spec);
+        spec["containers"][0]["image"] = image.into();
+        sandbox.spec.pod_template.spec = spec.into();
+        sandbox
+    };
+    // The third has its label from somebody who changed its pod.
+    for (name, image) in [("a", "opencode:1"), ("b", "opencode:1"), ("c", "evil:1")] {
+        store.observe(made(name, image));
+    }
+    let spec = |name: &str| {
+        let sandbox = store.sandboxes.iter().find(|s| s.metadata.name.as_deref() == Some(name)).unwrap();
+        sandbox.spec.pod_template.spec.clone()
+    };
+    assert!(std::sync::Arc::ptr_eq(&spec("a"), &spec("b")));
+    assert_eq!(spec("c")["containers"][0]["image"], "evil:1");
 }

@@ -1,6 +1,7 @@
 //! Random histories with faults. A failing seed is printed; `PADDOCK_SIM_SEED=<n>` replays it.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use jiff::SignedDuration;
 use paddock_api::agent::Lifecycle;
@@ -217,7 +218,7 @@ impl World {
             0 => {
                 let mut changed = template("opencode");
                 let image = format!("opencode:{}", self.dice.roll(3));
-                changed.spec.pod_template.spec["containers"][0]["image"] = image.into();
+                Arc::make_mut(&mut changed.spec.pod_template.spec)["containers"][0]["image"] = image.into();
                 self.cluster.put_template(changed);
             }
             1 => self.cluster.put_node(name, |node| node.cordoned = true),

@@ -1,5 +1,7 @@
 //! Histories that once went wrong, found by review: late answers, successors of the same name, forged labels,
 //! failing pools.
+use std::sync::Arc;
+
 use jiff::SignedDuration;
 use paddock_api::labels;
 use paddock_api::pool::UpdateStrategyType;
@@ -183,7 +185,7 @@ fn a_corrected_template_heals_the_pool() {
     story.run_for(5);
     assert_eq!(story.cluster.pods.len(), 0);
     let mut t = template("opencode");
-    t.spec.pod_template.spec["containers"][0]["image"] = "opencode:2".into();
+    Arc::make_mut(&mut t.spec.pod_template.spec)["containers"][0]["image"] = "opencode:2".into();
     story.cluster.put_template(t);
     story.run_for(300);
     assert_eq!(story.cluster.pods.len(), 2, "pool still empty after the template was corrected");
@@ -290,7 +292,7 @@ fn pods_that_are_still_ending_count() {
     cluster.now += SignedDuration::from_secs(20);
     turn(&mut cluster, &mut engine, true);
     let mut t = template("opencode");
-    t.spec.pod_template.spec["containers"][0]["image"] = "opencode:2".into();
+    Arc::make_mut(&mut t.spec.pod_template.spec)["containers"][0]["image"] = "opencode:2".into();
     cluster.put_template(t);
     // no garbage collection within these milliseconds
     let max = turn(&mut cluster, &mut engine, false);

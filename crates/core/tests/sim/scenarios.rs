@@ -1,5 +1,7 @@
 //! One rule of a session's life per test.
 
+use std::sync::Arc;
+
 use jiff::SignedDuration;
 use paddock_api::labels;
 use paddock_api::session::{DesiredState, Phase, Reason, StartupPath};
@@ -195,7 +197,7 @@ fn a_system_at_rest_writes_nothing() {
 fn the_current_template_is_preferred() {
     let mut story = Story::with_pool(1);
     let mut newer = template("opencode");
-    newer.spec.pod_template.spec["containers"][0]["image"] = "opencode:2".into();
+    Arc::make_mut(&mut newer.spec.pod_template.spec)["containers"][0]["image"] = "opencode:2".into();
     story.cluster.put_template(newer);
     story.cluster.change_pool(&key("opencode"), |p| p.spec.replicas = 2);
     story.run_for(15);
@@ -237,8 +239,10 @@ fn a_named_pool_is_used_and_a_missing_one_reported() {
 fn the_harness_pod_has_the_runner_first_and_the_template_s_own_command_behind_it() {
     let mut story = Story::empty();
     let mut own = template("opencode");
-    own.spec.pod_template.spec["containers"][0]["command"] = serde_json::json!(["opencode", "serve"]);
-    own.spec.pod_template.spec["containers"][0]["args"] = serde_json::json!(["--port", "1"]);
+    Arc::make_mut(&mut own.spec.pod_template.spec)["containers"][0]["command"] =
+        serde_json::json!(["opencode", "serve"]);
+    Arc::make_mut(&mut own.spec.pod_template.spec)["containers"][0]["args"] =
+        serde_json::json!(["--port", "1"]);
     story.cluster.put_template(own);
     story.cluster.add_pool(pool("opencode", 1));
     story.run_for(1);

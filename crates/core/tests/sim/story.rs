@@ -32,7 +32,7 @@ fn meta(name: &str) -> ObjectMeta {
 
 pub fn template(name: &str) -> SandboxTemplate {
     let pod_template = PodTemplate {
-        spec: json!({"containers": [{"name": "harness", "image": "opencode:1"}]}),
+        spec: json!({"containers": [{"name": "harness", "image": "opencode:1"}]}).into(),
         ..PodTemplate::default()
     };
     let mut template = SandboxTemplate::new(

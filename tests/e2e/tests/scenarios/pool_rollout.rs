@@ -32,7 +32,8 @@ fn is_ready(sandbox: &Sandbox) -> bool {
 /// Adds a variable to the harness container of a template.
 async fn change_template(s: &Scenario, name: &str) {
     let templates = s.api::<SandboxTemplate>();
-    let mut spec: Value = templates.get(name).await.expect("the template").spec.pod_template.spec;
+    let template = templates.get(name).await.expect("the template");
+    let mut spec = Value::clone(&template.spec.pod_template.spec);
     let env = spec["containers"][0]["env"].as_array_mut().expect("the harness has environment variables");
     env.push(json!({ "name": MARK, "value": "2" }));
     let patch = json!({ "spec": { "podTemplate": { "spec": { "containers": spec["containers"] } } } });

@@ -1,5 +1,7 @@
 //! What becomes of pools: refill, roll-out, demand, nodes, and who gets a member.
 
+use std::sync::Arc;
+
 mod claims;
 mod demand;
 mod nodes;
@@ -31,7 +33,7 @@ pub fn recreated(mut pool: SandboxWarmPool) -> SandboxWarmPool {
 
 pub fn newer(name: &str) -> SandboxTemplate {
     let mut newer = template(name);
-    newer.spec.pod_template.spec["containers"][0]["image"] = "opencode:2".into();
+    Arc::make_mut(&mut newer.spec.pod_template.spec)["containers"][0]["image"] = "opencode:2".into();
     newer
 }
 
