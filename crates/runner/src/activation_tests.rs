@@ -17,7 +17,14 @@ fn request(uid: &str, incarnation: u32) -> ActivateRequest {
         max_queued_turns: 2,
     };
     let session = SessionRef { namespace: "n".into(), name: "s".into(), uid: uid.into() };
-    ActivateRequest { session, incarnation, agent, title: String::new(), initial_turn: None }
+    ActivateRequest {
+        session,
+        incarnation,
+        agent,
+        title: String::new(),
+        continues: false,
+        initial_turn: None,
+    }
 }
 
 fn pod() -> (Arc<FakeHarness>, MemoryStorage, Arc<Activator>) {

@@ -124,7 +124,7 @@ impl Signals {
 
 async fn run(config: Config) -> Result<ExitCode, BootError> {
     let mut signals = Signals::install()?;
-    let reaper = Reaper::start()?;
+    let reaper = Arc::new(Reaper::start()?);
     let listener = server::listen(config.listen).await?;
     let app = App::new(config.pod_uid.clone(), config.keys.clone());
     let server = Server::start(listener, Arc::clone(&app))?;

@@ -193,6 +193,69 @@ impl Backdoor {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_conversation_goes_on_in_a_pod_that_has_nothing_of_the_one_before() {
+    let Some(opencode) = opencode() else { return };
+    let model = ScriptedModel::start(([127, 0, 0, 1], 0).into()).await.unwrap();
+    let mut first = Pod::new(&[&opencode], &model.base_url());
+    first.start();
+    first.ready().await;
+    first.activate(&request()).await;
+    first.turn("t1", "remember pineapple").await;
+    assert_eq!(first.turn("t2", "!run echo hi").await.text().trim(), "ran: hi");
+    let told = read(&first, "/v1/messages").await;
+    let ids = |messages: &Value| -> Vec<String> {
+        let id = |message: &Value| message["info"]["id"].as_str().unwrap().to_owned();
+        messages.as_array().unwrap().iter().map(id).collect()
+    };
+    assert_eq!(ids(&told).len(), 5, "two turns, one with a step: {told}");
+    // The transcript has the same, in pieces.
+    let page = read(&first, "/v1/transcript?after=0").await;
+    let mut kept = Vec::new();
+    for entry in page["entries"].as_array().unwrap() {
+        match entry["kind"].as_str().unwrap() {
+            "messages" => kept.extend(ids(&entry["body"]["messages"])),
+            "ended" => kept.push(entry["body"]["reply"]["info"]["id"].as_str().unwrap().to_owned()),
+            _ => {}
+        }
+    }
+    assert_eq!(kept, ids(&told));
+    first.kill();
+
+    let mut second = Pod::new(&[&opencode], &model.base_url());
+    second.start();
+    second.ready().await;
+    let continued = paddock_runnerapi::ActivateRequest { continues: true, ..request_of(2) };
+    second.activate(&continued).await;
+    let refused = second.turn("t3", "!say on").await;
+    assert_eq!((refused.status, refused.body["code"].as_str()), (409, Some("needs_conversation")));
+    let token = second.token(SESSION, paddock_runnerapi::Scope::Turn);
+    let begun = Instant::now();
+    let given = json!({"messages": told});
+    let given = second.call(Method::POST, "/v1/conversation", Some(&token), Some(&given)).await.unwrap();
+    report!("taking over a conversation of 5 messages: {:?}", begun.elapsed());
+    assert_eq!(given.status, 200, "{}\n{}", given.body, second.log());
+    assert_eq!(second.turn("t3", "!say on").await.text(), "on");
+    let seen = model.log().pop().unwrap();
+    assert_eq!(seen.earlier_user_texts, ["remember pineapple", "!run echo hi"]);
+    let now = read(&second, "/v1/messages").await;
+    assert_eq!(ids(&now)[..5], ids(&told)[..], "in their order, before what is new");
+    assert_eq!(ids(&now).len(), 7);
+
+    // The container restarts: nothing is asked for again.
+    second.kill();
+    second.start();
+    second.ready().await;
+    assert_eq!(second.turn("t4", "!say still").await.text(), "still");
+}
+
+async fn read(pod: &Pod, path: &str) -> Value {
+    let token = pod.token(SESSION, paddock_runnerapi::Scope::Turn);
+    let answer = pod.call(Method::GET, path, Some(&token), None).await.unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    answer.body
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_session_in_its_next_pods() {
     let Some(opencode) = opencode() else { return };
     let model = ScriptedModel::start(([127, 0, 0, 1], 0).into()).await.unwrap();

@@ -8,8 +8,9 @@ pub mod token;
 pub mod transcript;
 
 pub use message::{
-    ActivateRequest, ActivateResponse, Activity, AgentBinding, Capabilities, EnvVar, ErrorBody, ErrorCode,
-    InitialTurn, QuiesceRequest, SessionRef, TurnCounts, TurnRequest, TurnState, TurnStatus,
+    ActivateRequest, ActivateResponse, Activity, AgentBinding, Capabilities, ConversationRequest, EnvVar,
+    ErrorBody, ErrorCode, InitialTurn, QuiesceRequest, SessionRef, TurnCounts, TurnRequest, TurnState,
+    TurnStatus,
 };
 pub use token::{Scope, SigningKey, TokenError, VerifyingKeys};
 pub use transcript::{EntryKind, Position, Saved, TranscriptEntry, TranscriptPage};
@@ -30,9 +31,14 @@ pub const QUIESCE: &str = "/v1/quiesce";
 /// `POST` [`TurnRequest`] → 200 with the harness's reply as it came, after the turn has ended.
 /// `GET /v1/turns/{id}` → 200 [`TurnStatus`].
 pub const TURNS: &str = "/v1/turns";
+/// `POST` → 200 `{}` once the harness was told to stop what the session's running turn does; that turn ends as the harness
+/// ends it. Does nothing where none runs.
+pub const ABORT: &str = "/v1/abort";
 /// `GET ?after=<seq>` → 200 [`TranscriptPage`]: what was said, from this place in the journal on. Without a query: where the
 /// journal ends, and no entries.
 pub const TRANSCRIPT: &str = "/v1/transcript";
+/// `POST` [`ConversationRequest`] → 200 `{}`: the conversation of earlier pods, where the pod waits for it. Does nothing otherwise.
+pub const CONVERSATION: &str = "/v1/conversation";
 /// `GET` → 200 with the conversation as the harness has it: a JSON array of messages.
 pub const MESSAGES: &str = "/v1/messages";
 

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::transcript::Position;
 
@@ -27,6 +28,10 @@ pub struct ActivateRequest {
     pub agent: AgentBinding,
     /// Title of the conversation.
     pub title: String,
+    /// The session had pods before, and what was said in them is not on a volume of this one. It waits for the conversation
+    /// ([`ConversationRequest`]) before it takes a turn.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub continues: bool,
     /// A turn to run by itself, exactly once. It may come with a repeated activation: the controller sends it
     /// only once the pod is durably the session's, so that no second pod is given it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -138,6 +143,13 @@ pub struct TurnRequest {
     pub parts: Vec<Value>,
 }
 
+/// Gives a pod the conversation that the session had in its earlier pods.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ConversationRequest {
+    /// Messages as the harness itself once told them, in order. May be empty.
+    pub messages: Vec<Box<RawValue>>,
+}
+
 /// Where a turn is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -197,6 +209,8 @@ pub enum ErrorCode {
     NotActivated,
     /// 409: the session is not as idle as was asked for.
     Busy,
+    /// 409: the pod waits for the conversation of the session's earlier pods; nothing was done.
+    NeedsConversation,
     /// 413: the body is larger than the runner takes.
     TooLarge,
     /// 422: this turn id was used for another message.
@@ -227,7 +241,7 @@ impl ErrorCode {
             Self::BadRequest => 400,
             Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
-            Self::BoundToOther | Self::NotActivated | Self::Busy => 409,
+            Self::BoundToOther | Self::NotActivated | Self::Busy | Self::NeedsConversation => 409,
             Self::TooLarge => 413,
             Self::TurnMismatch => 422,
             Self::QueueFull => 429,

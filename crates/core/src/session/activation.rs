@@ -1,13 +1,14 @@
 //! What a pod is told when it is given its session.
 
 use paddock_api::Session;
+use paddock_api::agent::WorkspaceMode;
 use paddock_runnerapi::{ActivateRequest, AgentBinding, EnvVar, InitialTurn, PORT, SessionRef};
 
 use crate::catalog::ResolvedAgent;
 use crate::ids::uid;
 use crate::op::{Activation, Op};
 use crate::pod::Pod;
-use crate::session::incarnation;
+use crate::session::{Context, incarnation};
 
 /// Turns that may wait behind the running one.
 const MAX_QUEUED_TURNS: u32 = 8;
@@ -27,8 +28,33 @@ pub(super) enum Prompt {
     Later,
 }
 
+/// The session's own first turn; nothing for a session that has been Ready before, in whatever pod: there it has run.
+pub(super) fn first_prompt(session: &Session) -> Option<&str> {
+    session.spec.prompt.as_deref().filter(|_| !was_ready(session))
+}
+
+fn was_ready(session: &Session) -> bool {
+    session.status.as_ref().is_some_and(|status| status.harness_session_id.is_some())
+}
+
+/// Whether the pod must be given the conversation: the session had others, nothing of them is on a volume, and gateways keep what
+/// was said.
+fn continues(ctx: Context<'_>, session: &Session, agent: &ResolvedAgent) -> bool {
+    let namespace = session.metadata.namespace.as_deref().unwrap_or_default();
+    was_ready(session)
+        && agent.spec.workspace.mode == WorkspaceMode::Ephemeral
+        && ctx.settings.keeps_transcripts_in.contains(namespace)
+}
+
 /// The operation that gives `pod` its session.
-pub(super) fn activate(session: &Session, agent: &ResolvedAgent, pod: &Pod, ip: &str, prompt: Prompt) -> Op {
+pub(super) fn activate(
+    ctx: Context<'_>,
+    session: &Session,
+    agent: &ResolvedAgent,
+    pod: &Pod,
+    ip: &str,
+    prompt: Prompt,
+) -> Op {
     let session_uid = uid(&session.metadata).to_owned();
     let name = session.metadata.name.clone().unwrap_or_default();
     let turn_timeout = agent.spec.lifecycle.turn_timeout().as_std();
@@ -52,12 +78,10 @@ pub(super) fn activate(session: &Session, agent: &ResolvedAgent, pod: &Pod, ip: 
             max_queued_turns: MAX_QUEUED_TURNS,
         },
         title: session.spec.title.clone().unwrap_or_else(|| format!("Session {name}")),
-        initial_turn: session
-            .spec
-            .prompt
-            .clone()
+        continues: continues(ctx, session, agent),
+        initial_turn: first_prompt(session)
             .filter(|_| prompt == Prompt::Now)
-            .map(|text| InitialTurn { id: format!("initial-{session_uid}"), text }),
+            .map(|text| InitialTurn { id: format!("initial-{session_uid}"), text: text.to_owned() }),
     };
     Op::Activate(Box::new(Activation { pod_uid: pod.uid.clone(), endpoint: endpoint(ip), request }))
 }

@@ -13,7 +13,7 @@ use crate::health::{self, Health};
 use crate::ids::{Key, label, uid};
 use crate::op::{Named, Op, Patch, Refresh, Target, merge_diff};
 use crate::pod::Pod;
-use crate::session::activation::{Prompt, activate, endpoint};
+use crate::session::activation::{Prompt, activate, endpoint, first_prompt};
 use crate::session::claim::{self, Choice, adoptable};
 use crate::session::ending::{end, has_uid};
 use crate::session::exchange::{Exchange, exchange};
@@ -145,7 +145,7 @@ fn without_sandbox(
     if let Some(key) = memory.reserved.clone() {
         match ctx.store.sandboxes.get(&key).and_then(|s| adoptable(ctx, s, session, agent)) {
             Some((sandbox, pod)) if !memory.is_refused_by(pod) => {
-                return adopt(session, memory, agent, sandbox, pod);
+                return adopt(ctx, session, memory, agent, sandbox, pod);
             }
             // It serves another session, whose assignment is on its way.
             Some(_) => {}
@@ -160,7 +160,7 @@ fn without_sandbox(
         memory.activation = None;
     }
     match claim::choose(ctx, session, memory, agent, source) {
-        Choice::Member(sandbox, pod) => adopt(session, memory, agent, sandbox, pod),
+        Choice::Member(sandbox, pod) => adopt(ctx, session, memory, agent, sandbox, pod),
         // A cold start takes seconds.
         Choice::Busy => Decision { wake: Some(ctx.now + BUSY_PAUSE), ..Decision::default() },
         Choice::Nothing => cold_start(ctx, session, memory, agent, source),
@@ -169,6 +169,7 @@ fn without_sandbox(
 
 /// The durable assignment and the activation, side by side. Both must succeed.
 fn adopt(
+    ctx: Context<'_>,
     session: &Session,
     memory: &mut Memory,
     agent: &ResolvedAgent,
@@ -188,7 +189,7 @@ fn adopt(
         && let Some(ip) = pod.serving_ip()
     {
         memory.frozen = Some(agent.frozen.clone());
-        ops.push(activate(session, agent, pod, ip, Prompt::Later));
+        ops.push(activate(ctx, session, agent, pod, ip, Prompt::Later));
     }
     Decision { ops, reserve: Some(key), ..Decision::default() }
 }
@@ -249,8 +250,8 @@ fn with_sandbox(
         && let Some(ip) = pod.ip.as_deref()
         && !pod.deleting
     {
-        if session.spec.prompt.is_some() && !confirmed.has_prompt {
-            return Decision::op(activate(session, agent, pod, ip, Prompt::Now));
+        if first_prompt(session).is_some() && !confirmed.has_prompt {
+            return Decision::op(activate(ctx, session, agent, pod, ip, Prompt::Now));
         }
         return ready(ctx, session, memory, agent, sandbox, pod, ip, &confirmed);
     }
@@ -279,7 +280,7 @@ fn with_sandbox(
                 ),
                 None => Decision::default(),
             };
-            decision.ops.push(activate(session, agent, pod, &ip, Prompt::Now));
+            decision.ops.push(activate(ctx, session, agent, pod, &ip, Prompt::Now));
             decision
         }
         Health::Starting(reason, message) => {

@@ -4,6 +4,7 @@ use paddock_api::agent::{Lifecycle, OnIdle};
 use paddock_api::condition::{Condition, ConditionStatus};
 use paddock_api::session::{DesiredState, Phase, Reason};
 use paddock_core::op::Op;
+use paddock_runnerapi::ActivateRequest;
 
 use crate::life::{keeper, session_of};
 use crate::story::{NS, Story, agent, key, session};
@@ -98,6 +99,49 @@ fn suspend_idle_end_and_restart_wait_as_well() {
 fn restart(story: &mut Story) {
     let now = story.cluster.now;
     story.cluster.change_session(&key("s1"), |session| session.spec.restarted_at = Some(now));
+}
+
+#[test]
+fn a_new_pod_is_told_to_wait_for_the_conversation_where_no_volume_has_it() {
+    for (agent, keeps, continues) in [("coder", true, true), ("keeper", true, false), ("coder", false, false)]
+    {
+        let mut story = if keeps { spoken(agent) } else { Story::with_pool(1) };
+        if !keeps {
+            story.cluster.add_session(session_of("s1", agent));
+            story.run_for(12);
+        }
+        story.cluster.gateways_save = true;
+        story.ops.clear();
+        restart(&mut story);
+        story.run_for(20);
+        assert_eq!((story.phase("s1"), story.status("s1").incarnation), (Phase::Ready, 2));
+        let told: Vec<bool> = activations(&story).map(|request| request.continues).collect();
+        assert_eq!(told, [continues], "{agent} {keeps}");
+    }
+}
+
+#[test]
+fn a_first_prompt_runs_in_the_first_pod_only() {
+    let mut story = Story::with_pool(1);
+    let mut prompted = session("s1");
+    prompted.spec.prompt = Some("begin".to_owned());
+    story.cluster.add_session(prompted);
+    story.run_for(12);
+    assert_eq!(activations(&story).filter(|request| request.initial_turn.is_some()).count(), 1);
+    story.ops.clear();
+    restart(&mut story);
+    story.run_for(20);
+    assert_eq!((story.phase("s1"), story.status("s1").incarnation), (Phase::Ready, 2));
+    let again: Vec<_> = activations(&story).collect();
+    assert_eq!((again.len(), &again[0].initial_turn), (1, &None));
+    assert!(!again[0].continues, "nobody keeps transcripts here");
+}
+
+fn activations(story: &Story) -> impl Iterator<Item = &ActivateRequest> {
+    story.ops.iter().filter_map(|op| match op {
+        Op::Activate(activation) => Some(&activation.request),
+        _ => None,
+    })
 }
 
 #[test]

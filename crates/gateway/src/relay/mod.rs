@@ -6,6 +6,7 @@
 //! harness saw it.
 
 pub mod call;
+pub mod continuation;
 pub mod dial;
 pub mod hold;
 pub mod initial;

@@ -11,6 +11,7 @@
 //! | another pod answered that the token is not for it | the session is read; a new address is tried, else 502 |
 //! | the session's runner refused it, because the pod is given up | the turn is held for the session's next pod |
 //! | the session, read again, is suspended or on its way to another pod | the same |
+//! | the session's runner waits for what was said in earlier pods | it is given that, and the turn again |
 //! | connected, then broken off | 502 `turn_lost`: the harness may have the turn |
 //! | any other answer | it is passed on, a reply once it is saved |
 //!
@@ -29,6 +30,7 @@ use paddock_runnerapi::{Position, TRANSCRIPT_HEADER, TURNS};
 use tokio::time::Instant;
 
 use super::call::{self, Call, CallError};
+use super::continuation;
 use super::dial::DialError;
 use super::hold::{self, Patience};
 use super::lookup;
@@ -166,6 +168,7 @@ async fn attempts(gateway: &Gateway, mut session: Arc<Session>, turn: &Turn) -> 
         match verdict::judge(answer, turn.id.as_str()).await {
             Verdict::Reply(reply) => return Ok(Tried::Reply { reply, session, target }),
             Verdict::Error(error) => return Err(error),
+            Verdict::NeedsConversation => continuation::give(gateway, &target, &turn.request_id).await?,
             Verdict::Quiesced => return Ok(Tried::NotBegun { session, given_up: Some(target) }),
             Verdict::Ending(error) => {
                 session = lookup::read_again(gateway, &session).await?;

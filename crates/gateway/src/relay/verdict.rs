@@ -31,8 +31,23 @@ pub enum Verdict {
     Stranger(ApiError),
     /// The session's runner takes no more turns, because its pod is given up. Its harness has not seen this one.
     Quiesced,
+    /// The session's runner waits for what was said in earlier pods. Its harness has not seen this turn.
+    NeedsConversation,
     /// The session's runner is ending. Its harness has not seen this turn.
     Ending(ApiError),
+}
+
+/// The error of an answer that is none to a turn; nothing of a success.
+pub async fn error_of(answer: Response<Incoming>) -> Option<ApiError> {
+    if answer.status().is_success() {
+        return None;
+    }
+    match judge(answer, "").await {
+        Verdict::Error(error) | Verdict::Stranger(error) | Verdict::Ending(error) => Some(error),
+        Verdict::Reply(_) | Verdict::Quiesced | Verdict::NeedsConversation => {
+            Some(misrouted("answered a question that was not asked"))
+        }
+    }
 }
 
 /// Judges an answer to the turn `turn_id`.
@@ -91,6 +106,7 @@ fn of_runner(body: ErrorBody) -> Verdict {
         RunnerCode::JournalFailed => error(Code::JournalFailed),
         RunnerCode::Busy => misrouted("answered a question that was not asked"),
         RunnerCode::Quiesced => return Verdict::Quiesced,
+        RunnerCode::NeedsConversation => return Verdict::NeedsConversation,
         RunnerCode::ShuttingDown => {
             return Verdict::Ending(error(Code::NotReady).retry_after(BUSY_RETRY));
         }
@@ -112,7 +128,9 @@ mod tests {
     fn code(runner: RunnerCode) -> Code {
         match of_runner(ErrorBody { code: runner, error: "why".into() }) {
             Verdict::Error(error) | Verdict::Stranger(error) | Verdict::Ending(error) => error.code,
-            Verdict::Reply(_) | Verdict::Quiesced => panic!("an error became something else"),
+            Verdict::Reply(_) | Verdict::Quiesced | Verdict::NeedsConversation => {
+                panic!("an error became something else")
+            }
         }
     }
 

@@ -1,5 +1,6 @@
 //! One request, from head to answer: hygiene, key, route, and what every answer carries.
 
+pub mod abort;
 pub mod agents;
 pub mod answer;
 pub mod create;
@@ -126,6 +127,7 @@ async fn answer(
         Route::ResumeSession(id) => lifecycle::resume(gateway, &ask, &id).await,
         Route::RestartSession(id) => lifecycle::restart(gateway, &ask, &id).await,
         Route::SendMessage(id) => message::send(gateway, &ask, body, &id, record).await,
+        Route::AbortSession(id) => abort::abort(gateway, &ask, &id).await,
         Route::ListMessages(id) => messages::list(gateway, &ask, &id).await,
         Route::CreateSession(agent) => create::create(gateway, &ask, body, &agent).await,
         Route::ListAgents => agents::list(gateway, &ask),

@@ -59,6 +59,8 @@ pub enum Route {
     ResumeSession(ObjectName),
     /// `POST /sessions/{id}/restart`
     RestartSession(ObjectName),
+    /// `POST /sessions/{id}/abort`
+    AbortSession(ObjectName),
     /// `POST /sessions/{id}/message`
     SendMessage(ObjectName),
     /// `GET /sessions/{id}/messages`
@@ -99,6 +101,7 @@ impl Resolved {
             Self::Route(Route::SuspendSession(_)) => SUSPEND,
             Self::Route(Route::ResumeSession(_)) => RESUME,
             Self::Route(Route::RestartSession(_)) => RESTART,
+            Self::Route(Route::AbortSession(_)) => ABORT,
             Self::Route(Route::SendMessage(_)) => MESSAGE,
             Self::Route(Route::ListMessages(_)) => MESSAGES,
             Self::Route(Route::CreateSession(_)) => AGENT_SESSION,
@@ -117,6 +120,7 @@ const STOP: &str = "/sessions/{id}/stop";
 const SUSPEND: &str = "/sessions/{id}/suspend";
 const RESUME: &str = "/sessions/{id}/resume";
 const RESTART: &str = "/sessions/{id}/restart";
+const ABORT: &str = "/sessions/{id}/abort";
 const MESSAGE: &str = "/sessions/{id}/message";
 const MESSAGES: &str = "/sessions/{id}/messages";
 const AGENTS: &str = "/agents";
@@ -159,6 +163,7 @@ pub fn resolve(method: &Method, path: &str) -> Resolved {
         ("sessions", Some(id), Some(action)) => {
             let (template, route) = match action {
                 "message" => (MESSAGE, Route::SendMessage(id)),
+                "abort" => (ABORT, Route::AbortSession(id)),
                 "stop" => (STOP, Route::StopSession(id)),
                 "suspend" => (SUSPEND, Route::SuspendSession(id)),
                 "resume" => (RESUME, Route::ResumeSession(id)),
@@ -206,6 +211,7 @@ mod tests {
             (Method::POST, "/sessions/a/message", Route::SendMessage(name("a"))),
             (Method::GET, "/sessions/a/messages", Route::ListMessages(name("a"))),
             (Method::POST, "/sessions/a/stop", Route::StopSession(name("a"))),
+            (Method::POST, "/sessions/a/abort", Route::AbortSession(name("a"))),
             (Method::POST, "/sessions/a/suspend", Route::SuspendSession(name("a"))),
             (Method::POST, "/sessions/a/resume", Route::ResumeSession(name("a"))),
             (Method::POST, "/sessions/a/restart", Route::RestartSession(name("a"))),

@@ -15,11 +15,30 @@ const PAGE: usize = 4 << 20;
 /// # Errors
 /// The store's.
 pub async fn read(store: &dyn TranscriptStore, session_uid: &str) -> Result<Vec<Box<RawValue>>, StoreError> {
+    Ok(turns(store, session_uid).await?.into_messages())
+}
+
+/// The same without what its harness has not said itself: it can be given to a harness of its kind. A turn whose beginning the
+/// harness did not show is left out.
+///
+/// # Errors
+/// The store's.
+pub async fn of_harness(
+    store: &dyn TranscriptStore,
+    session_uid: &str,
+) -> Result<Vec<Box<RawValue>>, StoreError> {
+    let mut turns = turns(store, session_uid).await?;
+    turns.order.retain(|turn| !turn.messages.is_empty());
+    turns.order.iter_mut().for_each(|turn| turn.error = None);
+    Ok(turns.into_messages())
+}
+
+async fn turns(store: &dyn TranscriptStore, session_uid: &str) -> Result<Turns, StoreError> {
     let mut turns = Turns::default();
     let mut after: Option<Position> = None;
     loop {
         let page = store.entries(session_uid, after, PAGE).await?;
-        let Some((last, _)) = page.last() else { return Ok(turns.into_messages()) };
+        let Some((last, _)) = page.last() else { return Ok(turns) };
         after = Some(*last);
         for (_, entry) in page {
             turns.take(entry);

@@ -3,7 +3,7 @@
 //! The controller asks for the first in a session's status; the answer is an annotation. A session is saved here too when its
 //! status tells of turns that it did not tell of before, which is how a first prompt gets into the store that nobody waits for.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +27,8 @@ const GATHER: Duration = Duration::from_millis(20);
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// Pause before a session is tried again whose saving failed.
 const RETRY: Duration = Duration::from_secs(2);
+/// So many sessions that are gone are remembered.
+const SPARE: usize = 64;
 /// How often an annotation is tried while others change the session.
 const ATTEMPTS: usize = 5;
 
@@ -75,15 +77,22 @@ pub async fn run(gateway: Arc<Gateway>, keeper: Arc<Keeper>) {
                 (uid, task, result)
             });
         }
-        let is_there =
-            |uid: &String| sessions.iter().any(|session| session.metadata.uid.as_ref() == Some(uid));
-        done.retain(|uid, state| state.in_progress || is_there(uid));
+        forget_the_gone(&mut done, &sessions);
         tokio::select! {
             // Its sender lives as long as the gateway.
             _ = changes.changed() => tokio::time::sleep(GATHER).await,
             Some(ended) = running.join_next() => note(ended, &mut done),
             () = tokio::time::sleep_until(retry_at) => {}
         }
+    }
+}
+
+/// Now and then: there may be thousands of sessions, and one of them changes all the time.
+fn forget_the_gone(done: &mut HashMap<String, Done>, sessions: &[Arc<Session>]) {
+    if done.len() > 2 * sessions.len() + SPARE {
+        let there: HashSet<&str> =
+            sessions.iter().filter_map(|session| session.metadata.uid.as_deref()).collect();
+        done.retain(|uid, state| state.in_progress || there.contains(uid.as_str()));
     }
 }
 
@@ -225,6 +234,16 @@ mod tests {
             None,
             "there is no pod to ask"
         );
+    }
+
+    #[test]
+    fn sessions_that_are_gone_are_forgotten_and_others_are_not() {
+        let mut done: HashMap<String, Done> =
+            (0..100).map(|number| (format!("gone-{number}"), Done::default())).collect();
+        done.insert("ses-1".to_owned(), Done { turns: 7, ..Done::default() });
+        done.insert("saving".to_owned(), Done { in_progress: true, ..Done::default() });
+        forget_the_gone(&mut done, &[Arc::new(session(ready(json!({})), None))]);
+        assert_eq!((done.len(), done["ses-1"].turns), (2, 7));
     }
 
     #[test]

@@ -323,3 +323,27 @@ async fn many_sessions_side_by_side_get_their_own_replies() {
         assert!(runner.seen(8).await.iter().all(|seen| seen.session_uid == format!("uid-s{n}")));
     }
 }
+
+#[tokio::test]
+async fn an_abort_ends_the_turn_that_runs() {
+    let (gateway, runner) = TestGateway::with_ready_session().await;
+    runner.script(Script::EchoAfter(Arc::new(Notify::new())));
+    let aborted = async {
+        runner.seen(1).await;
+        gateway.ask("POST", "/sessions/s1/abort", None).await
+    };
+    let (reply, aborted) = tokio::join!(gateway.message("s1", "hello"), aborted);
+    assert_eq!((aborted.status, aborted.body), (200, json!({"ok": true})));
+    assert_eq!((reply.status, runner.aborts()), (200, 1), "the turn's own client has its answer");
+}
+
+#[tokio::test]
+async fn nothing_is_aborted_where_there_is_no_pod() {
+    let gateway = TestGateway::start().await;
+    gateway.put_session("s1", json!({"phase": "Creating"}));
+    gateway.put_session("s2", json!({"phase": "Dead"}));
+    for (path, code) in [("s1", "creating"), ("s2", "dead"), ("nobody", "not_found")] {
+        let refused = gateway.ask("POST", &format!("/sessions/{path}/abort"), None).await;
+        assert_eq!(refused.error(), (404, code), "{path}");
+    }
+}

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response};
@@ -12,9 +13,9 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use paddock_runnerapi::{
-    EntryKind, ErrorBody, ErrorCode, MESSAGES, Position, Scope, SigningKey, TRANSCRIPT, TRANSCRIPT_HEADER,
-    TURN_ID_HEADER, TURNS, TranscriptEntry, TranscriptPage, TurnRequest, TurnState, TurnStatus,
-    VerifyingKeys,
+    ABORT, CONVERSATION, ConversationRequest, EntryKind, ErrorBody, ErrorCode, MESSAGES, Position, Scope,
+    SigningKey, TRANSCRIPT, TRANSCRIPT_HEADER, TURN_ID_HEADER, TURNS, TranscriptEntry, TranscriptPage,
+    TurnRequest, TurnState, TurnStatus, VerifyingKeys,
 };
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -68,6 +69,10 @@ struct State {
     finished: watch::Sender<usize>,
     harness: Mutex<usize>,
     journal: Mutex<Journal>,
+    /// Messages it was given, where it waits for those of earlier pods.
+    continues: Mutex<Option<Vec<Value>>>,
+    waits: AtomicBool,
+    aborts: AtomicUsize,
 }
 
 /// As the real one's: each entry has a place, and places grow.
@@ -118,6 +123,9 @@ impl FakeRunner {
             finished: watch::Sender::new(0),
             harness: Mutex::new(0),
             journal: Mutex::new(Journal { number: 1, entries: Vec::new() }),
+            continues: Mutex::new(None),
+            waits: AtomicBool::new(false),
+            aborts: AtomicUsize::new(0),
         });
         tokio::spawn({
             let state = state.clone();
@@ -171,9 +179,35 @@ impl FakeRunner {
         );
     }
 
+    /// The same, with the messages that the harness has told of it.
+    pub fn runs_with_messages(&self, turn: &str, ids: &[&str]) {
+        let message = |id: &str| json!({"info": {"id": id}, "parts": []});
+        let messages: Vec<Value> = ids.iter().map(|id| message(id)).collect();
+        let reply = message(&format!("reply-{turn}"));
+        let mut journal = self.state.journal.lock();
+        journal.add(turn, EntryKind::Accepted, &json!({"parts": []}));
+        journal.add(turn, EntryKind::Messages, &json!({"messages": messages}));
+        journal.add(turn, EntryKind::Ended, &json!({"state": "completed", "reply": reply}));
+    }
+
     /// Up to where its transcript goes.
     pub fn position(&self) -> Position {
         self.state.journal.lock().position()
+    }
+
+    /// It takes no turn before it is given the conversation.
+    pub fn waits_for_the_conversation(&self) {
+        self.state.waits.store(true, Ordering::SeqCst);
+    }
+
+    /// How often it was told to stop a turn.
+    pub fn aborts(&self) -> usize {
+        self.state.aborts.load(Ordering::SeqCst)
+    }
+
+    /// What it was given.
+    pub fn conversation(&self) -> Option<Vec<Value>> {
+        self.state.continues.lock().clone()
     }
 
     /// The journal began in this incarnation.
@@ -215,6 +249,25 @@ impl State {
                 Some(page) => answer(200, &serde_json::to_value(page).unwrap(), None),
                 None => failure(ErrorCode::BadRequest, None),
             });
+        }
+        if head.uri.path() == CONVERSATION {
+            let body = body.collect().await.unwrap().to_bytes();
+            let given: ConversationRequest = serde_json::from_slice(&body).unwrap();
+            let given =
+                given.messages.iter().map(|message| serde_json::from_str(message.get()).unwrap()).collect();
+            *self.continues.lock() = Some(given);
+            self.waits.store(false, Ordering::SeqCst);
+            return Ok(answer(200, &json!({}), None));
+        }
+        if self.waits.load(Ordering::SeqCst) {
+            return Ok(failure(ErrorCode::NeedsConversation, None));
+        }
+        if head.uri.path() == ABORT {
+            self.aborts.fetch_add(1, Ordering::SeqCst);
+            if let Script::EchoAfter(go) = script {
+                go.notify_one();
+            }
+            return Ok(answer(200, &json!({}), None));
         }
         if head.uri.path() == MESSAGES {
             return Ok(answer(200, &json!([{"info": {"id": "live"}, "parts": []}]), None));

@@ -193,3 +193,25 @@ async fn many_replies_at_once_are_stored_once_each() {
     assert_eq!(ended, turns.iter().map(|turn| format!("ended {turn}")).collect::<Vec<_>>());
     assert!(store.appends() <= 40, "{} appends", store.appends());
 }
+
+#[tokio::test]
+async fn a_new_pod_is_given_what_was_said_before_the_first_turn() {
+    let (gateway, runner, store) = start().await;
+    runner.runs_with_messages("a", &["m1", "m2"]);
+    say(&gateway, "b").await;
+    let next = FakeRunner::start("pod-2").await;
+    next.journal_number(2);
+    next.waits_for_the_conversation();
+    gateway.cluster.put_status("s1", next.ready_status());
+    let stored = gateway.ask("GET", "/sessions/s1/messages", None).await;
+    assert_eq!(stored.body.as_array().unwrap().len(), 5, "until then what is stored is shown");
+    store.fail(full());
+    assert_eq!(say(&gateway, "c").await.error(), (503, "transcript_unavailable"));
+    assert_eq!(next.conversation(), None);
+    store.recover();
+    let reply = say(&gateway, "c").await;
+    assert_eq!((reply.status, next.count()), (200, 1), "it reached the harness once");
+    let given = next.conversation().expect("the conversation");
+    let ids: Vec<&Value> = given.iter().map(|message| &message["info"]["id"]).collect();
+    assert_eq!(ids, ["m1", "m2", "reply-a"], "of turns that the harness showed whole");
+}

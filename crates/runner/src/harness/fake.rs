@@ -27,6 +27,8 @@ pub(crate) struct FakeHarness {
     named: AtomicUsize,
     released: Mutex<Vec<String>>,
     changed: Notify,
+    /// How many messages of an earlier pod it was given.
+    pub(crate) restored: AtomicUsize,
     /// Ids of the messages that its turns have beside the user's own.
     pub(crate) steps: Mutex<Vec<String>>,
     /// What it says of its work.
@@ -153,6 +155,18 @@ impl Harness for FakeHarness {
 
     fn history<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Bytes, HarnessError>> {
         Box::pin(async { Ok(Bytes::from_static(b"[]")) })
+    }
+
+    fn restore<'a>(
+        &'a self,
+        _: &'a str,
+        messages: Vec<Box<RawValue>>,
+    ) -> BoxFuture<'a, Result<(), HarnessError>> {
+        Box::pin(async move {
+            self.may_fail()?;
+            self.restored.fetch_add(messages.len(), Ordering::SeqCst);
+            Ok(())
+        })
     }
 
     fn has_open_work(&self) -> BoxFuture<'_, Result<bool, HarnessError>> {

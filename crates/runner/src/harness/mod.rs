@@ -145,6 +145,13 @@ pub trait Harness: Send + Sync {
     /// The whole conversation, a JSON array of messages in the harness's form.
     fn history<'a>(&'a self, conversation: &'a str) -> BoxFuture<'a, Result<Bytes, HarnessError>>;
 
+    /// Puts messages, in order and in the harness's form, into a conversation in which nothing was said yet.
+    fn restore<'a>(
+        &'a self,
+        conversation: &'a str,
+        messages: Vec<Box<RawValue>>,
+    ) -> BoxFuture<'a, Result<(), HarnessError>>;
+
     /// Whether it works on anything right now, whoever asked for it.
     fn has_open_work(&self) -> BoxFuture<'_, Result<bool, HarnessError>>;
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
 use paddock_runnerapi::{
-    ACTIVATE, ACTIVITY, ActivateRequest, ErrorBody, ErrorCode, LIVEZ, MESSAGES, QUIESCE, QuiesceRequest,
-    READYZ, Scope, TRANSCRIPT, TURNS, TurnRequest, TurnState,
+    ABORT, ACTIVATE, ACTIVITY, ActivateRequest, CONVERSATION, ConversationRequest, ErrorBody, ErrorCode,
+    LIVEZ, MESSAGES, QUIESCE, QuiesceRequest, READYZ, Scope, TRANSCRIPT, TURNS, TurnRequest, TurnState,
 };
 use serde::Serialize;
 use serde_json::json;
@@ -47,6 +47,14 @@ pub(super) async fn route(request: Request<Incoming>, app: &App, limits: &Limits
         (TRANSCRIPT, _) => match takes(Method::GET) {
             Some(refused) => refused,
             None => transcript(&request, app, limits).await.unwrap_or_else(|error| answer::error(&error)),
+        },
+        (ABORT, _) => match takes(Method::POST) {
+            Some(refused) => refused,
+            None => abort(&request, app, limits).await.unwrap_or_else(|error| answer::error(&error)),
+        },
+        (CONVERSATION, _) => match takes(Method::POST) {
+            Some(refused) => refused,
+            None => conversation(request, app, limits).await.unwrap_or_else(|error| answer::error(&error)),
         },
         (MESSAGES, _) => match takes(Method::GET) {
             Some(refused) => refused,
@@ -112,6 +120,22 @@ async fn transcript(request: &Request<Incoming>, app: &App, limits: &Limits) -> 
         }
     };
     Ok(answer::json(StatusCode::OK, &bound.engine.transcript(after).await?))
+}
+
+async fn abort(request: &Request<Incoming>, app: &App, limits: &Limits) -> Result<Answer, ErrorBody> {
+    let bound = session(request, app, Scope::Turn)?;
+    let _room = limits.request()?;
+    bound.engine.abort_running().await?;
+    Ok(answer::json(StatusCode::OK, &json!({})))
+}
+
+async fn conversation(request: Request<Incoming>, app: &App, limits: &Limits) -> Result<Answer, ErrorBody> {
+    let bound = session(&request, app, Scope::Turn)?;
+    let _room = limits.request()?;
+    let _body = limits.body(&request)?;
+    let body: ConversationRequest = read(request).await?;
+    bound.engine.go_on_with(body).await?;
+    Ok(answer::json(StatusCode::OK, &json!({})))
 }
 
 async fn messages(request: &Request<Incoming>, app: &App, limits: &Limits) -> Result<Answer, ErrorBody> {

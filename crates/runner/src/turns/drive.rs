@@ -108,10 +108,26 @@ impl Engine {
         }
     }
 
+    /// Has the harness stop what the running turn does. Turns that wait go on after it.
+    ///
+    /// # Errors
+    /// Where the harness does not take it in time.
+    pub async fn abort_running(&self) -> Result<(), ErrorBody> {
+        if self.table().running.is_none() {
+            return Ok(());
+        }
+        tracing::info!("asked to abort the running turn");
+        self.tell_to_stop().await.map_err(ErrorBody::from)
+    }
+
+    async fn tell_to_stop(&self) -> Result<(), HarnessError> {
+        let late = |_| HarnessError::Unusable { attempt: "abort the turn", what: "it did not come in time" };
+        timeout(ABORT_GRACE, self.0.harness.abort(&self.0.conversation)).await.map_err(late)?
+    }
+
     async fn abort(&self) {
-        let aborted = timeout(ABORT_GRACE, self.0.harness.abort(&self.0.conversation)).await;
-        if !matches!(aborted, Ok(Ok(()))) {
-            tracing::warn!("the harness did not take the abort of a turn");
+        if let Err(error) = self.tell_to_stop().await {
+            tracing::warn!(%error, "the harness did not take the abort of a turn");
         }
     }
 

@@ -9,6 +9,7 @@
 //! completed where the harness's history has the finished reply, and else interrupted for good. So an end in
 //! the journal is never revised, and no reply is lost that can still be found.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -39,6 +40,8 @@ pub(super) struct Shared {
     pub(super) conversation: String,
     /// The incarnation in which the journal began.
     pub(super) journal_number: u32,
+    /// What was said in earlier pods is still to be given to the harness.
+    pub(super) needs_conversation: AtomicBool,
     pub(super) turn_timeout: Duration,
     most_queued: usize,
     /// Turns are admitted one after the other, so that journal, queue and arrival have the same order.
@@ -104,6 +107,10 @@ impl Engine {
             meter,
             conversation: activation.harness_session_id.clone(),
             journal_number: past.began_in.unwrap_or(activation.request.incarnation),
+            needs_conversation: AtomicBool::new(match past.began_in {
+                None => activation.request.continues,
+                Some(_) => past.needs_conversation,
+            }),
             turn_timeout: Duration::from_millis(agent.turn_timeout_ms),
             most_queued: usize::try_from(agent.max_queued_turns).unwrap_or(usize::MAX),
             admission: tokio::sync::Mutex::default(),
@@ -239,6 +246,7 @@ impl Engine {
         check_id(&request.id)?;
         let digest = Digest::of(&request.parts);
         let _turnstile = self.0.admission.lock().await;
+        self.has_conversation()?;
         if let Some(known) = self.join(&request.id, &digest) {
             return match known? {
                 Known::Running(receiver) => Ok(Admitted::Wait(receiver)),

@@ -18,8 +18,14 @@ fn activation(turn_timeout_ms: u64) -> Activation {
     let agent =
         AgentBinding { model: "m".into(), prompt: None, env: vec![], turn_timeout_ms, max_queued_turns: 2 };
     let session = SessionRef { namespace: "n".into(), name: "s".into(), uid: "u".into() };
-    let request =
-        ActivateRequest { session, incarnation: 1, agent, title: String::new(), initial_turn: None };
+    let request = ActivateRequest {
+        session,
+        incarnation: 1,
+        agent,
+        title: String::new(),
+        continues: false,
+        initial_turn: None,
+    };
     Activation { request, harness_session_id: "ses_1".into(), took_ms: 1, pod_uid: None }
 }
 
@@ -27,6 +33,18 @@ pub(in crate::turns) async fn start(turn_timeout_ms: u64) -> Fixture {
     let storage = MemoryStorage::default();
     let harness = Arc::new(FakeHarness::default());
     let engine = resume(&storage, &harness, turn_timeout_ms).await;
+    Fixture { harness, storage, engine }
+}
+
+/// The engine of a pod that goes on with what was said in an earlier one.
+pub(in crate::turns) async fn continued() -> Fixture {
+    let (storage, harness) = (MemoryStorage::default(), Arc::new(FakeHarness::default()));
+    let mut activation = activation(10_000);
+    activation.request.continues = true;
+    let as_harness = Arc::clone(&harness) as Arc<dyn Harness>;
+    let mut past = Restored::default();
+    let engine =
+        Engine::new(as_harness, storage.journal(), Meter::start(), &activation, &mut past).await.unwrap();
     Fixture { harness, storage, engine }
 }
 
@@ -88,6 +106,21 @@ async fn a_turn_is_written_before_and_after_it_runs() {
     let (state, outcome) = fixture.engine.status("t").await.unwrap();
     assert_eq!((state, outcome.unwrap().state()), (TurnState::Completed, TurnState::Completed));
     assert_eq!(fixture.engine.status("x").await.unwrap_err().code, ErrorCode::NotFound);
+}
+
+#[tokio::test]
+async fn an_abort_stops_the_running_turn_and_no_other() {
+    let fixture = start(10_000).await;
+    fixture.engine.abort_running().await.unwrap();
+    assert_eq!(fixture.harness.aborted.load(Ordering::SeqCst), 0, "nothing runs");
+    let first = fixture.submit("a", "wait a");
+    fixture.reaches("a", TurnState::Running).await;
+    let second = fixture.submit("b", "b");
+    fixture.reaches("b", TurnState::Queued).await;
+    fixture.engine.abort_running().await.unwrap();
+    assert_eq!(text(&first.await.unwrap()), "wait a", "it ends as the harness ends it");
+    assert_eq!(text(&second.await.unwrap()), "b");
+    assert_eq!(fixture.harness.aborted.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test]

@@ -170,10 +170,19 @@ async fn a_page_has_at_least_one_line_and_only_whole_ones() {
     let storage = MemoryStorage::default();
     let journal = storage.journal();
     journal.append(vec![accepted("a"), accepted("b"), accepted("c")]).await.unwrap();
-    let line = usize::try_from(journal.length() / 3).unwrap();
-    for (most, expected) in
-        [(0, 1), (1, 1), (line - 1, 1), (line, 1), (line + 1, 1), (2 * line, 2), (3 * line, 3)]
-    {
+    let all = journal.lines(0, 1000).await.unwrap();
+    let end = |line: usize| usize::try_from(all[line].0).unwrap();
+    let cases = [
+        (0, 1),
+        (1, 1),
+        (end(0) - 1, 1),
+        (end(0), 1),
+        (end(0) + 1, 1),
+        (end(1) - 1, 1),
+        (end(1), 2),
+        (end(2), 3),
+    ];
+    for (most, expected) in cases {
         assert_eq!(journal.lines(0, most).await.unwrap().len(), expected, "{most}");
     }
 }

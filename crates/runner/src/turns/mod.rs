@@ -1,5 +1,6 @@
 //! Turns: one runs, the others wait in order, and each id reaches the harness at most once.
 
+mod conversation;
 mod drive;
 mod engine;
 mod journal;

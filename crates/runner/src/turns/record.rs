@@ -49,6 +49,13 @@ pub struct Activation {
 pub enum Record {
     /// A pod belongs to this session, for ever; and so does the journal.
     Activated(Box<Activation>),
+    /// The conversation of earlier pods was given to the harness.
+    Continued {
+        /// How many messages.
+        messages: usize,
+        /// When, RFC 3339.
+        at: String,
+    },
     /// A turn's id is taken.
     Accepted {
         /// The turn.
@@ -97,6 +104,10 @@ pub enum Record {
 }
 
 impl Record {
+    pub(super) fn continued(messages: usize) -> Self {
+        Self::Continued { messages, at: now() }
+    }
+
     pub(super) fn accepted(turn: &str, digest: &Digest, parts: Vec<Value>) -> Self {
         Self::Accepted { turn: turn.to_owned(), digest: digest.clone(), parts, at: now() }
     }

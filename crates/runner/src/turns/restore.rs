@@ -26,6 +26,8 @@ pub struct Restored {
     pub activation: Option<Activation>,
     /// The incarnation in which the journal began.
     pub began_in: Option<u32>,
+    /// The journal's pod waits for the conversation of earlier ones.
+    pub needs_conversation: bool,
     /// The turns by id.
     pub turns: HashMap<String, RestoredTurn>,
     /// Names of the turn that was handed over last: later names must sort after them.
@@ -37,7 +39,10 @@ impl Restored {
     pub fn see(&mut self, record: Record, span: Span) {
         match record {
             Record::Activated(activation) => {
-                self.began_in.get_or_insert(activation.request.incarnation);
+                if self.began_in.is_none() {
+                    self.began_in = Some(activation.request.incarnation);
+                    self.needs_conversation = activation.request.continues;
+                }
                 self.activation = Some(*activation);
             }
             Record::Accepted { turn, digest, .. } => {
@@ -49,6 +54,7 @@ impl Restored {
                     known.names = Some(names);
                 }
             }
+            Record::Continued { .. } => self.needs_conversation = false,
             Record::Messages { .. } => {}
             Record::Ended { turn, state, .. } => {
                 if let Some(known) = self.turns.get_mut(&turn) {

@@ -68,6 +68,7 @@ impl MemoryStorage {
     pub(crate) fn story(&self) -> Vec<String> {
         let tell = |record: &Record| match record {
             Record::Activated(activation) => format!("activated {}", activation.request.session.uid),
+            Record::Continued { messages, .. } => format!("continued {messages} messages"),
             Record::Accepted { turn, .. } => format!("accepted {turn}"),
             Record::Started { turn, .. } => format!("started {turn}"),
             Record::Messages { turn, messages, .. } => format!("{} messages {turn}", messages.len()),

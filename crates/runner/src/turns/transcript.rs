@@ -42,8 +42,9 @@ impl Engine {
     /// The conversation as the harness has it, a JSON array of messages.
     ///
     /// # Errors
-    /// Where the harness does not show it.
+    /// Where the harness does not show it, or does not have it yet (`needs_conversation`).
     pub async fn messages(&self) -> Result<Bytes, ErrorBody> {
+        self.has_conversation()?;
         Ok(self.0.harness.history(&self.0.conversation).await?)
     }
 
@@ -92,7 +93,7 @@ fn id_of(message: &[u8]) -> Option<String> {
 
 fn entry(seq: u64, record: Record) -> Option<TranscriptEntry> {
     let (turn, kind, at, body) = match record {
-        Record::Activated(_) | Record::Started { .. } => return None,
+        Record::Activated(_) | Record::Continued { .. } | Record::Started { .. } => return None,
         Record::Accepted { turn, parts, at, .. } => {
             (turn, EntryKind::Accepted, at, to_raw_value(&json!({"parts": parts})))
         }

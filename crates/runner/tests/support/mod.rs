@@ -309,6 +309,7 @@ pub fn request() -> ActivateRequest {
             max_queued_turns: 2,
         },
         title: "A test".into(),
+        continues: false,
         initial_turn: None,
     }
 }

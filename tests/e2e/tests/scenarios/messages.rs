@@ -1,6 +1,6 @@
 //! Messages and their replies: text, parts, real work, retries, order.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use paddock_e2e::http::message_route;
 use paddock_e2e::scenario::name_of;
@@ -193,6 +193,34 @@ async fn a_message_waits_for_a_creating_session_when_asked_to() {
         let request = s.http.request(reqwest::Method::POST, &format!("{}?wait=240s", message_route(&id)));
         let answer = s.http.send(request.json(&json!({ "text": format!("!say {word}") }))).await;
         assert!(answer.reply().contains(&word), "{}", answer.body_text());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn are_aborted() {
+    scenario("a turn is aborted", Share::Shared, LIMIT, async |s| {
+        let agent = s.agent("aborted", json!({})).await;
+        let id = name_of(&s.ready_session("aborted", &agent).await);
+        let word = s.word("endless");
+        let endless = format!("{word}\n!hang 300");
+        let abort = async {
+            wait::until("the model has the turn", LIVENESS, async || {
+                let calls = s.model.calls_with(&word).await;
+                if calls.is_empty() { Err("not asked yet".to_owned()) } else { Ok(()) }
+            })
+            .await;
+            let asked = Instant::now();
+            let told = s.http.post(&format!("/sessions/{id}/abort"), &json!({})).await.with_status(200);
+            assert_eq!(told, json!({ "ok": true }));
+            asked
+        };
+        let (reply, asked) = tokio::join!(s.http.say(&id, &endless), abort);
+        measure::times("POST abort→the turn's own answer", &[asked.elapsed()]);
+        let told = reply.with_status(200);
+        assert_eq!(told["info"]["error"]["name"], "MessageAbortedError", "as the harness says it: {told}");
+        let next = s.word("next");
+        assert!(s.http.say(&id, &next).await.reply().contains(&next), "the session goes on");
     })
     .await;
 }

@@ -125,3 +125,46 @@ async fn outlive_the_gateway_too() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn go_on_in_the_next_pod() {
+    scenario("the conversation of a restarted and of a recovered session", Share::Shared, LIMIT, async |s| {
+        let agent = s.agent("goeson", json!({ "lifecycle": { "recovery": "Auto" } })).await;
+        let (begun, word) = (s.word("begun"), s.word("pineapple"));
+        let id = s.session("goeson", &agent, json!({ "prompt": format!("say {begun}") })).await;
+        s.ready(&id).await;
+        s.http.say(&id, &format!("remember {word}")).await.reply();
+        let before = messages(s, &id).await;
+
+        s.http.post(&format!("/sessions/{id}/restart?wait=240s"), &json!({})).await.with_status(200);
+        let restarted = s.incarnation(&id, 2).await;
+        assert_eq!(ids(&messages(s, &id).await), ids(&before), "it is there before anybody says anything");
+        let mark = s.word("later");
+        let asked = Instant::now();
+        s.http.say(&id, &mark).await.reply();
+        measure::times("first turn after a restart, conversation taken over", &[asked.elapsed()]);
+        knows(s, &mark, &[&begun, &word]).await;
+
+        let pod = pod_of(&restarted).name;
+        s.kubectl.run(&["delete", "pod", &pod, "--grace-period=0", "--force"]).await;
+        s.incarnation(&id, 3).await;
+        let last = s.word("last");
+        s.http.say(&id, &last).await.reply();
+        knows(s, &last, &[&begun, &word, &mark]).await;
+        let after = messages(s, &id).await;
+        assert_eq!(ids(&after)[..before.len()], ids(&before)[..]);
+        assert_eq!(after.len(), before.len() + 4, "two turns more, each once");
+        let prompted = s.model.calls_with(&begun).await;
+        let ran = prompted.iter().filter(|call| call.last_user_text.contains(&begun)).count();
+        assert_eq!(ran, 1, "the session's own prompt ran once, in its first pod");
+    })
+    .await;
+}
+
+/// The model was told all of `words` before `mark`.
+async fn knows(s: &Scenario, mark: &str, words: &[&String]) {
+    let calls = s.model.calls_with(mark).await;
+    let call = calls.last().expect("the model was asked");
+    let told = call.earlier_user_texts.join("\n");
+    assert!(words.iter().all(|word| told.contains(word.as_str())), "{words:?} before {mark}: {told}");
+}

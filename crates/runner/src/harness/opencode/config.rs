@@ -41,6 +41,11 @@ impl Files {
         self.dir.join("models.json")
     }
 
+    /// The file that a conversation of an earlier pod is imported from.
+    pub(super) fn import(&self) -> PathBuf {
+        self.dir.join("import.json")
+    }
+
     /// The file that the agent's shells read first.
     pub(super) fn shell_env(&self) -> PathBuf {
         self.dir.join("env.sh")

@@ -2,11 +2,13 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
 use super::client::Client;
 use super::config::{self, Files, Launch, ModelEndpoint};
+use super::import::Importer;
 use crate::config::{Config, Secret};
 use crate::harness::HarnessError;
 use crate::model_proxy::ModelProxy;
@@ -23,6 +25,7 @@ pub struct Booting {
     address: oneshot::Receiver<String>,
     password: Secret,
     pub(super) files: Files,
+    importer: Importer,
 }
 
 /// Starts opencode in a prepared workspace. The caller watches and ends the process.
@@ -31,7 +34,7 @@ pub struct Booting {
 /// Where a file cannot be written or the program cannot be started.
 pub async fn launch(
     config: &Config,
-    reaper: &Reaper,
+    reaper: &Arc<Reaper>,
     proxy: &ModelProxy,
 ) -> Result<(Process, Booting), HarnessError> {
     let files = Files::new(&config.state_dir);
@@ -47,6 +50,7 @@ pub async fn launch(
         passed_env: &config.passed_env,
         command: &config.command,
     });
+    let importer = Importer::like(&command, &config.workspace, files.import(), Arc::clone(reaper));
     let started = reaper.spawn(&mut command);
     let mut process = started.map_err(|source| HarnessError::Prepare { what: "process", source })?;
     let (sender, address) = oneshot::channel();
@@ -64,16 +68,16 @@ pub async fn launch(
     if let Some(stderr) = process.stderr.take() {
         tokio::spawn(forward(stderr, Stream::Err, |_| {}));
     }
-    Ok((process, Booting { address, password, files }))
+    Ok((process, Booting { address, password, files, importer }))
 }
 
 impl Booting {
     /// Waits until opencode serves.
-    pub(super) async fn served(self) -> Result<(Client, Files), HarnessError> {
+    pub(super) async fn served(self) -> Result<(Client, Files, Importer), HarnessError> {
         let attempt = "boot";
         let closed = |_| HarnessError::Unusable { attempt, what: "it closed its output before it listened" };
         let address = self.address.await.map_err(closed)?;
-        Ok((Client::new(&address, &self.password)?, self.files))
+        Ok((Client::new(&address, &self.password)?, self.files, self.importer))
     }
 }
 

@@ -3,6 +3,7 @@
 mod client;
 mod config;
 mod ids;
+mod import;
 mod launch;
 mod parts;
 mod reply;
@@ -28,6 +29,7 @@ use crate::model_proxy::ModelProxy;
 use client::Client;
 use config::{Files, MODEL, PROVIDER};
 use ids::IdMaker;
+use import::Importer;
 
 pub use launch::{Booting, launch};
 
@@ -44,6 +46,7 @@ pub struct Opencode {
     files: Files,
     ids: IdMaker,
     proxy: Arc<ModelProxy>,
+    importer: Importer,
     /// Sent with every message: opencode forgets it after each.
     prompt: RwLock<Option<String>>,
     /// Held by warm-up turns and by activation, so that no warm-up reaches a paid model.
@@ -56,9 +59,9 @@ impl Opencode {
     /// # Errors
     /// Where it closes its output before.
     pub async fn booted(booting: Booting, proxy: Arc<ModelProxy>) -> Result<Self, HarnessError> {
-        let (client, files) = booting.served().await?;
+        let (client, files, importer) = booting.served().await?;
         let (ids, prompt, warming) = (IdMaker::default(), RwLock::new(None), Mutex::new(()));
-        Ok(Self { client, files, ids, proxy, prompt, warming })
+        Ok(Self { client, files, ids, proxy, importer, prompt, warming })
     }
 
     /// Brings a fresh process to its speed.
@@ -269,6 +272,30 @@ impl Harness for Opencode {
 
     fn history<'a>(&'a self, conversation: &'a str) -> BoxFuture<'a, Result<Bytes, HarnessError>> {
         Box::pin(self.read_history(conversation, None))
+    }
+
+    fn restore<'a>(
+        &'a self,
+        conversation: &'a str,
+        messages: Vec<Box<RawValue>>,
+    ) -> BoxFuture<'a, Result<(), HarnessError>> {
+        Box::pin(async move {
+            let count = messages.len();
+            let path = format!("/session/{conversation}");
+            let info = self.client.ask("find the conversation", Method::GET, &path, None).await?;
+            self.importer.import(info, messages).await?;
+            let told = self.read_history(conversation, None).await?;
+            let ids = reply::ids(&told);
+            if ids.len() < count {
+                let what = "it does not have all messages that were imported";
+                return Err(HarnessError::Unusable { attempt: "take over a conversation", what });
+            }
+            // Later messages must sort after these.
+            if let Some(last) = ids.into_iter().max() {
+                self.ids.not_before(&TurnNames { message: last, parts: Vec::new() });
+            }
+            Ok(())
+        })
     }
 
     fn has_open_work(&self) -> BoxFuture<'_, Result<bool, HarnessError>> {

@@ -66,6 +66,12 @@ pub(super) fn find_all(history: &[u8], message: &str) -> Option<Vec<Box<RawValue
     Some(std::iter::once(first).chain(of_turn).map(ToOwned::to_owned).collect())
 }
 
+/// The ids of a history's messages.
+pub(super) fn ids(history: &[u8]) -> Vec<String> {
+    let messages: Vec<Message> = serde_json::from_slice(history).unwrap_or_default();
+    messages.into_iter().map(|message| message.info.id).collect()
+}
+
 /// The finished reply to our message in a conversation's history.
 pub(super) fn find_finished(history: &[u8], message: &str) -> Option<Bytes> {
     let messages: Vec<&RawValue> = serde_json::from_slice(history).ok()?;

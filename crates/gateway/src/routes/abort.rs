@@ -1,0 +1,42 @@
+//! `POST /sessions/{id}/abort`: stops the turn that runs. Its own request is answered as the harness ends it.
+
+use bytes::Bytes;
+use http::{Method, Response};
+use paddock_api::http::ErrorCode;
+use paddock_runnerapi::ABORT;
+use serde_json::json;
+
+use super::Ask;
+use super::answer::Answer;
+use super::router::ObjectName;
+use crate::error::ApiError;
+use crate::gateway::Gateway;
+use crate::relay::call::{self, Call};
+use crate::relay::target::Target;
+use crate::relay::{lookup, verdict};
+
+/// Serves the route. Where no turn runs there is nothing to stop, and that is no error.
+pub async fn abort(gateway: &Gateway, ask: &Ask, id: &ObjectName) -> Result<Response<Answer>, ApiError> {
+    let session = lookup::find(gateway, id.as_str()).await?;
+    let target = match Target::of(&session) {
+        Ok(target) => target,
+        // The index may be a moment behind; nobody is turned away on its word alone.
+        Err(_) => Target::of(&*lookup::read_again(gateway, &session).await?)?,
+    };
+    let call = Call {
+        method: Method::POST,
+        path: ABORT.to_owned(),
+        body: Bytes::new(),
+        request_id: ask.request_id.clone(),
+    };
+    let answer = call::send(gateway, &target, &call).await.map_err(|error| {
+        ApiError::new(
+            ErrorCode::Unreachable,
+            format!("session {id} was not told to stop: {error}; try again"),
+        )
+    })?;
+    match verdict::error_of(answer).await {
+        None => Ok(Answer::json(&json!({"ok": true}))),
+        Some(error) => Err(error),
+    }
+}
