@@ -1,10 +1,11 @@
-//! The reply to a session's initial prompt, as its runner has it.
+//! The reply to a session's initial prompt, as its runner has it, or the transcript store.
 
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use paddock_api::Session;
 use paddock_runnerapi::{TURNS, TurnState, TurnStatus};
+use paddock_transcripts::EntryKind;
 use serde_json::{Value, json};
 
 use super::call::{self, Call};
@@ -20,10 +21,27 @@ const MAX_BYTES: usize = 32 * 1024 * 1024;
 /// runner does not say so in time. A client that reads a session must not fail because of it.
 pub async fn reply(gateway: &Gateway, session: &Session, request_id: &RequestId) -> Option<Value> {
     session.spec.prompt.as_ref()?;
-    let target = Target::of(session).ok()?;
-    tokio::time::timeout(gateway.relay.initial_reply, ask(gateway, session, &target, request_id))
-        .await
-        .ok()?
+    let find = async {
+        let live = match Target::of(session) {
+            Ok(target) => ask(gateway, session, &target, request_id).await,
+            Err(_) => None,
+        };
+        match live {
+            Some(reply) => Some(reply),
+            None => stored(gateway, session).await,
+        }
+    };
+    tokio::time::timeout(gateway.relay.initial_reply, find).await.ok()?
+}
+
+/// As it was told in an earlier pod.
+async fn stored(gateway: &Gateway, session: &Session) -> Option<Value> {
+    let (keeper, uid) = (gateway.transcripts.as_ref()?, session.metadata.uid.as_ref()?);
+    let turn = keeper.store().turn(uid, &turn_id(uid)).await.ok()?;
+    let (_, end) = turn.into_iter().rfind(|(_, entry)| entry.kind == EntryKind::Ended)?;
+    let mut end: Value = serde_json::from_str(&end.body).ok()?;
+    let parts = end.get_mut("reply")?.get_mut("parts")?.take();
+    Some(json!({ "parts": parts }))
 }
 
 async fn ask(gateway: &Gateway, session: &Session, target: &Target, request_id: &RequestId) -> Option<Value> {

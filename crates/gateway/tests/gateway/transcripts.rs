@@ -98,6 +98,9 @@ async fn a_first_prompt_s_reply_is_shown_once_it_is_stored() {
     let shown = gateway.ask("GET", "/sessions/s2", None).await;
     assert!(shown.body["response"]["parts"].is_array(), "{:?}", shown.body);
     assert_eq!(store.turns("uid-s2").len(), 2);
+    gateway.cluster.put_status("s2", json!({"phase": "Dead"}));
+    let after = gateway.ask("GET", "/sessions/s2", None).await;
+    assert!(after.body["response"]["parts"].is_array(), "also when the pod is gone: {:?}", after.body);
 }
 
 #[tokio::test]
