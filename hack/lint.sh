@@ -7,6 +7,7 @@ main() {
   step 'packages and compilers' hack/setup.sh
   step 'formatting' formatting
   step 'shellcheck' scripts
+  step 'mutations' mutations
   step 'clippy' clippy
   step 'generated files' generated
   step 'dependencies' hack/deny.sh
@@ -21,6 +22,14 @@ formatting() {
 }
 
 scripts() { shellcheck hack/*.sh .ci/run; }
+
+# As hack/mutations.sh applies them. Whether their tests notice is not asked here: that takes minutes.
+mutations() {
+  local patch
+  for patch in tests/mutations/*.patch; do
+    git apply -C1 --recount --check "$patch" || die "$patch does not apply to the sources any more: mend it"
+  done
+}
 
 clippy() { cargo clippy --locked --workspace --all-targets -- --deny warnings; }
 
