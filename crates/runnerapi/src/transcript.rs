@@ -112,6 +112,19 @@ pub struct TranscriptPage {
     pub end: u64,
 }
 
+/// The id of a harness's message, `{"info": {"id", ...}, "parts"}`; nothing where it has none.
+pub fn message_id(message: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Message {
+        info: Info,
+    }
+    #[derive(Deserialize)]
+    struct Info {
+        id: String,
+    }
+    serde_json::from_slice::<Message>(message).ok().map(|message| message.info.id)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use paddock_runnerapi::transcript::message_id;
 use paddock_transcripts::{Entry, EntryKind, Position, StoreError, TranscriptStore};
 use serde::Deserialize;
 use serde_json::json;
@@ -118,7 +119,7 @@ impl Turns {
     fn into_messages(self) -> Vec<Box<RawValue>> {
         let mut seen = HashSet::new();
         let all = self.order.into_iter().flat_map(Turn::into_messages);
-        all.filter(|message| id_of(message).is_none_or(|id| seen.insert(id))).collect()
+        all.filter(|message| message_id(message.get().as_bytes()).is_none_or(|id| seen.insert(id))).collect()
     }
 }
 
@@ -152,20 +153,9 @@ impl Turn {
     }
 
     fn user_id(&self) -> String {
-        self.messages.first().and_then(|first| id_of(first)).unwrap_or_else(|| format!("{}-user", self.id))
+        let first = self.messages.first().and_then(|first| message_id(first.get().as_bytes()));
+        first.unwrap_or_else(|| format!("{}-user", self.id))
     }
-}
-
-fn id_of(message: &RawValue) -> Option<String> {
-    #[derive(Deserialize)]
-    struct Message {
-        info: Info,
-    }
-    #[derive(Deserialize)]
-    struct Info {
-        id: String,
-    }
-    serde_json::from_str::<Message>(message.get()).ok().map(|message| message.info.id)
 }
 
 #[cfg(test)]

@@ -134,6 +134,15 @@ pub struct Process {
 }
 
 impl Process {
+    /// Logs what it prints, on the outputs that nobody has taken.
+    pub fn log_output(&mut self) {
+        for (output, stream) in [(self.stdout.take(), Stream::Out), (self.stderr.take(), Stream::Err)] {
+            if let Some(output) = output {
+                tokio::spawn(forward(output, stream, |_| {}));
+            }
+        }
+    }
+
     /// Waits for its end; may be asked again.
     pub async fn ended(&mut self) -> Exit {
         if let Some(exit) = self.ended {

@@ -20,55 +20,78 @@ use crate::activation::Bound;
 use crate::app::{App, Phase};
 use crate::turns::{Outcome, Ticket};
 
-pub(super) async fn route(request: Request<Incoming>, app: &App, limits: &Limits) -> Answer {
-    if let Err(error) = check_head(&request) {
-        return answer::error(&error);
+/// Why a request does not get the answer of its route.
+enum Refused {
+    /// The route takes this method only.
+    Method(Method),
+    Error(ErrorBody),
+}
+
+impl From<ErrorBody> for Refused {
+    fn from(error: ErrorBody) -> Self {
+        Self::Error(error)
     }
+}
+
+pub(super) async fn route(request: Request<Incoming>, app: &App, limits: &Limits) -> Answer {
+    respond(request, app, limits).await.unwrap_or_else(|refused| match refused {
+        Refused::Method(allowed) => answer::method_not_allowed(&allowed),
+        Refused::Error(error) => answer::error(&error),
+    })
+}
+
+async fn respond(request: Request<Incoming>, app: &App, limits: &Limits) -> Result<Answer, Refused> {
+    check_head(&request)?;
     let path = request.uri().path().to_owned();
-    let turn = path.strip_prefix(TURNS).and_then(|rest| rest.strip_prefix('/')).map(str::to_owned);
-    let takes = |method: Method| (request.method() != method).then(|| answer::method_not_allowed(&method));
+    let turn = path.strip_prefix(TURNS).and_then(|rest| rest.strip_prefix('/'));
+    let asked = request.method().clone();
+    let takes = |method: Method| if asked == method { Ok(()) } else { Err(Refused::Method(method)) };
     match (path.as_str(), turn) {
-        (LIVEZ, _) => takes(Method::GET).unwrap_or_else(|| probe(app.is_alive(), app)),
-        (READYZ, _) => {
-            takes(Method::GET).unwrap_or_else(|| probe(app.phase() == Phase::Ready && app.is_alive(), app))
+        (LIVEZ, _) => {
+            takes(Method::GET)?;
+            Ok(probe(app.is_alive(), app))
         }
-        (ACTIVATE, _) => match takes(Method::POST) {
-            Some(refused) => refused,
-            None => activate(request, app, limits).await.unwrap_or_else(|error| answer::error(&error)),
-        },
-        (ACTIVITY, _) => match takes(Method::GET) {
-            Some(refused) => refused,
-            None => activity(&request, app).await.unwrap_or_else(|error| answer::error(&error)),
-        },
-        (QUIESCE, _) => match takes(Method::POST) {
-            Some(refused) => refused,
-            None => quiesce(request, app, limits).await.unwrap_or_else(|error| answer::error(&error)),
-        },
-        (TRANSCRIPT, _) => match takes(Method::GET) {
-            Some(refused) => refused,
-            None => transcript(&request, app, limits).await.unwrap_or_else(|error| answer::error(&error)),
-        },
-        (ABORT, _) => match takes(Method::POST) {
-            Some(refused) => refused,
-            None => abort(&request, app, limits).await.unwrap_or_else(|error| answer::error(&error)),
-        },
-        (CONVERSATION, _) => match takes(Method::POST) {
-            Some(refused) => refused,
-            None => conversation(request, app, limits).await.unwrap_or_else(|error| answer::error(&error)),
-        },
-        (MESSAGES, _) => match takes(Method::GET) {
-            Some(refused) => refused,
-            None => messages(&request, app, limits).await.unwrap_or_else(|error| answer::error(&error)),
-        },
-        (TURNS, _) => match takes(Method::POST) {
-            Some(refused) => refused,
-            None => run_turn(request, app, limits).await,
-        },
-        (_, Some(id)) => match takes(Method::GET) {
-            Some(refused) => refused,
-            None => show_turn(&request, &id, app, limits).await,
-        },
-        _ => answer::error(&error(ErrorCode::NotFound, "reading the request: there is no such path")),
+        (READYZ, _) => {
+            takes(Method::GET)?;
+            Ok(probe(app.phase() == Phase::Ready && app.is_alive(), app))
+        }
+        (ACTIVATE, _) => {
+            takes(Method::POST)?;
+            Ok(activate(request, app, limits).await?)
+        }
+        (ACTIVITY, _) => {
+            takes(Method::GET)?;
+            Ok(activity(&request, app).await?)
+        }
+        (QUIESCE, _) => {
+            takes(Method::POST)?;
+            Ok(quiesce(request, app, limits).await?)
+        }
+        (TRANSCRIPT, _) => {
+            takes(Method::GET)?;
+            Ok(transcript(&request, app, limits).await?)
+        }
+        (ABORT, _) => {
+            takes(Method::POST)?;
+            Ok(abort(&request, app, limits).await?)
+        }
+        (CONVERSATION, _) => {
+            takes(Method::POST)?;
+            Ok(conversation(request, app, limits).await?)
+        }
+        (MESSAGES, _) => {
+            takes(Method::GET)?;
+            Ok(messages(&request, app, limits).await?)
+        }
+        (TURNS, _) => {
+            takes(Method::POST)?;
+            Ok(run_turn(request, app, limits).await?)
+        }
+        (_, Some(id)) => {
+            takes(Method::GET)?;
+            Ok(show_turn(&request, id, app, limits).await?)
+        }
+        _ => Err(error(ErrorCode::NotFound, "reading the request: there is no such path").into()),
     }
 }
 
@@ -158,21 +181,17 @@ fn session<'a>(request: &Request<Incoming>, app: &'a App, scope: Scope) -> Resul
     Ok(bound)
 }
 
-async fn run_turn(request: Request<Incoming>, app: &App, limits: &Limits) -> Answer {
-    match accept_turn(request, app, limits).await {
-        Ok(Accepted { id, ticket, bound, _room }) => {
-            let outcome = match ticket {
-                Ok(ticket) => ticket.outcome().await,
-                Err(refused) => Err(refused),
-            };
-            let response = match outcome {
-                Ok(reply) => answer::raw(StatusCode::OK, reply),
-                Err(error) => answer::error(&error),
-            };
-            answer::about_turn(response, &id, bound.engine.position())
-        }
+async fn run_turn(request: Request<Incoming>, app: &App, limits: &Limits) -> Result<Answer, ErrorBody> {
+    let Accepted { id, ticket, bound, _room } = accept_turn(request, app, limits).await?;
+    let outcome = match ticket {
+        Ok(ticket) => ticket.outcome().await,
+        Err(refused) => Err(refused),
+    };
+    let response = match outcome {
+        Ok(reply) => answer::raw(StatusCode::OK, reply),
         Err(error) => answer::error(&error),
-    }
+    };
+    Ok(answer::about_turn(response, &id, bound.engine.position()))
 }
 
 /// A turn that was read, and what the engine said to it.
@@ -207,23 +226,21 @@ struct Status<'a> {
     error: Option<&'a ErrorBody>,
 }
 
-async fn show_turn(request: &Request<Incoming>, encoded: &str, app: &App, limits: &Limits) -> Answer {
-    let admitted = session(request, app, Scope::Turn).and_then(|bound| Ok((bound, limits.request()?)));
-    let (bound, _room) = match admitted {
-        Ok(admitted) => admitted,
-        Err(error) => return answer::error(&error),
-    };
-    let Some(id) = percent_decoded(encoded) else {
-        return answer::error(&error(
-            ErrorCode::BadRequest,
-            "reading the request: the turn's id is malformed",
-        ));
-    };
+async fn show_turn(
+    request: &Request<Incoming>,
+    encoded: &str,
+    app: &App,
+    limits: &Limits,
+) -> Result<Answer, ErrorBody> {
+    let bound = session(request, app, Scope::Turn)?;
+    let _room = limits.request()?;
+    let id = percent_decoded(encoded)
+        .ok_or_else(|| error(ErrorCode::BadRequest, "reading the request: the turn's id is malformed"))?;
     let response = match bound.engine.status(&id).await {
         Ok((state, outcome)) => answer::json(StatusCode::OK, &status(&id, state, outcome.as_ref())),
         Err(error) => answer::error(&error),
     };
-    answer::about_turn(response, &id, bound.engine.position())
+    Ok(answer::about_turn(response, &id, bound.engine.position()))
 }
 
 fn status<'a>(id: &'a str, state: TurnState, outcome: Option<&'a Outcome>) -> Status<'a> {

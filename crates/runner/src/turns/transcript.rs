@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use paddock_runnerapi::transcript::message_id;
 use paddock_runnerapi::{EntryKind, ErrorBody, Position, TranscriptEntry, TranscriptPage};
-use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::{RawValue, to_raw_value};
 use tokio::time::timeout;
@@ -71,24 +71,13 @@ impl Engine {
             }
         };
         if let Outcome::Completed(reply) = outcome
-            && let Some(reply) = id_of(reply)
+            && let Some(reply) = message_id(reply)
         {
-            messages.retain(|message| id_of(message.get().as_bytes()).as_deref() != Some(reply.as_str()));
+            messages
+                .retain(|message| message_id(message.get().as_bytes()).as_deref() != Some(reply.as_str()));
         }
         messages.iter().filter_map(|message| one_line(message.get().as_bytes())).collect()
     }
-}
-
-fn id_of(message: &[u8]) -> Option<String> {
-    #[derive(Deserialize)]
-    struct Message {
-        info: Info,
-    }
-    #[derive(Deserialize)]
-    struct Info {
-        id: String,
-    }
-    serde_json::from_slice::<Message>(message).ok().map(|message| message.info.id)
 }
 
 fn entry(seq: u64, record: Record) -> Option<TranscriptEntry> {

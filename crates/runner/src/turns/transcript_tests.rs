@@ -49,7 +49,7 @@ async fn the_reply_is_not_among_the_messages_before_it() {
     let reply = Outcome::Completed(Bytes::from_static(br#"{"info":{"id":"last"},"parts":[]}"#));
     let names = TurnNames { message: "msg".to_owned(), parts: Vec::new() };
     let messages = fixture.engine.messages_beside(Some(&names), &reply).await;
-    let ids: Vec<_> = messages.iter().map(|message| id_of(message.get().as_bytes()).unwrap()).collect();
+    let ids: Vec<_> = messages.iter().map(|message| message_id(message.get().as_bytes()).unwrap()).collect();
     assert_eq!(ids, ["msg", "step"]);
 }
 

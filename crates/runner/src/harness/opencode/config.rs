@@ -70,12 +70,16 @@ impl Files {
     pub(super) fn write_shell_env(&self, env: &[EnvVar]) -> io::Result<()> {
         let path = self.shell_env();
         let partial = path.with_extension("partial");
-        let options =
-            fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&partial);
-        options?.write_all(shell_script(env).as_bytes())?;
+        write_private(&partial, &shell_script(env))?;
         // A shell that starts right now sees the old file or the new one, never half of it.
         fs::rename(&partial, &path)
     }
+}
+
+/// Writes a file that only this user can read.
+pub(super) fn write_private(path: &Path, text: &str) -> io::Result<()> {
+    let file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
+    file?.write_all(text.as_bytes())
 }
 
 /// Without these files opencode's first turn waits for an npm that may have no network.

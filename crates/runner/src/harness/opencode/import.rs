@@ -4,8 +4,7 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -15,8 +14,9 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use tokio::time::timeout;
 
+use super::config::write_private;
 use crate::harness::HarnessError;
-use crate::process::{Exit, Reaper, Stream, forward};
+use crate::process::{Exit, Reaper};
 
 const ATTEMPT: &str = "take over the conversation of an earlier pod";
 /// How long it may take; a start of opencode takes a second or two.
@@ -80,11 +80,7 @@ impl Importer {
             .env_clear()
             .envs(self.env.iter().cloned());
         let mut process = self.reaper.spawn(&mut command)?;
-        for (output, stream) in [(process.stdout.take(), Stream::Out), (process.stderr.take(), Stream::Err)] {
-            if let Some(output) = output {
-                tokio::spawn(forward(output, stream, |_| {}));
-            }
-        }
+        process.log_output();
         let ended = timeout(LIMIT, process.ended()).await.ok();
         process.kill_group();
         Ok(ended)
@@ -99,11 +95,6 @@ fn moved(message: &RawValue, session: &str) -> Option<Value> {
         part.as_object_mut()?.insert("sessionID".to_owned(), session.into());
     }
     Some(message)
-}
-
-fn write_private(path: &Path, text: &str) -> io::Result<()> {
-    let options = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
-    options?.write_all(text.as_bytes())
 }
 
 #[cfg(test)]

@@ -65,9 +65,7 @@ pub async fn launch(
             }
         }));
     }
-    if let Some(stderr) = process.stderr.take() {
-        tokio::spawn(forward(stderr, Stream::Err, |_| {}));
-    }
+    process.log_output();
     Ok((process, Booting { address, password, files, importer }))
 }
 
@@ -101,11 +99,7 @@ async fn git(args: &[&str], dir: &Path, config: &Config, reaper: &Reaper) -> Res
     let mut command = Command::new("git");
     command.args(args).current_dir(dir).env_clear().envs(config.passed_env.iter().cloned());
     let mut process = reaper.spawn(&mut command).map_err(|error| error.to_string())?;
-    for (output, stream) in [(process.stdout.take(), Stream::Out), (process.stderr.take(), Stream::Err)] {
-        if let Some(output) = output {
-            tokio::spawn(forward(output, stream, |_| {}));
-        }
-    }
+    process.log_output();
     match process.ended().await {
         Exit::Code(0) => Ok(()),
         exit => Err(exit.to_string()),

@@ -57,13 +57,13 @@ pub(super) fn answers(reply: &[u8], message: &str) -> bool {
 /// Our message and all that answers it, in order; nothing where the history does not go back to it.
 pub(super) fn find_all(history: &[u8], message: &str) -> Option<Vec<Box<RawValue>>> {
     let messages: Vec<&RawValue> = serde_json::from_slice(history).ok()?;
-    let mut of_turn = messages.into_iter().filter(|raw| {
-        serde_json::from_str::<Message>(raw.get())
-            .is_ok_and(|parsed| parsed.info.id == message || parsed.info.answers(message))
+    let mut of_turn = messages.into_iter().filter_map(|raw| {
+        let Message { info } = serde_json::from_str(raw.get()).ok()?;
+        (info.id == message || info.answers(message)).then_some((info.id, raw))
     });
-    let first = of_turn.next()?;
-    serde_json::from_str::<Message>(first.get()).ok().filter(|first| first.info.id == message)?;
-    Some(std::iter::once(first).chain(of_turn).map(ToOwned::to_owned).collect())
+    let (id, first) = of_turn.next()?;
+    let rest = of_turn.map(|(_, raw)| raw);
+    (id == message).then(|| std::iter::once(first).chain(rest).map(ToOwned::to_owned).collect())
 }
 
 /// The ids of a history's messages.
