@@ -65,6 +65,12 @@ pub struct Context<'a> {
 }
 
 impl Context<'_> {
+    /// True where a gateway saves what is said in `session`.
+    fn keeps_transcript(&self, session: &Session) -> bool {
+        let namespace = session.metadata.namespace.as_deref().unwrap_or_default();
+        self.settings.keeps_transcripts_in.contains(namespace)
+    }
+
     /// True while the name of `sandbox`, which is to be made, is still another one's: a Sandbox, the pod of an earlier one,
     /// or a volume claim that goes away with the one it was made for.
     pub(crate) fn name_taken(&self, sandbox: &Sandbox) -> bool {
@@ -139,6 +145,12 @@ impl Memory {
     /// True when `pod` will never serve the session.
     fn is_refused_by(&self, pod: &Pod) -> bool {
         self.refused.as_ref().is_some_and(|refused| refused.pod_uid == pod.uid)
+    }
+
+    /// What the runner of `pod` said, where it said that it takes no more turns.
+    fn at_rest(&self, pod: &Pod) -> Option<&Activity> {
+        let seen = self.activity.as_ref().filter(|seen| seen.pod_uid == pod.uid)?;
+        Some(&seen.activity).filter(|activity| activity.quiesced)
     }
 }
 

@@ -1,11 +1,12 @@
 //! Pools of a scenario's own: copies of the chart's, so that nobody else takes their members.
 
+use std::sync::Arc;
+
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, ServiceAccount};
 use kube::api::{Api, ListParams, ObjectMeta, PostParams};
 use paddock_api::template::SandboxTemplate;
 use paddock_api::{Sandbox, SandboxWarmPool, labels};
 use serde_json::{Value, json};
-use std::sync::Arc;
 
 use crate::objects::Kind;
 use crate::scenario::Scenario;

@@ -1,8 +1,7 @@
 //! Sandboxes from templates, for a pool or for one session.
 
-use std::sync::Arc;
-
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use paddock_api::agent::Workspace;

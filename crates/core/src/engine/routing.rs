@@ -11,7 +11,7 @@ use crate::node::Node;
 use crate::pod::Pod;
 use crate::pool::Account;
 use crate::session::agent_of;
-use crate::store::{Kept, Stored};
+use crate::store::{Kept, Store, Stored};
 use crate::volume_claim::VolumeClaim;
 
 /// What a change of one kind touches.
@@ -56,32 +56,30 @@ impl Engine {
     }
 
     pub(super) fn observe<K: Watched>(&mut self, object: K) {
-        let key = object.key();
-        if !self.store.is_news(&object) {
-            // The echo of our own write, mostly: noted as seen, and nothing to decide.
-            self.store.observe(object);
-            return;
-        }
-        // What it was before may have concerned others than what it is now.
-        K::touch(self, &key);
-        self.store.observe(object);
-        K::touch(self, &key);
+        self.take_in(object, |store, object| {
+            store.observe(object);
+        });
     }
 
     /// Takes in what a read has found. Unlike a watch's events, its answer may be older than what was seen.
     pub(super) fn found<K: Watched>(&mut self, object: K, now: Timestamp) {
-        if self.store.is_gone::<K>(object.uid()) {
+        if !self.store.is_gone::<K>(object.uid()) {
+            self.take_in(object, |store, object| store.read(object, now));
+        }
+    }
+
+    /// Lets `put` bring `object` into the store, and marks what depends on it where it is news.
+    fn take_in<K: Watched>(&mut self, object: K, put: impl FnOnce(&mut Store, K)) {
+        let key = object.key();
+        if !self.store.is_news(&object) {
+            // The echo of our own write, mostly: noted as seen, and nothing to decide.
+            put(&mut self.store, object);
             return;
         }
-        let key = object.key();
-        let is_news = self.store.is_news(&object);
-        if is_news {
-            K::touch(self, &key);
-        }
-        self.store.read(object, now);
-        if is_news {
-            K::touch(self, &key);
-        }
+        // What it was before may have concerned others than what it is now.
+        K::touch(self, &key);
+        put(&mut self.store, object);
+        K::touch(self, &key);
     }
 
     pub(super) fn forget<K: Watched>(&mut self, key: &Key, uid: &str) {

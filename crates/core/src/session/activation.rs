@@ -40,10 +40,9 @@ fn was_ready(session: &Session) -> bool {
 /// Whether the pod must be given the conversation: the session had others, nothing of them is on a volume, and gateways keep what
 /// was said.
 fn continues(ctx: Context<'_>, session: &Session, agent: &ResolvedAgent) -> bool {
-    let namespace = session.metadata.namespace.as_deref().unwrap_or_default();
     was_ready(session)
         && agent.spec.workspace.mode == WorkspaceMode::Ephemeral
-        && ctx.settings.keeps_transcripts_in.contains(namespace)
+        && ctx.keeps_transcript(session)
 }
 
 /// The operation that gives `pod` its session.

@@ -16,7 +16,8 @@ use crate::session::{
 
 pub(super) fn decide(ctx: Context<'_>, session: &Session, memory: &mut Memory) -> Decision {
     let current = session.status.clone().unwrap_or_default();
-    let (Some(pod_ref), Some(sandbox_ref)) = (current.pod.clone(), current.sandbox.clone()) else {
+    let seen_generation = current.observed_generation;
+    let (Some(pod_ref), Some(sandbox_ref)) = (current.pod, current.sandbox) else {
         let message = "the session's status names no pod; its record was altered by somebody else";
         return lost(ctx, session, Reason::Deleted, message);
     };
@@ -55,8 +56,7 @@ pub(super) fn decide(ctx: Context<'_>, session: &Session, memory: &mut Memory) -
     };
     // A wish may have been taken back, perhaps one that only an earlier leader has seen. Whether the pod still takes turns must
     // be known then, and not only with the next look.
-    let wish_is_news =
-        session.metadata.generation.is_some_and(|generation| generation != current.observed_generation);
+    let wish_is_news = session.metadata.generation.is_some_and(|generation| generation != seen_generation);
     if memory.quiescing_since.take().is_some() || (memory.activity.is_none() && wish_is_news) {
         memory.ask_now = true;
     }

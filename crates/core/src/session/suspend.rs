@@ -29,13 +29,10 @@ pub(super) fn decide(
     memory: &mut Memory,
     pod: Option<&Pod>,
 ) -> Decision {
-    let at_rest = |pod: &Pod| {
-        memory.activity.as_ref().is_some_and(|seen| seen.pod_uid == pod.uid && seen.activity.quiesced)
-    };
     // What the runner has acknowledged is in its journal, on the volume.
     if let Some(pod) = pod
         && let Health::Serving(ip) = health::of(pod, ctx.now)
-        && !at_rest(pod)
+        && memory.at_rest(pod).is_none()
         && let Some(first) = transcript::bring_to_rest(ctx, session, memory, pod, &ip)
     {
         return first;

@@ -24,11 +24,8 @@ const PATIENCE: SignedDuration = SignedDuration::from_secs(10);
 
 /// What must be done first where the pod of `session` is to be taken away on purpose; nothing when that can be done now.
 pub(super) fn save_first(ctx: Context<'_>, session: &Session, memory: &mut Memory) -> Option<Decision> {
-    let namespace = session.metadata.namespace.as_deref().unwrap_or_default();
-    let (pod, ip) =
-        serving_pod(ctx, session).filter(|_| ctx.settings.keeps_transcripts_in.contains(namespace))?;
-    let seen = memory.activity.as_ref().filter(|seen| seen.pod_uid == pod.uid && seen.activity.quiesced);
-    let Some(wanted) = seen.map(|seen| seen.activity.transcript) else {
+    let (pod, ip) = serving_pod(ctx, session).filter(|_| ctx.keeps_transcript(session))?;
+    let Some(wanted) = memory.at_rest(pod).map(|activity| activity.transcript) else {
         return bring_to_rest(ctx, session, memory, pod, &ip);
     };
     if wanted.seq == 0 || saved(session, &pod.uid).is_some_and(|through| through >= wanted) {

@@ -1,5 +1,6 @@
 //! Histories that once went wrong, found by review: late answers, successors of the same name, forged labels,
 //! failing pools.
+
 use std::sync::Arc;
 
 use jiff::SignedDuration;
