@@ -35,14 +35,24 @@ pub enum CallError {
 /// What is asked of a runner. No header of a client is among it.
 #[derive(Clone, Debug)]
 pub struct Call {
-    /// GET or POST.
-    pub method: Method,
-    /// Path on the runner.
-    pub path: String,
-    /// Body; JSON, or empty.
-    pub body: Bytes,
+    method: Method,
+    path: String,
+    /// JSON, or empty.
+    body: Bytes,
     /// The request this is done for.
-    pub request_id: RequestId,
+    request_id: RequestId,
+}
+
+impl Call {
+    /// Asks for what is at `path`.
+    pub fn get(path: impl Into<String>, request_id: &RequestId) -> Self {
+        Self { method: Method::GET, path: path.into(), body: Bytes::new(), request_id: request_id.clone() }
+    }
+
+    /// Sends `body` to `path`.
+    pub fn post(path: impl Into<String>, body: Bytes, request_id: &RequestId) -> Self {
+        Self { method: Method::POST, path: path.into(), body, request_id: request_id.clone() }
+    }
 }
 
 /// Sends `call` to `target` and waits for the head of the answer, for as long as it takes.

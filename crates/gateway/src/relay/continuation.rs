@@ -1,7 +1,6 @@
 //! Gives a new pod what was said in the session's earlier ones, from the transcript store.
 
 use bytes::Bytes;
-use http::Method;
 use paddock_api::http::ErrorCode;
 use paddock_runnerapi::{CONVERSATION, ConversationRequest};
 use serde_json::value::RawValue;
@@ -38,12 +37,7 @@ pub async fn give(gateway: &Gateway, target: &Target, request_id: &RequestId) ->
         tracing::error!(%error, "a conversation cannot be written");
         ApiError::new(ErrorCode::Internal, "the gateway could not write the session's conversation")
     })?;
-    let call = Call {
-        method: Method::POST,
-        path: CONVERSATION.to_owned(),
-        body: Bytes::from(body),
-        request_id: request_id.clone(),
-    };
+    let call = Call::post(CONVERSATION, Bytes::from(body), request_id);
     let answer = call::send(gateway, target, &call).await.map_err(|error| {
         ApiError::new(
             ErrorCode::NotReady,

@@ -1,7 +1,6 @@
 //! The reply to a session's initial prompt, as its runner has it, or the transcript store.
 
-use bytes::Bytes;
-use http::{Method, StatusCode};
+use http::StatusCode;
 use http_body_util::{BodyExt, Limited};
 use paddock_api::Session;
 use paddock_runnerapi::{TURNS, TurnState, TurnStatus};
@@ -45,12 +44,7 @@ async fn stored(gateway: &Gateway, session: &Session) -> Option<Value> {
 }
 
 async fn ask(gateway: &Gateway, session: &Session, target: &Target, request_id: &RequestId) -> Option<Value> {
-    let call = Call {
-        method: Method::GET,
-        path: format!("{TURNS}/{}", turn_id(&target.session_uid)),
-        body: Bytes::new(),
-        request_id: request_id.clone(),
-    };
+    let call = Call::get(format!("{TURNS}/{}", turn_id(&target.session_uid)), request_id);
     let answer = match call::send(gateway, target, &call).await {
         Ok(answer) => answer,
         Err(error) => {

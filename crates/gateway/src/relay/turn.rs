@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Response};
+use http::Response;
 use hyper::body::Incoming;
 use paddock_api::Session;
 use paddock_api::http::ErrorCode;
@@ -115,12 +115,7 @@ async fn deliver(
 }
 
 async fn attempts(gateway: &Gateway, mut session: Arc<Session>, turn: &Turn) -> Result<Tried, ApiError> {
-    let call = Call {
-        method: Method::POST,
-        path: TURNS.to_owned(),
-        body: turn.body.clone(),
-        request_id: turn.request_id.clone(),
-    };
+    let call = Call::post(TURNS, turn.body.clone(), &turn.request_id);
     let mut refused: Option<Target> = None;
     for _ in 0..MAX_ATTEMPTS {
         let target = match Stand::of(&session, None) {

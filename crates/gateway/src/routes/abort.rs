@@ -1,7 +1,7 @@
 //! `POST /sessions/{id}/abort`: stops the turn that runs. Its own request is answered as the harness ends it.
 
 use bytes::Bytes;
-use http::{Method, Response};
+use http::Response;
 use paddock_api::http::ErrorCode;
 use paddock_runnerapi::ABORT;
 use serde_json::json;
@@ -23,12 +23,7 @@ pub async fn abort(gateway: &Gateway, ask: &Ask, id: &ObjectName) -> Result<Resp
         // The index may be a moment behind; nobody is turned away on its word alone.
         Err(_) => Target::of(&*lookup::read_again(gateway, &session).await?)?,
     };
-    let call = Call {
-        method: Method::POST,
-        path: ABORT.to_owned(),
-        body: Bytes::new(),
-        request_id: ask.request_id.clone(),
-    };
+    let call = Call::post(ABORT, Bytes::new(), &ask.request_id);
     let answer = call::send(gateway, &target, &call).await.map_err(|error| {
         ApiError::new(
             ErrorCode::Unreachable,

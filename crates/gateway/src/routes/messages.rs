@@ -3,8 +3,7 @@
 //! While the session has a pod its harness is asked, which also knows what no turn stands for. Without one, or where it does not
 //! answer, the store is.
 
-use bytes::Bytes;
-use http::{Method, Response, StatusCode};
+use http::{Response, StatusCode};
 use paddock_api::Session;
 use paddock_api::http::ErrorCode;
 use paddock_runnerapi::MESSAGES;
@@ -35,12 +34,7 @@ pub async fn list(gateway: &Gateway, ask: &Ask, id: &ObjectName) -> Result<Respo
 }
 
 async fn live(gateway: &Gateway, ask: &Ask, target: &Target) -> Result<Response<Answer>, ApiError> {
-    let call = Call {
-        method: Method::GET,
-        path: MESSAGES.to_owned(),
-        body: Bytes::new(),
-        request_id: ask.request_id.clone(),
-    };
+    let call = Call::get(MESSAGES, &ask.request_id);
     let failed = |what: String| {
         ApiError::new(
             ErrorCode::Unreachable,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use paddock_api::Session;
 use paddock_api::http::ErrorCode;
-use paddock_runnerapi::{Position, TranscriptPage};
+use paddock_runnerapi::Position;
 use paddock_transcripts::{Batch, SessionKey, StoreError, TranscriptStore};
 use parking_lot::Mutex;
 
@@ -16,7 +16,7 @@ use crate::gateway::Gateway;
 use crate::http::request_id::RequestId;
 use crate::relay::target::Target;
 
-/// How often one save begins anew because another replica was quicker, or the journal is another one.
+/// How often one save begins anew because another replica was quicker.
 const ATTEMPTS: usize = 8;
 /// When to send a request again that found the store out of order.
 const STORE_RETRY: Duration = Duration::from_secs(2);
@@ -145,54 +145,42 @@ impl Keeper {
         known: Option<Position>,
         request_id: &RequestId,
     ) -> Result<Position, SaveError> {
-        let mut at = match known.filter(|known| known.journal == through.journal) {
-            Some(known) => known,
-            None => self.stored(&target.session_uid, through.journal).await?,
+        let (uid, journal) = (&target.session_uid, through.journal);
+        let mut at = match known.filter(|known| known.journal == journal) {
+            Some(known) => known.seq,
+            None => self.store.stored_in(uid, journal).await?,
         };
         let mut attempts = 0;
-        while at < through {
-            let page = match pages::read(gateway, target, Some(at.seq), request_id).await {
-                Ok(page) if page.journal == at.journal => page,
-                Ok(TranscriptPage { journal, .. }) => {
-                    attempts += 1;
-                    at = self.stored(&target.session_uid, journal).await?;
-                    if at.journal > through.journal || attempts > ATTEMPTS {
-                        return Err(SaveError::Restless);
-                    }
-                    continue;
-                }
-                Err(error) => return Err(error.into()),
-            };
-            let (before, end) = (at.seq, page.through);
+        while at < through.seq {
+            let page = pages::read(gateway, target, Some(at), request_id).await?;
+            if page.journal != journal {
+                // A pod has one journal: `through` was told of another pod.
+                return Err(PageError::NoSuchPlace.into());
+            }
             let batch = &Batch {
                 session: SessionKey {
                     namespace: session.metadata.namespace.clone().unwrap_or_default(),
                     name: session.metadata.name.clone().unwrap_or_default(),
-                    uid: target.session_uid.clone(),
+                    uid: uid.clone(),
                 },
-                journal: at.journal,
-                after: before,
-                through: end,
+                journal,
+                after: at,
+                through: page.through,
                 entries: pages::entries(page)?,
             };
-            match self.store.append(batch).await {
-                Ok(stored) => at.seq = stored,
-                Err(StoreError::Gap { stored, .. }) => at.seq = stored,
+            let stored = match self.store.append(batch).await {
+                Ok(stored) | Err(StoreError::Gap { stored, .. }) => stored,
                 Err(error) => return Err(error.into()),
-            }
-            if at.seq <= before {
+            };
+            if stored <= at {
                 attempts += 1;
                 if attempts > ATTEMPTS {
                     return Err(SaveError::Restless);
                 }
             }
+            at = stored;
         }
-        Ok(at)
-    }
-
-    async fn stored(&self, session_uid: &str, journal: u32) -> Result<Position, StoreError> {
-        let seq = self.store.stored_in(session_uid, journal).await?;
-        Ok(Position { journal, seq })
+        Ok(Position { journal, seq: at })
     }
 
     fn line(&self, session_uid: &str) -> Known {

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{Method, StatusCode};
+use http::StatusCode;
 use http_body_util::{BodyExt, Limited};
 use jiff::Timestamp;
 use paddock_runnerapi::{ErrorBody, ErrorCode, TRANSCRIPT, TranscriptPage};
@@ -53,12 +52,8 @@ pub async fn read(
     after: Option<u64>,
     request_id: &RequestId,
 ) -> Result<TranscriptPage, PageError> {
-    let call = Call {
-        method: Method::GET,
-        path: after.map_or_else(|| TRANSCRIPT.to_owned(), |after| format!("{TRANSCRIPT}?after={after}")),
-        body: Bytes::new(),
-        request_id: request_id.clone(),
-    };
+    let path = after.map_or_else(|| TRANSCRIPT.to_owned(), |after| format!("{TRANSCRIPT}?after={after}"));
+    let call = Call::get(path, request_id);
     let whole = async {
         let answer = call::send(gateway, target, &call).await?;
         let status = answer.status();
