@@ -324,16 +324,13 @@ impl Engine {
     }
 
     fn decide(&mut self, work: &Work, now: Timestamp) -> Decision {
-        let make_way = match work {
-            Work::Sandbox(_) | Work::Pool(_) => self.makes_way(now),
-            Work::Session(_) | Work::Agent(_) => false,
-        };
+        let beside = self.beside_starts(work);
         let ctx = Context {
             store: &self.store,
             settings: &self.settings,
             reserved: &self.reserved,
             busy: &self.in_flight,
-            make_way,
+            beside,
             now,
         };
         match work {

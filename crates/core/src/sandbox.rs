@@ -75,7 +75,7 @@ pub fn decide(ctx: Context<'_>, sandbox: &Sandbox, memory: &Memory) -> Decision 
         ops.extend(status(ctx, sandbox, pod, named, memory));
     }
     let wanted = ops.len();
-    if ctx.make_way {
+    if ctx.beside == 0 {
         ops.retain(|op| !matches!(op, Op::PatchPod(_) | Op::PatchSandboxStatus(_)));
     }
     let yields = ops.len() < wanted;

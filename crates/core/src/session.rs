@@ -58,8 +58,8 @@ pub struct Context<'a> {
     pub reserved: &'a BTreeMap<Key, Key>,
     /// Sandboxes with a write in flight; adopting one now would only conflict.
     pub busy: &'a dyn SandboxBusy,
-    /// Sessions are being started: what nobody waits for makes way.
-    pub make_way: bool,
+    /// How many writes that nobody waits for may begin now: few while sessions are being started.
+    pub beside: usize,
     /// The time.
     pub now: Timestamp,
 }

@@ -4,9 +4,13 @@
 //! them at the same time, which is when the last one is Ready. A few at a time, the oldest first, most are Ready long before, and
 //! the last not later. A start that takes its time, because a runner does not answer, soon counts no more.
 //!
-//! What nobody waits for (new pool members boot for seconds, labels are for people) makes way meanwhile.
+//! What nobody waits for (new pool members boot for seconds, labels are for people) makes way meanwhile: for a moment
+//! altogether, so that a burst has the API server for itself; then, in a stream of sessions that does not break off, one
+//! member and one label at a time go on beside it. A server that is quick takes hundreds of those a second, one that has
+//! more to do than it can takes few, and its time goes to the starts.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use jiff::{SignedDuration, Timestamp};
 use paddock_api::session::DesiredState;
@@ -18,8 +22,10 @@ use crate::ids::{Key, is_deleting};
 const SIDE_BY_SIDE: usize = 4;
 /// For how long a start keeps others waiting. With a server that is far away, more are under way for it.
 const TURN: SignedDuration = SignedDuration::from_millis(20);
-/// For how long at a time everything else makes way. A stream of sessions that does not break off stops nothing for longer.
+/// For how long at a time everything else stands still. A stream of sessions that does not break off stops nothing for longer.
 const YIELD_MAX: SignedDuration = SignedDuration::from_millis(500);
+/// How many operations of pools, and as many of sandboxes, are under way beside a stream of sessions.
+const BESIDE: usize = 1;
 
 /// When a session was made, and its UID where two are equally old.
 pub(super) type Age = (Timestamp, String);
@@ -33,8 +39,12 @@ pub(super) struct Starts {
     queue: BTreeSet<(Age, Key)>,
     /// Since when there has always been one under way.
     since: Option<Timestamp>,
+    /// There has been for so long that others go on beside them.
+    is_stream: bool,
     /// What goes on once there is none.
     yielding: BTreeSet<Work>,
+    /// What last went on beside them, of each kind: the next is the one after it, so that each has its turn.
+    last: Vec<Work>,
 }
 
 impl Starts {
@@ -51,8 +61,24 @@ impl Starts {
             since.get(SIDE_BY_SIDE - 1).map(|since| *since + TURN)
         };
         let turn = if self.queue.is_empty() { None } else { turn() };
-        let way = self.since.filter(|_| !self.yielding.is_empty()).map(|since| since + YIELD_MAX);
+        // Later than that, it is an operation's end that makes room.
+        let way = self
+            .since
+            .filter(|_| !self.yielding.is_empty() && !self.is_stream)
+            .map(|since| since + YIELD_MAX);
         turn.into_iter().chain(way).min()
+    }
+
+    /// The next one of its kind of those that make way.
+    fn next_beside(&mut self, is_kind: fn(&Work) -> bool) -> Option<Work> {
+        let last = self.last.iter().find(|last| is_kind(last));
+        let after = last.map_or(Bound::Unbounded, Bound::Excluded);
+        let next = self.yielding.range((after, Bound::Unbounded)).find(|work| is_kind(work));
+        let next = next.or_else(|| self.yielding.iter().find(|work| is_kind(work)))?.clone();
+        self.yielding.remove(&next);
+        self.last.retain(|last| !is_kind(last));
+        self.last.push(next.clone());
+        Some(next)
     }
 }
 
@@ -63,8 +89,11 @@ impl Engine {
             let Some((_, session)) = self.starts.queue.pop_first() else { break };
             self.dirty.insert(Work::Session(session));
         }
-        if self.starts.since.is_some_and(|since| now >= since + YIELD_MAX) {
-            self.dirty.append(&mut self.starts.yielding);
+        self.starts.is_stream |= self.starts.since.is_some_and(|since| now >= since + YIELD_MAX);
+        for is_kind in [is_pool, is_sandbox] {
+            if self.starts.is_stream && self.room_beside(is_kind) > 0 {
+                self.dirty.extend(self.starts.next_beside(is_kind));
+            }
         }
         !self.dirty.is_empty()
     }
@@ -100,17 +129,39 @@ impl Engine {
         self.starts.under_way.remove(session);
         if self.starts.under_way.is_empty() {
             self.starts.since = None;
+            self.starts.is_stream = false;
+            self.starts.last.clear();
             self.dirty.append(&mut self.starts.yielding);
         }
     }
 
-    /// Whether what nobody waits for makes way now.
-    pub(super) fn makes_way(&self, now: Timestamp) -> bool {
-        self.starts.since.is_some_and(|since| now < since + YIELD_MAX)
+    /// How many operations that nobody waits for may begin for `work`.
+    pub(super) fn beside_starts(&self, work: &Work) -> usize {
+        match work {
+            Work::Session(_) | Work::Agent(_) => usize::MAX,
+            _ if self.starts.since.is_none() => usize::MAX,
+            _ if !self.starts.is_stream => 0,
+            Work::Pool(_) => self.room_beside(is_pool),
+            Work::Sandbox(_) => self.room_beside(is_sandbox),
+        }
+    }
+
+    /// How many more operations of one kind of work may begin beside a stream of starts.
+    fn room_beside(&self, is_kind: fn(&Work) -> bool) -> usize {
+        let counts = self.in_flight.counts.iter();
+        BESIDE.saturating_sub(counts.filter(|(work, _)| is_kind(work)).map(|(_, count)| count).sum())
     }
 
     /// `work` has made way, and is decided on again afterwards.
     pub(super) fn note_yield(&mut self, work: &Work) {
         self.starts.yielding.insert(work.clone());
     }
+}
+
+fn is_pool(work: &Work) -> bool {
+    matches!(work, Work::Pool(_))
+}
+
+fn is_sandbox(work: &Work) -> bool {
+    matches!(work, Work::Sandbox(_))
 }

@@ -92,10 +92,9 @@ pub(crate) fn decide(ctx: Context<'_>, pool: &SandboxWarmPool, room: usize, memo
             let missing = replacements(ctx, pool, &settings, &members, size, memory, &mut gone, &mut wakes);
             let podless = members.iter().filter(|m| m.useful == Use::Podless).count();
             let mut ops: Vec<Op> = gone.iter().take(DELETES_MAX).map(delete).collect();
-            // A new member boots for seconds; it can wait until a burst of sessions is served.
-            let wanted = if ctx.make_way { 0 } else { missing };
-            ops.extend(refill::creates(ctx, pool, template, wanted, podless, room, &mut memory.refill));
-            yields = wanted < missing;
+            let refill = refill::creates(ctx, pool, template, missing, podless, room, &mut memory.refill);
+            ops.extend(refill.ops);
+            yields = refill.yields;
             ops
         }
         // Nothing can be made, and nothing told to be old; but what is too much may go.

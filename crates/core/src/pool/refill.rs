@@ -90,7 +90,15 @@ impl Memory {
     }
 }
 
-/// Creates of up to `wanted` members. `podless` members have no pod yet; `room` is what other pools leave.
+/// What is made now.
+pub(super) struct Refill {
+    /// The creates.
+    pub(super) ops: Vec<Op>,
+    /// More would have been made if no sessions were being started: a new member boots for seconds, it can wait.
+    pub(super) yields: bool,
+}
+
+/// Makes up to `wanted` members. `podless` members have no pod yet; `room` is what other pools leave.
 pub(super) fn creates(
     ctx: Context<'_>,
     pool: &SandboxWarmPool,
@@ -99,11 +107,12 @@ pub(super) fn creates(
     podless: usize,
     room: usize,
     memory: &mut Memory,
-) -> Vec<Op> {
+) -> Refill {
     let under_way = memory.unseen(ctx) + podless;
     let alone = wanted.min(memory.window.saturating_sub(under_way));
-    let count = alone.min(room.saturating_sub(under_way));
-    memory.starved = count < alone;
+    let fair = alone.min(room.saturating_sub(under_way));
+    memory.starved = fair < alone;
+    let count = fair.min(ctx.beside);
     let mut ops = Vec::with_capacity(count);
     let mut next = memory.next.unwrap_or_else(|| first_free(ctx, pool));
     while ops.len() < count {
@@ -120,7 +129,7 @@ pub(super) fn creates(
     }
     memory.next = Some(next);
     memory.under_way = under_way + ops.len();
-    ops
+    Refill { ops, yields: count < fair }
 }
 
 fn ordinal(sandbox: &Sandbox) -> Option<u64> {

@@ -242,3 +242,43 @@ fn a_session_that_hangs_holds_up_the_refill_for_a_moment_only() {
     story.cluster.now += SignedDuration::from_millis(500);
     assert!(makes_a_member(&mut story));
 }
+
+#[test]
+fn beside_a_stream_of_sessions_members_are_made_one_at_a_time() {
+    let mut story = Story::with_pool(8);
+    for name in ["s1", "s2", "s3", "s4"] {
+        story.cluster.add_session(session(name));
+    }
+    story.deliver();
+    // Their runners do not answer, so that there is always a session on its way.
+    for command in story.engine.next(story.cluster.now) {
+        if !matches!(command.op, Op::Activate(_)) {
+            let outcome = story.cluster.perform(&command.op);
+            story.engine.complete(command, outcome, story.cluster.now);
+        }
+    }
+    let round = |story: &mut Story| {
+        story.cluster.live();
+        story.deliver();
+        let mut creates = 0;
+        for command in story.engine.next(story.cluster.now) {
+            creates += usize::from(matches!(command.op, Op::CreateSandbox(_)));
+            let outcome = story.cluster.perform(&command.op);
+            story.engine.complete(command, outcome, story.cluster.now);
+        }
+        creates
+    };
+    assert_eq!(round(&mut story), 0, "a burst has the server for itself");
+    let rounds: Vec<usize> = (0..40)
+        .map(|_| {
+            story.cluster.now += SignedDuration::from_millis(500);
+            round(&mut story)
+        })
+        .collect();
+    assert_eq!(rounds.iter().max(), Some(&1), "{rounds:?}");
+    assert_eq!(rounds.iter().sum::<usize>(), 4, "and all are made: {rounds:?}");
+    assert_eq!(story.cluster.pods.len(), 12);
+    assert!(story.cluster.sandboxes.values().all(|s| s.status.is_some()), "nor are conditions forgotten");
+    let rest = story.engine.next_wake().is_none_or(|wake| wake > story.cluster.now);
+    assert!(rest, "the engine does not ask to be woken again and again");
+}
