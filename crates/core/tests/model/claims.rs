@@ -81,17 +81,25 @@ fn two_leaders_three_sessions_three_sandboxes() {
     holds(size(2, 3, 3, (0, 0), Requests::Instant), None);
 }
 
-/// As long, with faults: a crash of either leader, a lost answer.
+/// As long, with a fault: a lost answer.
 #[test]
 #[ignore = "an hour and gigabytes"]
-fn two_leaders_three_sessions_three_sandboxes_and_a_fault() {
-    for faults in [(0, 1), (1, 0)] {
-        let size = size(2, 3, 3, faults, Requests::Instant);
-        let report = explore_compactly(&Protocol::new(size, &[]));
-        tell(size, &[], None, &report);
-        if let Some((promise, _)) = report.broken {
-            panic!("{promise}; `explore` tells the way there");
-        }
+fn two_leaders_three_sessions_three_sandboxes_and_a_lost_answer() {
+    holds_compactly(size(2, 3, 3, (0, 1), Requests::Instant));
+}
+
+/// As long, with a fault: a crash of either leader.
+#[test]
+#[ignore = "an hour and gigabytes"]
+fn two_leaders_three_sessions_three_sandboxes_and_a_crash() {
+    holds_compactly(size(2, 3, 3, (1, 0), Requests::Instant));
+}
+
+fn holds_compactly(size: Size) {
+    let report = explore_compactly(&Protocol::new(size, &[]));
+    tell(size, &[], None, &report);
+    if let Some((promise, _)) = report.broken {
+        panic!("{promise}; `explore` tells the way there");
     }
 }
 

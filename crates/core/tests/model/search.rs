@@ -132,11 +132,13 @@ where
     const BATCH: usize = 100_000;
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
     let mut report = Report { states: 1, transitions: 0, at_rest: 0, depth: 0, broken: None };
-    let mut frontier = vec![model.canonical(&model.initial())];
-    let mut seen = HashSet::from([fingerprint(&frontier[0])]);
+    let first = model.canonical(&model.initial());
+    let mut seen = HashSet::from([fingerprint(&first)]);
+    // In batches, each of which is given back when it is done: so no more than one depth is in memory, not two.
+    let mut frontier = vec![vec![first]];
     while !frontier.is_empty() {
-        let mut next = Vec::new();
-        for batch in frontier.chunks(BATCH) {
+        let mut next: Vec<Vec<M::State>> = Vec::new();
+        for batch in frontier {
             let share = batch.len().div_ceil(workers);
             let found: Vec<Found<M::State>> = std::thread::scope(|scope| {
                 let threads: Vec<_> = batch
@@ -152,18 +154,30 @@ where
                     report.broken = Some((promise, Vec::new()));
                     return report;
                 }
-                next.extend(
-                    found.states.into_iter().filter(|(print, _)| seen.insert(*print)).map(|(_, state)| state),
-                );
+                for (print, state) in found.states {
+                    if seen.insert(print) {
+                        match next.last_mut().filter(|batch| batch.len() < BATCH) {
+                            Some(batch) => batch.push(state),
+                            None => next.push(batch_of(state, BATCH)),
+                        }
+                    }
+                }
             }
         }
         report.states = seen.len();
+        println!("  {} steps: {} states, {} transitions", report.depth, report.states, report.transitions);
         if !next.is_empty() {
             report.depth += 1;
         }
         frontier = next;
     }
     report
+}
+
+fn batch_of<S>(first: S, size: usize) -> Vec<S> {
+    let mut batch = Vec::with_capacity(size);
+    batch.push(first);
+    batch
 }
 
 struct Found<S> {
