@@ -409,6 +409,14 @@ impl Engine {
         }
     }
 
+    /// A step of a session is done: one of its failures is forgiven. Its life has many steps, and where one in three fails, the
+    /// pauses would only ever grow.
+    fn forgive(&mut self, work: &Work) {
+        if let (Work::Session(_), Some(backoff)) = (work, self.backoff.get_mut(work)) {
+            backoff.failures = backoff.failures.saturating_sub(1);
+        }
+    }
+
     fn fail(&mut self, work: &Work, now: Timestamp, retry_after: Option<SignedDuration>) {
         let last = self.backoff.get(work).copied();
         // Operations of one decision that fail together have failed once.

@@ -26,6 +26,8 @@ pub struct Kind {
 }
 
 pub const POD: Kind = Kind { group: "", version: "v1", name: "Pod", plural: "pods" };
+pub const CLAIM: Kind =
+    Kind { group: "", version: "v1", name: "PersistentVolumeClaim", plural: "persistentvolumeclaims" };
 pub const NODE: Kind = Kind { group: "", version: "v1", name: "Node", plural: "nodes" };
 pub const NAMESPACE: Kind = Kind { group: "", version: "v1", name: "Namespace", plural: "namespaces" };
 pub const SESSION: Kind =

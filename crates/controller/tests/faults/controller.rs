@@ -56,6 +56,7 @@ impl Controller {
             .arg(format!("--leader-elect={elect}"))
             .arg(format!("--lease-namespace={namespace}"))
             .arg(format!("--identity={identity}"))
+            .arg(format!("--keep-transcripts-in={namespace}"))
             .arg("--signing-key-file")
             .arg(path("key.pem"))
             .env("KUBECONFIG", path("kubeconfig"))

@@ -14,6 +14,7 @@ mod checker;
 mod cluster;
 mod controller;
 mod follow;
+mod gateway;
 mod kubelet;
 mod place;
 mod proxy;

@@ -7,17 +7,18 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::ServiceAccount;
-use kube::api::{Api, DeleteParams, PostParams};
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use kube::core::DynamicObject;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use crate::checker::history::is_ready;
+use crate::checker::history::{phase, wanted_phase};
 use crate::checker::safety;
 use crate::checker::writes::{self, Write};
 use crate::cluster::{AGENT, Cluster, Kind, NAMESPACE, NODE, POD, POOL, SANDBOX, SESSION, TEMPLATE};
 use crate::controller::{Controller, Leadership};
+use crate::gateway;
 use crate::kubelet::{self, SCHEDULER};
 use crate::proxy::{Call, Proxy};
 use crate::recorder::{Recorder, World};
@@ -43,14 +44,29 @@ pub struct Place {
 }
 
 impl Place {
-    /// None if there is no cluster to test on.
+    /// One whose sessions have nothing but their pods. None if there is no cluster to test on.
     pub async fn make(test: &'static str, pool_size: usize) -> Option<Self> {
+        Self::make_with(test, pool_size, Runners::new(), false).await
+    }
+
+    /// One whose sessions have volumes, and say something in every pod, which a gateway saves.
+    pub async fn make_persistent(test: &'static str, pool_size: usize) -> Option<Self> {
+        let place = Self::make_with(test, pool_size, Runners::that_talk(), true).await?;
+        tokio::spawn(gateway::run(place.cluster.api(&SESSION, &place.namespace)));
+        Some(place)
+    }
+
+    async fn make_with(
+        test: &'static str,
+        pool_size: usize,
+        runners: Runners,
+        persistent: bool,
+    ) -> Option<Self> {
         let cluster = Cluster::find(test).await?;
         let namespace = format!("faults-{:x}", Timestamp::now().as_microsecond());
         let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(&namespace);
         std::fs::create_dir_all(&folder).unwrap();
         let audit_from = std::fs::metadata(cluster.audit_log()).expect("the cluster's audit log").len();
-        let runners = Runners::new();
         create(&cluster.api_all(&NAMESPACE), NAMESPACE, &namespace, json!({})).await;
         create(&cluster.api_all(&NODE), NODE, &namespace, json!({})).await;
         tokio::spawn(kubelet::heartbeat(cluster.api_all(&NODE), namespace.clone()));
@@ -74,7 +90,7 @@ impl Place {
             rivalry: 0,
             proxies: Mutex::default(),
         };
-        place.furnish().await;
+        place.furnish(persistent).await;
         Some(place)
     }
 
@@ -84,20 +100,27 @@ impl Place {
         self
     }
 
-    async fn furnish(&self) {
+    async fn furnish(&self, persistent: bool) {
         let api = |kind: &Kind| self.cluster.api(kind, &self.namespace);
         let pod = json!({
             "schedulerName": SCHEDULER,
             "containers": [{"name": "harness", "image": "localhost/none:none", "command": ["harness"]}],
         });
-        let template = json!({
+        let mut template = json!({
             "metadata": {"annotations": {"paddock.dev/harness": "opencode"}},
             "spec": {"podTemplate": {"spec": pod}},
         });
+        let mut agent = json!({"spec": {"harness": "opencode", "model": "none"}});
+        if persistent {
+            let claim =
+                json!({"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}});
+            template["spec"]["volumeClaimTemplates"] =
+                json!([{"metadata": {"name": "workspace"}, "spec": claim}]);
+            agent["spec"]["workspace"] = json!({"mode": "Persistent"});
+        }
         create(&api(&TEMPLATE), TEMPLATE, "template", template).await;
         let pool = json!({"spec": {"replicas": self.pool_size, "sandboxTemplateRef": {"name": "template"}}});
         create(&api(&POOL), POOL, "pool", pool).await;
-        let agent = json!({"spec": {"harness": "opencode", "model": "none"}});
         create(&api(&AGENT), AGENT, "agent", agent).await;
     }
 
@@ -147,6 +170,22 @@ impl Place {
         let deadline = Instant::now() + within;
         let all = |world: &World| names.iter().all(|name| world.is_ready(name)).then_some(());
         self.recorder.until("all sessions are Ready", deadline, all).await;
+    }
+
+    /// Says what the sessions shall be from now on: `Running` or `Suspended`.
+    pub async fn want(&self, names: &[String], state: &str) {
+        let sessions = self.cluster.api(&SESSION, &self.namespace);
+        let patch = Patch::Merge(json!({"spec": {"state": state}}));
+        for name in names {
+            sessions.patch(name, &PatchParams::default(), &patch).await.unwrap();
+        }
+    }
+
+    /// Waits until they are.
+    pub async fn all_as_wanted(&self, names: &[String], within: Duration) {
+        let deadline = Instant::now() + within;
+        let all = |world: &World| names.iter().all(|name| world.is_as_wanted(name)).then_some(());
+        self.recorder.until("all sessions are what they shall be", deadline, all).await;
     }
 
     /// L1: after the last fault all is as it should be within 10 s, and then nothing is written beyond the lease.
@@ -221,6 +260,10 @@ impl Place {
         let mut wrong = safety::one_session_per_pod(&history, &served);
         wrong.extend(safety::live_sessions_keep_their_pods(&history, &writes, &served));
         wrong.extend(safety::status_goes_forward(&history));
+        wrong.extend(safety::volumes_outlive_pods(&history));
+        if self.runners.talk() {
+            wrong.extend(safety::transcripts_come_first(&history));
+        }
         wrong.extend(writes::without_precondition(&writes));
         if excess.pods > excess.surge + self.rivalry {
             wrong.push(format!("S3: {excess:?}"));
@@ -254,13 +297,13 @@ fn pool_is_full(world: &World, size: usize) -> bool {
     world.get(&POOL, "pool").is_some_and(full)
 }
 
-/// All sessions are Ready, the pool is full, and nothing is left over.
+/// All sessions are what they shall be, the pool is full, and nothing is left over.
 fn has_converged(world: &World, size: usize) -> bool {
     let count = |kind: &Kind| world.all(kind).count();
-    let wanted = size + count(&SESSION);
+    let wanted = size + world.all(&SESSION).filter(|session| wanted_phase(session) == "Ready").count();
     let ending = |pod: &Value| !pod["metadata"]["deletionTimestamp"].is_null();
     pool_is_full(world, size)
-        && world.all(&SESSION).all(is_ready)
+        && world.all(&SESSION).all(|session| phase(session) == wanted_phase(session))
         && count(&SANDBOX) == wanted
         && count(&POD) == wanted
         && !world.all(&POD).any(ending)

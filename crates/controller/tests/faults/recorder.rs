@@ -10,11 +10,11 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
-use crate::checker::history::{Change, History, is_ready, meta};
-use crate::cluster::{Cluster, Kind, POD, POOL, SANDBOX, SESSION};
+use crate::checker::history::{Change, History, is_ready, meta, phase, wanted_phase};
+use crate::cluster::{CLAIM, Cluster, Kind, POD, POOL, SANDBOX, SESSION};
 use crate::follow::{Seen, follow};
 
-const RECORDED: [Kind; 4] = [SESSION, POOL, SANDBOX, POD];
+const RECORDED: [Kind; 5] = [SESSION, POOL, SANDBOX, POD, CLAIM];
 
 /// Follows a namespace for as long as the test runs.
 #[derive(Clone)]
@@ -46,6 +46,11 @@ impl World {
 
     pub fn is_ready(&self, session: &str) -> bool {
         self.get(&SESSION, session).is_some_and(is_ready)
+    }
+
+    /// Whether the session is what its spec says that it shall be.
+    pub fn is_as_wanted(&self, session: &str) -> bool {
+        self.get(&SESSION, session).is_some_and(|session| phase(session) == wanted_phase(session))
     }
 }
 
@@ -105,12 +110,12 @@ impl Recorder {
         let sessions: Vec<String> = tape
             .world
             .all(&SESSION)
-            .filter(|session| !is_ready(session))
+            .filter(|session| phase(session) != wanted_phase(session))
             .map(|session| format!("{}: {}", session["metadata"]["name"], session["status"]))
             .collect();
         let count = |kind| tape.world.all(kind).count();
         format!(
-            "{} sandboxes, {} pods, pools {:?}, sessions that are not Ready: {sessions:?}",
+            "{} sandboxes, {} pods, pools {:?}, sessions that are not as they should be: {sessions:?}",
             count(&SANDBOX),
             count(&POD),
             tape.world.all(&POOL).map(|pool| pool["status"].to_string()).collect::<Vec<_>>(),

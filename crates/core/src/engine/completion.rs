@@ -21,6 +21,9 @@ impl Engine {
     /// Takes the outcome in; returns what must be done before the object is decided on again.
     pub(super) fn learn(&mut self, command: &Command, outcome: Outcome, now: Timestamp) -> Vec<Op> {
         let work = &command.work;
+        if matches!(outcome, Outcome::Written { .. } | Outcome::Deleted | Outcome::Activated(_)) {
+            self.forgive(work);
+        }
         match outcome {
             Outcome::Written { uid, resource_version } => {
                 if let (Work::Session(key), Op::PatchSandbox(_)) = (work, &command.op) {

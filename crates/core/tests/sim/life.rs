@@ -5,9 +5,9 @@ use paddock_api::agent::{Lifecycle, OnIdle, Recovery, Workspace, WorkspaceMode};
 use paddock_api::labels;
 use paddock_api::session::{DesiredState, Phase, Reason};
 use paddock_api::{Agent, Session};
-use paddock_core::Key;
-use paddock_core::op::Op;
+use paddock_core::op::{Op, Outcome, WriteFailure};
 use paddock_core::pod::{ContainerState, PodPhase};
+use paddock_core::{Key, Work};
 
 use crate::story::{Story, agent, key, persistent, pool, session, template};
 
@@ -500,4 +500,42 @@ fn the_startup_time_of_a_later_incarnation_counts_from_its_own_start() {
     assert!(story.cluster.sandboxes.values().all(|s| {
         s.metadata.labels.as_ref().unwrap().get(labels::INCARNATION).map(String::as_str) == Some("2")
     }));
+}
+
+#[test]
+fn a_session_every_second_write_of_which_fails_is_not_paused_longer_and_longer() {
+    let mut story = Story::empty();
+    story.cluster.put_template(persistent(template("opencode")));
+    story.cluster.add_pool(pool("opencode", 1));
+    story.cluster.add_agent(keeper("keeper", Lifecycle::default()));
+    story.run_for(20);
+    story.cluster.add_session(session_of("s1", "keeper"));
+    story.run_for(2);
+    let begun = story.cluster.now;
+    set_state(&mut story, "s1", DesiredState::Suspended);
+    let (mut writes, mut suspended) = (0, false);
+    while !(suspended && story.phase("s1") == Phase::Ready) {
+        story.cluster.live();
+        story.deliver();
+        for command in story.engine.next(story.cluster.now) {
+            let is_write = !matches!(command.op, Op::Activate(_) | Op::Quiesce(..) | Op::Refresh(_));
+            let counts = is_write && matches!(command.work, Work::Session(_));
+            writes += u32::from(counts);
+            let outcome = if counts && writes % 2 == 1 {
+                Outcome::Failed(WriteFailure::Unavailable("down".to_owned()))
+            } else {
+                story.cluster.perform(&command.op)
+            };
+            story.engine.complete(command, outcome, story.cluster.now);
+        }
+        if !suspended && story.phase("s1") == Phase::Suspended {
+            suspended = true;
+            set_state(&mut story, "s1", DesiredState::Running);
+        }
+        story.cluster.now += SignedDuration::from_millis(50);
+        // The pod takes its time to end, and the next one to come.
+        let limit = begun + SignedDuration::from_secs(9);
+        assert!(story.cluster.now < limit, "{writes} writes: {:#?}", story.status("s1"));
+    }
+    assert!(writes >= 10, "{writes}");
 }

@@ -47,6 +47,11 @@ pub fn is_ready(session: &Value) -> bool {
     phase(session) == "Ready"
 }
 
+/// What its spec says that it shall be.
+pub fn wanted_phase(session: &Value) -> &'static str {
+    if session["spec"]["state"] == "Suspended" { "Suspended" } else { "Ready" }
+}
+
 /// It has ended for good, and is owed no pod any more.
 pub fn is_final(session: &Value) -> bool {
     matches!(phase(session), "Failed" | "Dead")

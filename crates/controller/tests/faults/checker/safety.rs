@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use paddock_api::labels;
+use paddock_runnerapi::Saved;
 use serde_json::Value;
 
-use super::history::{History, is_final, is_ready, label, meta};
+use super::history::{History, is_final, is_ready, label, meta, phase, wanted_phase};
 use super::writes::Write;
 use crate::proxy::Verb;
 
@@ -105,7 +106,8 @@ fn victim(history: &History, delete: &Write, served: &BTreeMap<String, String>) 
     let sessions = history.before("sessions", gone.revision);
     let session_uid = label(&before.object, labels::SESSION_UID)?;
     let session = sessions.get(session_uid)?;
-    if is_final(session) || !session["metadata"]["deletionTimestamp"].is_null() {
+    let ended = is_final(session) || phase(session) == "Suspended" || wanted_phase(session) == "Suspended";
+    if ended || !session["metadata"]["deletionTimestamp"].is_null() || is_earlier(&before.object, session) {
         return None;
     }
     let status = &session["status"];
@@ -129,6 +131,12 @@ fn victim(history: &History, delete: &Write, served: &BTreeMap<String, String>) 
     })
 }
 
+/// Whether a sandbox, or its pod, was an earlier incarnation's.
+fn is_earlier(object: &Value, session: &Value) -> bool {
+    let of = label(object, labels::INCARNATION).and_then(|label| label.parse().ok()).unwrap_or(1);
+    of < session["status"]["incarnation"].as_u64().unwrap_or(1)
+}
+
 /// S6: generations never go back, and a condition's time moves only with its status.
 pub fn status_goes_forward(history: &History) -> Vec<String> {
     let mut wrong = Vec::new();
@@ -148,5 +156,63 @@ pub fn status_goes_forward(history: &History) -> Vec<String> {
             }
         }
     }
+    wrong
+}
+
+/// No volume claim that a session has its files in goes before the session does, and it has them in one only.
+pub fn volumes_outlive_pods(history: &History) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let mut claims: BTreeMap<&str, &str> = BTreeMap::new();
+    for change in history.of("sessions") {
+        let Some(claim) = claim_of(&change.object) else { continue };
+        let first = claims.entry(change.uid()).or_insert(claim);
+        if *first != claim {
+            wrong.push(format!(
+                "volumes: the files of session {} were in {first}, then in {claim}",
+                change.name()
+            ));
+        }
+    }
+    for change in history.of("persistentvolumeclaims") {
+        if !change.deleted && change.object["metadata"]["deletionTimestamp"].is_null() {
+            continue;
+        }
+        let sessions = history.before("sessions", change.revision);
+        let users = sessions.values().filter(|session| {
+            claim_of(session) == Some(change.name()) && session["metadata"]["deletionTimestamp"].is_null()
+        });
+        wrong.extend(users.map(|session| {
+            format!("volumes: {} was deleted under session {}", change.name(), meta(session, "name"))
+        }));
+    }
+    wrong.sort();
+    wrong.dedup();
+    wrong
+}
+
+fn claim_of(session: &Value) -> Option<&str> {
+    session["status"]["workspace"]["claimName"].as_str()
+}
+
+/// Before a session's pod was given back on purpose, what was said in it was saved.
+pub fn transcripts_come_first(history: &History) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let mut pods: BTreeMap<&str, &str> = BTreeMap::new();
+    for change in history.of("sessions") {
+        if let Some(pod) = change.object["status"]["pod"]["uid"].as_str() {
+            pods.insert(change.uid(), pod);
+        }
+        let Some(pod) = pods.get(change.uid()).filter(|_| phase(&change.object) == "Suspended") else {
+            continue;
+        };
+        let saved: Option<Saved> = change.object["metadata"]["annotations"][labels::TRANSCRIPT_SAVED]
+            .as_str()
+            .and_then(|saved| saved.parse().ok());
+        if saved.is_none_or(|saved| saved.pod_uid != *pod) {
+            wrong.push(format!("transcripts: {} was suspended before pod {pod} was saved", change.name()));
+        }
+    }
+    wrong.sort();
+    wrong.dedup();
     wrong
 }

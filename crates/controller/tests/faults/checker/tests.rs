@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use paddock_runnerapi::{Position, Saved};
 use serde_json::{Value, json};
 
 use super::history::{Change, History};
 use super::safety::{
     greatest_excess, live_sessions_keep_their_pods, one_session_per_pod, status_goes_forward,
+    transcripts_come_first, volumes_outlive_pods,
 };
 use super::writes::{Write, beyond_the_lease, join, without_precondition};
 use super::{pace, writes};
@@ -168,6 +170,15 @@ fn s4_what_a_session_does_not_need_may_go() {
     let after = served().put("sessions", "one", ended).gone("sandboxes", "box1");
     let wrong = live_sessions_keep_their_pods(&after.told(), &[deletion("sandboxes", "box1")], &locks);
     assert!(wrong.is_empty(), "{wrong:?}");
+    let suspended =
+        json!({"spec": {"state": "Suspended"}, "status": {"phase": "Ready", "pod": {"uid": "pod-box1"}}});
+    let after = served().put("sessions", "one", suspended).gone("sandboxes", "box1");
+    let wrong = live_sessions_keep_their_pods(&after.told(), &[deletion("sandboxes", "box1")], &locks);
+    assert!(wrong.is_empty(), "{wrong:?}");
+    let next = json!({"status": {"phase": "Creating", "incarnation": 2}});
+    let after = served().put("sessions", "one", next).gone("sandboxes", "box1");
+    let wrong = live_sessions_keep_their_pods(&after.told(), &[deletion("sandboxes", "box1")], &locks);
+    assert!(wrong.is_empty(), "{wrong:?}");
     let failed = Write { code: 409, ..deletion("sandboxes", "box1") };
     let wrong = live_sessions_keep_their_pods(&served().gone("sandboxes", "box1").told(), &[failed], &locks);
     assert!(wrong.is_empty(), "the garbage collector's, not ours: {wrong:?}");
@@ -288,4 +299,37 @@ fn l7_retry_after_is_waited_for() {
     assert!(pace::impatient(&[refused(), again(second(2))]).is_empty());
     assert_eq!(pace::impatient(&[refused(), again(second(1))]).len(), 1);
     assert!(pace::impatient(&[refused(), call(Verb::Get, second(1), "")]).is_empty(), "another request");
+}
+
+#[test]
+fn volumes_stay_until_their_session_goes() {
+    let session = |claim: &str| json!({"status": {"phase": "Suspended", "workspace": {"claimName": claim}}});
+    let story = || {
+        Story::default()
+            .put("persistentvolumeclaims", "c1", json!({}))
+            .put("persistentvolumeclaims", "c2", json!({}))
+            .put("sessions", "one", session("c1"))
+    };
+    assert_eq!(volumes_outlive_pods(&story().told()), Vec::<String>::new());
+    assert_eq!(volumes_outlive_pods(&story().gone("persistentvolumeclaims", "c2").told()).len(), 0);
+    assert_eq!(volumes_outlive_pods(&story().gone("persistentvolumeclaims", "c1").told()).len(), 1);
+    let deleting = json!({"metadata": {"deletionTimestamp": "now"}});
+    assert_eq!(volumes_outlive_pods(&story().put("persistentvolumeclaims", "c1", deleting).told()).len(), 1);
+    let after = story().gone("sessions", "one").gone("persistentvolumeclaims", "c1");
+    assert_eq!(volumes_outlive_pods(&after.told()).len(), 0);
+    assert_eq!(volumes_outlive_pods(&story().put("sessions", "one", session("c2")).told()).len(), 1);
+}
+
+#[test]
+fn a_transcript_is_saved_before_its_pod_goes() {
+    let suspended = |saved: &str| {
+        let session = json!({"status": {"phase": "Suspended"},
+            "metadata": {"annotations": {"paddock.dev/transcript-saved": saved}}});
+        served().put("sessions", "one", session).told()
+    };
+    let saved =
+        |pod: &str| Saved { pod_uid: pod.to_owned(), through: Position { journal: 1, seq: 3 } }.to_string();
+    assert_eq!(transcripts_come_first(&suspended(&saved("pod-box1"))), Vec::<String>::new());
+    assert_eq!(transcripts_come_first(&suspended(&saved("another"))).len(), 1);
+    assert_eq!(transcripts_come_first(&suspended("")).len(), 1);
 }

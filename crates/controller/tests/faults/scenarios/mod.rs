@@ -6,4 +6,5 @@ mod lost_answers;
 mod outages;
 mod rivals;
 mod storms;
+mod suspensions;
 mod watches;
