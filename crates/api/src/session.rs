@@ -239,6 +239,8 @@ pub enum Reason {
     Unreachable,
     /// It was stopped on request.
     Stopped,
+    /// Its pod is given back once a gateway has saved what was said in it.
+    SavingTranscript,
 }
 
 impl Reason {
@@ -279,6 +281,7 @@ impl Reason {
             Self::WorkspaceLost => "WorkspaceLost",
             Self::Unreachable => "Unreachable",
             Self::Stopped => "Stopped",
+            Self::SavingTranscript => "SavingTranscript",
         }
     }
 }

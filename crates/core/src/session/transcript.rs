@@ -7,7 +7,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use paddock_api::condition::{ConditionStatus, NewCondition, set_condition};
-use paddock_api::session::{Phase, SessionStatus};
+use paddock_api::session::{Phase, Reason, SessionStatus};
 use paddock_api::{Session, labels};
 use paddock_runnerapi::{Position, Saved};
 
@@ -69,12 +69,19 @@ fn saved(session: &Session, pod_uid: &str) -> Option<Position> {
 fn ask(status: &mut SessionStatus, wanted: Position, now: Timestamp) {
     status.transcript_wanted = Some(wanted.to_string());
     let message = "the pod is given back once a gateway has saved what was said; if this lasts, look at the gateway's log and its transcript store";
+    // Where everybody looks first.
+    status.reason = Some(Reason::SavingTranscript);
+    message.clone_into(&mut status.message);
     set(status, ConditionStatus::False, "Saving", message.to_owned(), now);
 }
 
 /// Nothing is asked of the gateways any more: the pod goes on, or another one comes.
 pub(super) fn forget(status: &mut SessionStatus) {
     status.transcript_wanted = None;
+    if status.reason == Some(Reason::SavingTranscript) {
+        status.reason = Some(Reason::Activated);
+        status.message = String::new();
+    }
     status.conditions.retain(|condition| condition.kind != KIND);
 }
 

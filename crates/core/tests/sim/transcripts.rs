@@ -49,6 +49,7 @@ fn a_stop_waits_until_a_gateway_has_saved_what_was_said() {
     story.run_for(120);
     let status = story.status("s1");
     assert_eq!((status.phase, status.transcript_wanted.as_deref()), (Phase::Ready, Some("1.100")));
+    assert_eq!(status.reason, Some(Reason::SavingTranscript), "what `kubectl get` shows");
     let told = condition(&story).expect("people are told");
     assert_eq!((told.status, told.reason.as_str()), (ConditionStatus::False, "Saving"));
     assert!(told.message.contains("transcript store"), "{}", told.message);
@@ -178,6 +179,7 @@ fn a_stop_that_is_taken_back_asks_nobody_any_more() {
     let status = story.status("s1");
     assert_eq!((status.phase, status.incarnation), (Phase::Ready, 2), "its pod took no more turns");
     assert_eq!((status.transcript_wanted, condition(&story)), (None, None));
+    assert_eq!((status.reason, status.message.as_str()), (Some(Reason::Activated), ""));
 }
 
 #[test]
