@@ -13,6 +13,7 @@ pub mod conversation;
 pub mod dialect;
 pub mod directive;
 mod log;
+pub mod postgres;
 pub mod reply;
 mod server;
 

@@ -29,6 +29,11 @@ impl Http {
         Self { url: env.url.clone(), key: env.key.clone(), client }
     }
 
+    /// The same client, for a gateway elsewhere.
+    pub fn at(&self, url: &str) -> Self {
+        Self { url: url.to_owned(), ..self.clone() }
+    }
+
     /// A request with the master key to a route below [`BASE`].
     pub fn request(&self, method: Method, route: &str) -> RequestBuilder {
         self.anonymous(method, &format!("{BASE}{route}")).bearer_auth(&self.key)

@@ -15,6 +15,7 @@ pub mod environment;
 pub mod gate;
 pub mod http;
 pub mod kubectl;
+pub mod ledger;
 pub mod measure;
 pub mod model;
 pub mod objects;

@@ -18,7 +18,6 @@ mod opening;
 mod place;
 mod pruning;
 mod reading;
-mod server;
 mod trouble;
 
 /// Makes each of these functions a test on each kind of database.

@@ -9,7 +9,7 @@ use paddock_transcripts::{SqlStore, StoreError, StoreOptions, TranscriptStore};
 use sqlx::{Connection, Executor};
 
 use crate::place::{Kind, Place, assert_holds, batch, discreet, open, with_place};
-use crate::server::{PASSWORD, Server};
+use paddock_testkit::postgres::{PASSWORD, Server};
 
 crate::on_both_databases!(
     many_may_open_a_new_database_at_once,

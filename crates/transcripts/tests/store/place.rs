@@ -13,7 +13,7 @@ use paddock_transcripts::{
 };
 use sqlx::{AnyConnection, Connection, Executor};
 
-use crate::server::{PASSWORD, Server};
+use paddock_testkit::postgres::{PASSWORD, Server};
 
 /// In every body that [`entry`] makes, and so in no error.
 pub const SECRET: &str = "what-the-user-said";
@@ -46,7 +46,7 @@ impl Place {
             }
             Kind::Postgres => {
                 let server = tokio::task::spawn_blocking(Server::shared).await.unwrap();
-                Self { kind, url: server.new_database().await, folder: None }
+                Self { kind, url: new_database(server).await, folder: None }
             }
         }
     }
@@ -158,4 +158,16 @@ pub fn discreet(error: StoreError) -> StoreError {
     let text = format!("{error} {error:?}");
     assert!(!text.contains(PASSWORD) && !text.contains(SECRET), "{text}");
     error
+}
+
+/// Makes a database that nobody else uses, and returns its URL.
+async fn new_database(server: &Server) -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let name = format!("transcripts_{}", NEXT.fetch_add(1, Ordering::Relaxed));
+    sqlx::any::install_default_drivers();
+    let mut connection = AnyConnection::connect(&server.url("postgres")).await.unwrap();
+    let create = format!("CREATE DATABASE {name}");
+    connection.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(create))).await.unwrap();
+    connection.close().await.unwrap();
+    server.url(&name)
 }

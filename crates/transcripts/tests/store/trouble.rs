@@ -6,7 +6,7 @@ use paddock_transcripts::{SqlStore, StoreError, TranscriptStore};
 use sqlx::{Connection, Executor};
 
 use crate::place::{Kind, Place, SECRET, assert_holds, batch, discreet, open, runtime, with_place};
-use crate::server::Server;
+use paddock_testkit::postgres::Server;
 
 crate::on_both_databases!(a_lock_is_not_waited_for_in_vain, what_others_have_spoilt_is_told);
 
@@ -68,7 +68,7 @@ fn a_server_that_hangs_is_given_up_in_time() {
     // Of its own, since it stops altogether.
     let server = Server::start();
     runtime().block_on(async {
-        let url = server.new_database().await;
+        let url = server.url("postgres");
         let store = open(&url, SOON).await.unwrap();
         append(&store, "a", 0, 1).await.unwrap();
         let frozen = server.freeze();
@@ -110,7 +110,7 @@ fn connections_that_broke_are_not_used_again() {
 fn a_server_that_is_gone_is_unavailable_at_once() {
     let server = Server::start();
     runtime().block_on(async {
-        let url = server.new_database().await;
+        let url = server.url("postgres");
         let store = open(&url, SLACK).await.unwrap();
         append(&store, "a", 0, 1).await.unwrap();
         drop(server);

@@ -1,9 +1,11 @@
-//! A PostgreSQL server of our own: its data in a folder that goes with it, its socket there too, no port.
+//! A PostgreSQL server of a test's own: its data in a folder that goes with it, its socket there too.
 //!
 //! A shell stands between: it stops the server and removes the folder as soon as its input ends, which happens when
-//! these tests end, however they end.
+//! the tests end, however they end. Where something does not work there is nothing to test with: it panics.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "for tests only, see above")]
 
 use std::io::{BufRead, BufReader};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -14,10 +16,10 @@ use std::sync::mpsc;
 use std::{fs, thread};
 
 use rustix::process::{Pid, Signal, geteuid, kill_process};
-use sqlx::{AnyConnection, Connection, Executor};
 
+/// Its one user.
 pub const USER: &str = "paddock";
-/// Must not be in any error.
+/// That one's password. Must not be in any error.
 pub const PASSWORD: &str = "hunter2";
 
 /// $1 is the folder, the rest is the server. It writes to the shell's standard error.
@@ -47,18 +49,30 @@ pub struct Server {
     keeper: Child,
     /// The keeper's input, open as long as the server is wanted.
     wanted: Option<ChildStdin>,
-    databases: AtomicU32,
+    /// Where it is reached from elsewhere.
+    address: Option<SocketAddr>,
 }
 
 impl Server {
-    /// The one that most tests share, each with a database of its own. It stops when the tests end.
+    /// The one that most tests of a process share. It stops when the tests end.
     pub fn shared() -> &'static Self {
         static SHARED: OnceLock<Server> = OnceLock::new();
         SHARED.get_or_init(Self::start)
     }
 
-    /// Starts one.
+    /// Starts one without a port.
     pub fn start() -> Self {
+        Self::launch(None)
+    }
+
+    /// Starts one that others than this machine's programs can reach at `ip`, with the password.
+    pub fn listening(ip: IpAddr) -> Self {
+        // Free a moment ago; if somebody else takes it meanwhile, the server says so.
+        let free = TcpListener::bind((ip, 0)).unwrap().local_addr().unwrap();
+        Self::launch(Some(free))
+    }
+
+    fn launch(address: Option<SocketAddr>) -> Self {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("paddock-postgres-{}-{number}", std::process::id()));
         let _ = fs::remove_dir_all(&folder);
@@ -87,9 +101,19 @@ impl Server {
         let mut keeper = unprivileged(Path::new("/bin/sh"));
         keeper.args(["-c", KEEPER, "keeper"]).arg(&folder).arg(programs.join("postgres"));
         keeper.arg("-D").arg(&data).arg("-k").arg(&folder);
-        for setting in ["listen_addresses=", "max_connections=200", "shared_buffers=32MB", "lc_messages=C"] {
+        for setting in ["max_connections=200", "shared_buffers=32MB", "lc_messages=C"] {
             keeper.args(["-c", setting]);
         }
+        match address {
+            None => keeper.args(["-c", "listen_addresses="]),
+            Some(address) => {
+                let rules = data.join("pg_hba.conf");
+                let before = fs::read_to_string(&rules).unwrap();
+                fs::write(&rules, format!("{before}host all all all scram-sha-256\n")).unwrap();
+                keeper.args(["-c", &format!("listen_addresses={}", address.ip())]);
+                keeper.args(["-c", &format!("port={}", address.port())])
+            }
+        };
         // A group of its own: an interrupt from the keyboard is for the tests.
         keeper.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut keeper = keeper.spawn().unwrap();
@@ -101,24 +125,18 @@ impl Server {
             postmaster: Pid::from_raw(first_line.trim().parse().unwrap()).unwrap(),
             wanted: keeper.stdin.take(),
             keeper,
-            databases: AtomicU32::new(0),
+            address,
         }
     }
 
-    /// The URL of a database of this server.
+    /// The URL of a database of this server. There is one named `postgres` from the beginning.
     pub fn url(&self, database: &str) -> String {
-        format!("postgres://{USER}:{PASSWORD}@localhost/{database}?host={}", self.folder.display())
-    }
-
-    /// Makes a database that nobody else uses, and returns its URL.
-    pub async fn new_database(&self) -> String {
-        let name = format!("transcripts_{}", self.databases.fetch_add(1, Ordering::Relaxed));
-        sqlx::any::install_default_drivers();
-        let mut connection = AnyConnection::connect(&self.url("postgres")).await.unwrap();
-        let create = format!("CREATE DATABASE {name}");
-        connection.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(create))).await.unwrap();
-        connection.close().await.unwrap();
-        self.url(&name)
+        match self.address {
+            None => {
+                format!("postgres://{USER}:{PASSWORD}@localhost/{database}?host={}", self.folder.display())
+            }
+            Some(address) => format!("postgres://{USER}:{PASSWORD}@{address}/{database}"),
+        }
     }
 
     /// Stops all its processes where they are, until the result is dropped.
