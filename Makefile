@@ -37,6 +37,10 @@ mutations: ## Plant bugs, one after another, and see each of them caught
 bench: ## Measure the controller beside agent-sandbox (most of an hour) and write docs/benchmarks.md
 	@hack/bench.sh
 
+.PHONY: bench-gateway
+bench-gateway: ## Measure the gateway beside nginx and haproxy (minutes) and write docs/benchmarks-gateway.md
+	@hack/bench-gateway.sh
+
 .PHONY: build
 build: ## Build the programs, static and optimised
 	@hack/setup.sh

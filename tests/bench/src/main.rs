@@ -6,6 +6,7 @@
 
 mod audit;
 mod fake;
+mod gateway;
 mod journal;
 mod process;
 mod product;
@@ -45,6 +46,8 @@ enum Command {
     Real(Run),
     /// Measure on clusters without nodes, with fake ones.
     Fake(Run),
+    /// Measure the gateway beside nginx and haproxy, and write its page.
+    Gateway(gateway::Run),
     /// Write the page from what was measured.
     Report(report::Inputs),
 }
@@ -160,6 +163,7 @@ async fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Real(run) => measure(run, Nodes::Real).await,
         Command::Fake(run) => measure(run, Nodes::Fake).await,
+        Command::Gateway(run) => gateway::measure(&run).await,
         Command::Report(inputs) => report::write(&inputs),
     };
     match done {

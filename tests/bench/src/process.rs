@@ -66,30 +66,57 @@ impl Process {
 
     /// Resident memory in MiB.
     pub fn rss_mib(&self) -> Result<f64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid.as_raw_nonzero()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
-        let kib: f64 = line.trim().trim_end_matches("kB").trim().parse()?;
-        Ok(kib / 1024.0)
+        rss_mib(self.pid)
     }
 
-    /// Processor time used so far, in milliseconds; the kernel counts in steps of 10.
+    /// Processor time used so far by the program and the processes it has started, in milliseconds; the kernel counts in
+    /// steps of 10.
     pub fn cpu_ms(&self) -> Result<f64> {
-        // User and system time are the 14th and 15th field.
-        let stat = self.stat()?;
-        let mut fields = stat.split_whitespace().skip(11);
-        let mut ticks = 0.0;
-        for _ in 0..2 {
-            ticks += fields.next().ok_or("a short /proc/PID/stat")?.parse::<f64>()?;
-        }
-        Ok(ticks * 10.0)
+        self.all()?.into_iter().map(cpu_ms).sum()
     }
 
-    /// What follows its name in `/proc/PID/stat`: the third field and on. The name in brackets may hold spaces.
-    fn stat(&self) -> Result<String> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid.as_raw_nonzero()))?;
-        let fields = stat.rsplit_once(')').ok_or("a strange /proc/PID/stat")?.1;
-        Ok(fields.to_owned())
+    /// Resident memory of the program and the processes it has started, in MiB. What they share is counted for each.
+    pub fn rss_of_all_mib(&self) -> Result<f64> {
+        self.all()?.into_iter().map(rss_mib).sum()
     }
+
+    fn all(&self) -> Result<Vec<Pid>> {
+        let pid = self.pid.as_raw_nonzero();
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
+        let children = children.split_whitespace().map(|child| {
+            child.parse().ok().and_then(Pid::from_raw).ok_or_else(|| "a strange /proc/PID/children".into())
+        });
+        std::iter::once(Ok(self.pid)).chain(children).collect()
+    }
+
+    fn stat(&self) -> Result<String> {
+        stat(self.pid)
+    }
+}
+
+fn rss_mib(pid: Pid) -> Result<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero()))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
+    let kib: f64 = line.trim().trim_end_matches("kB").trim().parse()?;
+    Ok(kib / 1024.0)
+}
+
+fn cpu_ms(pid: Pid) -> Result<f64> {
+    // User and system time are the 14th and 15th field.
+    let stat = stat(pid)?;
+    let mut fields = stat.split_whitespace().skip(11);
+    let mut ticks = 0.0;
+    for _ in 0..2 {
+        ticks += fields.next().ok_or("a short /proc/PID/stat")?.parse::<f64>()?;
+    }
+    Ok(ticks * 10.0)
+}
+
+/// What follows its name in `/proc/PID/stat`: the third field and on. The name in brackets may hold spaces.
+fn stat(pid: Pid) -> Result<String> {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()))?;
+    let fields = stat.rsplit_once(')').ok_or("a strange /proc/PID/stat")?.1;
+    Ok(fields.to_owned())
 }
 
 /// A port that nobody listens on.

@@ -223,7 +223,8 @@ fn find<'a>(measured: &'a [Measured], metric: &str, product: Product) -> Option<
     measured.iter().rfind(|m| m.metric == metric && m.product == product)
 }
 
-fn number(value: f64) -> String {
+/// A number with as many digits as mean something.
+pub fn number(value: f64) -> String {
     if value.abs() >= 100.0 || value.fract().abs() < 0.005 {
         format!("{value:.0}")
     } else if value.abs() >= 10.0 {
@@ -240,7 +241,8 @@ fn with_unit(number: &str, unit: &str) -> String {
     }
 }
 
-fn machine() -> Result<String> {
+/// What the machine is.
+pub fn machine() -> Result<String> {
     let cpuinfo = std::fs::read_to_string("/proc/cpuinfo")?;
     let models: Vec<&str> = cpuinfo
         .lines()

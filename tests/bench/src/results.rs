@@ -24,13 +24,18 @@ pub struct Measured {
 impl Measured {
     /// The value below which `share` of all are.
     pub fn quantile(&self, share: f64) -> Option<f64> {
-        let mut sorted = self.values.clone();
-        sorted.sort_by(f64::total_cmp);
-        let last = sorted.len().checked_sub(1)?;
-        // Nearest rank: of 40 values the 99th percentile is the largest.
-        let rank = (share * sorted.len() as f64).ceil() as usize;
-        sorted.get(rank.saturating_sub(1).min(last)).copied()
+        quantile(&self.values, share)
     }
+}
+
+/// The value below which `share` of `values` are.
+pub fn quantile(values: &[f64], share: f64) -> Option<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let last = sorted.len().checked_sub(1)?;
+    // Nearest rank: of 40 values the 99th percentile is the largest.
+    let rank = (share * sorted.len() as f64).ceil() as usize;
+    sorted.get(rank.saturating_sub(1).min(last)).copied()
 }
 
 /// The file that results go to.

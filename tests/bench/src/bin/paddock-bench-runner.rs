@@ -1,30 +1,37 @@
 //! What pods of a benchmark run in place of runner and harness: it is ready at once and confirms any session.
 //!
 //! It says what `paddock_runnerapi` says a runner says, checks no token, and keeps nothing. Beside fake nodes one
-//! process on the host answers for all pods.
+//! process on the host answers for all pods. A turn is answered at once; one whose text is `wait` never is.
 
 use std::convert::Infallible;
 use std::error::Error;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use paddock_runnerapi::{
     ACTIVATE, ACTIVITY, ActivateRequest, ActivateResponse, Activity, Capabilities, LIVEZ, PORT, QUIESCE,
-    READYZ,
+    READYZ, TURN_ID_HEADER, TURNS, TurnRequest,
 };
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// The largest activation that is read.
+/// The largest request that is read.
 const MAX_BODY: usize = 4 << 20;
+/// How many turns wait now.
+const WAITING: &str = "/waiting";
+
+static WAITING_NOW: AtomicUsize = AtomicUsize::new(0);
 
 type Answer = Result<Response<Full<Bytes>>, Infallible>;
 
@@ -71,17 +78,53 @@ async fn answer(request: Request<Incoming>) -> Answer {
         (&Method::GET, LIVEZ | READYZ) => Ok(Response::new(Full::from("ok"))),
         (&Method::POST, ACTIVATE) => activate(request).await,
         (&Method::GET, ACTIVITY) | (&Method::POST, QUIESCE) => json(&Activity::default()),
+        (&Method::POST, TURNS) => turn(request).await,
+        (&Method::GET, WAITING) => json(&WAITING_NOW.load(Ordering::Relaxed)),
         _ => status(StatusCode::NOT_FOUND),
     }
 }
 
+/// Counts as long as it is there.
+struct Waits;
+
+impl Waits {
+    fn begin() -> Self {
+        WAITING_NOW.fetch_add(1, Ordering::Relaxed);
+        Self
+    }
+}
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        WAITING_NOW.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+async fn turn(request: Request<Incoming>) -> Answer {
+    let Some(asked) = read::<TurnRequest>(request).await else { return status(StatusCode::BAD_REQUEST) };
+    if asked.parts.iter().any(|part| part["text"] == "wait") {
+        let _counted = Waits::begin();
+        return std::future::pending().await;
+    }
+    // About as long as a short reply of opencode's.
+    let text = "This is what an agent has to say after it has done what it was asked to do. ".repeat(10);
+    let part = serde_json::json!({"type": "text", "text": text});
+    let mut answer = json(&serde_json::json!({"info": {"id": "m", "role": "assistant"}, "parts": [part]}))?;
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if let Ok(id) = HeaderValue::from_str(&asked.id) {
+        headers.insert(TURN_ID_HEADER, id);
+    }
+    Ok(answer)
+}
+
+async fn read<T: DeserializeOwned>(request: Request<Incoming>) -> Option<T> {
+    let body = Limited::new(request.into_body(), MAX_BODY).collect().await.ok()?;
+    serde_json::from_slice(&body.to_bytes()).ok()
+}
+
 async fn activate(request: Request<Incoming>) -> Answer {
-    let Ok(body) = Limited::new(request.into_body(), MAX_BODY).collect().await else {
-        return status(StatusCode::BAD_REQUEST);
-    };
-    let Ok(asked) = serde_json::from_slice::<ActivateRequest>(&body.to_bytes()) else {
-        return status(StatusCode::BAD_REQUEST);
-    };
+    let Some(asked) = read::<ActivateRequest>(request).await else { return status(StatusCode::BAD_REQUEST) };
     json(&ActivateResponse {
         session_uid: asked.session.uid,
         incarnation: asked.incarnation,

@@ -1,0 +1,73 @@
+//! Turns that wait: what each costs in memory.
+
+use std::time::Duration;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use super::proxies::{KEY, Proxy};
+use crate::Result;
+use paddock_runnerapi::PORT;
+
+/// Connections of this program and of each that it starts.
+const FILES: u64 = 65_536;
+/// How long it may take until all wait.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Raises the limit of open files for this program and those it starts.
+pub fn allow_many_files() -> Result<()> {
+    let limit = getrlimit(Resource::Nofile);
+    let most = limit.maximum.map_or(FILES, |most| most.max(FILES));
+    setrlimit(Resource::Nofile, Rlimit { current: Some(FILES), maximum: Some(most) })
+        .map_err(|error| format!("cannot open {FILES} files at a time: {error}; run this as root").into())
+}
+
+/// Memory that the proxy takes for each of `count` waiting turns, in KiB.
+pub async fn kib_each(proxy: &Proxy, count: usize) -> Result<f64> {
+    let process = proxy.process.as_ref().ok_or("there is no program")?;
+    // The gateway's turns go on when their clients leave, for that is what it promises.
+    let others = waiting_now().await?;
+    let before = process.rss_of_all_mib()?;
+    let mut held = Vec::with_capacity(count);
+    for n in 0..count {
+        let path = &proxy.paths[n % proxy.paths.len()];
+        let mut connection = TcpStream::connect(proxy.address).await?;
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer {KEY}\r\ncontent-type: application/json\r\n\
+             content-length: {}\r\n\r\n",
+            proxy.wait.len()
+        );
+        connection.write_all(head.as_bytes()).await?;
+        connection.write_all(&proxy.wait).await?;
+        held.push(connection);
+    }
+    until_waiting(others + count).await?;
+    let after = process.rss_of_all_mib()?;
+    drop(held);
+    Ok((after - before) * 1024.0 / count as f64)
+}
+
+async fn until_waiting(count: usize) -> Result<()> {
+    let begun = Instant::now();
+    loop {
+        let waiting = waiting_now().await?;
+        if waiting >= count {
+            return Ok(());
+        }
+        if begun.elapsed() > PATIENCE {
+            return Err(format!("{waiting} of {count} turns wait").into());
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+async fn waiting_now() -> Result<usize> {
+    let mut upstream = TcpStream::connect(("127.0.0.1", PORT)).await?;
+    upstream.write_all(b"GET /waiting HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n").await?;
+    let mut answer = String::new();
+    upstream.read_to_string(&mut answer).await?;
+    let body = answer.rsplit_once("\r\n\r\n").ok_or("a strange answer")?.1;
+    Ok(body.trim().parse()?)
+}
