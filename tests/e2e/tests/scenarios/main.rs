@@ -17,6 +17,7 @@ mod broken_agents;
 mod cluster_life;
 mod endings;
 mod idle;
+mod keys;
 mod limits;
 mod lists;
 mod lost_pods;
