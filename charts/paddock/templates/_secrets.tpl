@@ -38,6 +38,10 @@ the value in the cluster is kept; `helm template` has no cluster and makes a new
 {{- .Values.generated.signingKey -}}
 {{- end -}}
 
+{{- define "paddock.scopedKeys.secretName" -}}
+{{- default (printf "%s-api-keys" (include "paddock.fullname" .)) .Values.auth.scopedKeys.secretName -}}
+{{- end -}}
+
 {{- define "paddock.modelGateway.secretName" -}}
 {{- default (printf "%s-model-gateway" (include "paddock.fullname" .)) .Values.modelGateway.existingSecret.name -}}
 {{- end -}}

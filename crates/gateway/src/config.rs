@@ -7,6 +7,7 @@ use clap::{Parser, ValueEnum};
 use paddock_api::Duration;
 use tracing_subscriber::EnvFilter;
 
+use crate::auth::SecretName;
 use crate::gateway::Limits;
 use crate::server::accept::DrainTimes;
 
@@ -26,6 +27,9 @@ pub struct Cli {
     /// File with the key clients send; read again when it changes.
     #[arg(long, env = "PADDOCK_MASTER_KEY_FILE", default_value = "/etc/paddock/master-key/key")]
     pub master_key_file: PathBuf,
+    /// Secret with keys for parts of the API, as NAMESPACE/NAME; followed as it changes. Without it there is only the master key.
+    #[arg(long, env = "PADDOCK_SCOPED_KEYS_SECRET")]
+    pub scoped_keys_secret: Option<SecretName>,
     /// Ed25519 private key (PKCS#8 PEM) that signs tokens for pods; the controller's.
     #[arg(long, env = "PADDOCK_SIGNING_KEY_FILE", default_value = "/etc/paddock/signing-key/key.pem")]
     pub signing_key_file: PathBuf,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use paddock_runnerapi::SigningKey;
 
-use crate::auth::MasterKey;
+use crate::auth::{MasterKey, ScopedKeys};
 use crate::cluster::Cluster;
 use crate::http::body::BodyLimits;
 use crate::index::Index;
@@ -69,8 +69,10 @@ pub struct Gateway {
     pub cluster: Arc<dyn Cluster>,
     /// The namespace it serves; part of derived session names.
     pub namespace: String,
-    /// Who may use the API.
+    /// Who may use all of the API.
     pub master_key: Arc<MasterKey>,
+    /// Who may use parts of it; none where there are no such keys.
+    pub scoped_keys: Option<Arc<ScopedKeys>>,
     /// Signs tokens for pods.
     pub signing_key: SigningKey,
     /// What a client may use up.

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use k8s_openapi::api::core::v1::Secret;
 use paddock_api::{Agent, Session};
 use paddock_kubeio::client::{self, ClientOptions, ConnectError};
 use paddock_kubeio::health::{AdminServer, ListenError};
@@ -16,7 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::auth::{KeyError, MasterKey};
+use crate::auth::{KeyError, MasterKey, ScopedKeys};
 use crate::cluster::KubeCluster;
 use crate::config::Cli;
 use crate::gateway::{Gateway, RelayTimes};
@@ -115,6 +116,7 @@ pub async fn run(cli: Cli) -> Result<(), RunError> {
         cluster: Arc::new(KubeCluster::new(client.clone(), cli.namespace.clone())),
         namespace: cli.namespace.clone(),
         master_key,
+        scoped_keys: cli.scoped_keys_secret.clone().map(|secret| Arc::new(ScopedKeys::new(secret))),
         signing_key,
         limits: cli.limits(),
         relay: RelayTimes::default(),
@@ -135,8 +137,18 @@ pub async fn run(cli: Cli) -> Result<(), RunError> {
     parts.spawn("agent watch", {
         let (options, freshness) = (everything(&cli.namespace), agents.clone());
         let index = gateway.index.clone();
+        let client = client.clone();
         async move { watch::run::<Agent, _>(client, options, freshness, |event| index.apply_agent(event)).await }
     });
+    let mut watches = vec![("Session", sessions), ("Agent", agents)];
+    if let (Some(keys), Some(secret)) = (gateway.scoped_keys.clone(), &cli.scoped_keys_secret) {
+        let freshness = Freshness::new();
+        watches.push(("Secret", freshness.clone()));
+        let options = secret.watch_options();
+        parts.spawn("scoped keys watch", async move {
+            watch::run::<Secret, _>(client, options, freshness, |event| keys.apply(event)).await
+        });
+    }
     parts.spawn("master key watch", {
         let key = gateway.master_key.clone();
         async move { key.follow().await }
@@ -148,7 +160,6 @@ pub async fn run(cli: Cli) -> Result<(), RunError> {
     }
     parts.spawn("admin server", {
         let metrics = gateway.metrics.clone();
-        let watches = [("Session", sessions), ("Agent", agents)];
         let scrape = move || {
             metrics.observe_watches(&watches);
             metrics.encode()
@@ -181,6 +192,9 @@ fn ready(gateway: &Gateway) -> Result<(), String> {
     }
     if !gateway.index.synced() {
         return Err("sessions and agents have not been listed yet".to_owned());
+    }
+    if gateway.scoped_keys.as_ref().is_some_and(|keys| !keys.listed()) {
+        return Err("the scoped keys have not been read yet".to_owned());
     }
     Ok(())
 }

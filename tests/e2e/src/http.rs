@@ -10,7 +10,7 @@ use crate::environment::Environment;
 /// Where the API's routes are.
 pub const BASE: &str = "/api/v1/managed_agents";
 
-/// The gateway, with the master key.
+/// The gateway, with a key: the master key, unless another is said.
 #[derive(Clone, Debug)]
 pub struct Http {
     url: String,
@@ -34,7 +34,12 @@ impl Http {
         Self { url: url.to_owned(), ..self.clone() }
     }
 
-    /// A request with the master key to a route below [`BASE`].
+    /// The same client with another key.
+    pub fn with_key(&self, key: &str) -> Self {
+        Self { key: key.to_owned(), ..self.clone() }
+    }
+
+    /// A request with the client's key to a route below [`BASE`].
     pub fn request(&self, method: Method, route: &str) -> RequestBuilder {
         self.anonymous(method, &format!("{BASE}{route}")).bearer_auth(&self.key)
     }

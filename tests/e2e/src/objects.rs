@@ -17,6 +17,8 @@ pub enum Kind {
     Pod,
     /// A NetworkPolicy.
     NetworkPolicy,
+    /// A Secret.
+    Secret,
     /// A Namespace, with all that is in it.
     Namespace,
 }
@@ -31,6 +33,7 @@ impl Kind {
             Self::Template => "sandboxtemplates.extensions.agents.x-k8s.io",
             Self::Pod => "pods",
             Self::NetworkPolicy => "networkpolicies.networking.k8s.io",
+            Self::Secret => "secrets",
             Self::Namespace => "namespaces",
         }
     }

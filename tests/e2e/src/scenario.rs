@@ -164,6 +164,7 @@ impl Scenario {
             "SandboxTemplate" => Kind::Template,
             "Pod" => Kind::Pod,
             "NetworkPolicy" => Kind::NetworkPolicy,
+            "Secret" => Kind::Secret,
             "Namespace" => Kind::Namespace,
             other => panic!("scenarios do not make a {other}"),
         };

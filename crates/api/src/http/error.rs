@@ -26,7 +26,9 @@ pub enum ErrorCode {
     Unsupported,
     /// 401: no key, or a wrong one.
     Unauthorized,
-    /// 404: no such path, session or agent.
+    /// 403: the key is right, and does not allow this.
+    Forbidden,
+    /// 404: no such path, session or agent, or none that the key may see.
     NotFound,
     /// 404: the session is not ready yet; try again shortly. 409 where it should be suspended or restarted.
     Creating,
@@ -56,6 +58,10 @@ pub enum ErrorCode {
     SessionMismatch,
     /// 429: too many turns wait for this session already.
     QueueFull,
+    /// 429: the key's requests come faster than it allows.
+    RateLimited,
+    /// 429: as many of the key's requests are being served as it allows.
+    TooManyInFlight,
     /// 431: the request's headers are larger than allowed.
     HeadersTooLarge,
     /// 500: a defect of the gateway.
@@ -96,6 +102,7 @@ impl ErrorCode {
         match self {
             Self::BadRequest | Self::Unsupported => 400,
             Self::Unauthorized => 401,
+            Self::Forbidden => 403,
             Self::NotFound | Self::Creating | Self::Suspended | Self::Failed | Self::Dead => 404,
             Self::MethodNotAllowed => 405,
             Self::RequestTimeout => 408,
@@ -103,7 +110,7 @@ impl ErrorCode {
             Self::TooLarge => 413,
             Self::UnsupportedMediaType => 415,
             Self::TurnMismatch | Self::SessionMismatch => 422,
-            Self::QueueFull => 429,
+            Self::QueueFull | Self::RateLimited | Self::TooManyInFlight => 429,
             Self::HeadersTooLarge => 431,
             Self::Internal => 500,
             Self::Unreachable
@@ -129,6 +136,7 @@ impl ErrorCode {
             Self::BadRequest => "bad_request",
             Self::Unsupported => "unsupported",
             Self::Unauthorized => "unauthorized",
+            Self::Forbidden => "forbidden",
             Self::NotFound => "not_found",
             Self::Creating => "creating",
             Self::Suspended => "suspended",
@@ -144,6 +152,8 @@ impl ErrorCode {
             Self::TurnMismatch => "turn_mismatch",
             Self::SessionMismatch => "session_mismatch",
             Self::QueueFull => "queue_full",
+            Self::RateLimited => "rate_limited",
+            Self::TooManyInFlight => "too_many_in_flight",
             Self::HeadersTooLarge => "headers_too_large",
             Self::Internal => "internal",
             Self::Unreachable => "unreachable",

@@ -1,7 +1,8 @@
 //! What hyper lets through and a gateway must not: a missing, doubled or malformed Host, and CONNECT.
 //!
 //! Content-Length beside Transfer-Encoding is refused earlier, in `server::framing`. Hop-by-hop headers,
-//! Authorization and Cookie need no stripping: no header of a client is ever copied into a request to a pod.
+//! Authorization and Cookie need no stripping: no header of a client is ever copied into a request to a pod, but for its
+//! place in a trace (`http::trace`).
 
 use http::header::HOST;
 use http::request::Parts;

@@ -5,4 +5,5 @@ pub mod hygiene;
 pub mod idempotency;
 pub mod query;
 pub mod request_id;
+pub mod trace;
 pub mod wait;

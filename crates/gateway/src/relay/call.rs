@@ -32,7 +32,7 @@ pub enum CallError {
     Token(#[from] TokenError),
 }
 
-/// What is asked of a runner. No header of a client is among it.
+/// What is asked of a runner. No header of a client is among it, but for its place in a trace.
 #[derive(Clone, Debug)]
 pub struct Call {
     method: Method,
@@ -64,7 +64,7 @@ pub async fn send(gateway: &Gateway, target: &Target, call: &Call) -> Result<Res
         gateway.signing_key.sign(&target.pod_uid, &target.session_uid, Scope::Turn, Timestamp::now())?;
     let mut bearer = HeaderValue::from_str(&format!("Bearer {token}")).map_err(http::Error::from)?;
     bearer.set_sensitive(true);
-    let request = Request::builder()
+    let mut request = Request::builder()
         .method(call.method.clone())
         .uri(&call.path)
         .header(HOST, target.address.to_string())
@@ -72,6 +72,7 @@ pub async fn send(gateway: &Gateway, target: &Target, call: &Call) -> Result<Res
         .header(CONTENT_TYPE, "application/json")
         .header(REQUEST_ID_HEADER, call.request_id.header())
         .body(Full::new(call.body.clone()))?;
+    call.request_id.trace().write_into(request.headers_mut());
 
     let stream = dial::dial(target.address, gateway.relay.connect).await?;
     let (mut sender, connection) =

@@ -89,6 +89,7 @@ pub fn list(gateway: &Gateway, ask: &Ask) -> Result<Response<Answer>, ApiError> 
         .index
         .agents()
         .iter()
+        .filter(|agent| agent.metadata.name.as_deref().is_some_and(|name| ask.access.sees_agent(name)))
         .map(|agent| {
             let agent = ApiAgent::new(agent);
             let (session_count, active) = counts.get(&agent.id).copied().unwrap_or_default();
@@ -122,7 +123,12 @@ pub async fn find(gateway: &Gateway, id: &ObjectName) -> Result<Agent, ApiError>
     }
     match gateway.cluster.read_agent(id.as_str()).await {
         Ok(Some(agent)) => Ok(agent),
-        Ok(None) => Err(ApiError::new(ErrorCode::NotFound, format!("agent {id} not found"))),
+        Ok(None) => Err(not_found(id)),
         Err(error) => Err(lookup::unavailable("reading the agent", &error)),
     }
+}
+
+/// There is no agent of this name.
+pub fn not_found(id: &ObjectName) -> ApiError {
+    ApiError::new(ErrorCode::NotFound, format!("agent {id} not found"))
 }

@@ -11,6 +11,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use serde::Serialize;
 
+use crate::auth::Place;
 use crate::error::ApiError;
 use crate::http::request_id::RequestId;
 use crate::metrics::Held;
@@ -58,12 +59,13 @@ pub struct Tracked {
     body: Answer,
     _in_flight: Held,
     _activity: ActivityGuard,
+    _place: Option<Place>,
 }
 
 impl Tracked {
     /// Ties the marks to `body`.
-    pub fn new(body: Answer, in_flight: Held, activity: ActivityGuard) -> Self {
-        Self { body, _in_flight: in_flight, _activity: activity }
+    pub fn new(body: Answer, in_flight: Held, activity: ActivityGuard, place: Option<Place>) -> Self {
+        Self { body, _in_flight: in_flight, _activity: activity, _place: place }
     }
 }
 

@@ -20,6 +20,7 @@ use uuid::Uuid;
 use super::Ask;
 use super::agents;
 use super::answer::Answer;
+use super::record::Record;
 use super::router::ObjectName;
 use super::sessions;
 use crate::error::ApiError;
@@ -56,6 +57,7 @@ pub async fn create(
     ask: &Ask,
     incoming: Incoming,
     agent: &ObjectName,
+    record: &mut Record,
 ) -> Result<Response<Answer>, ApiError> {
     let begun = Instant::now();
     let key = Key::of(&ask.head.headers)?;
@@ -70,6 +72,7 @@ pub async fn create(
         Some(key) => object(derived_name(&gateway.namespace, &agent, &key), spec),
     };
     let name = store(gateway, session).await?;
+    record.session(&name);
 
     let deadline = begun + wait.ready.unwrap_or(DEFAULT_WAIT);
     let enough = |session: Option<&Session>| {

@@ -30,8 +30,7 @@ const EXPIRED_RETRY: Duration = Duration::from_secs(5);
 
 /// Names the turn before anything of the request is judged: every answer names one, also one that refuses the
 /// message, and a retry can use the name as its key.
-pub fn announce(headers: &HeaderMap, id: &ObjectName, record: &mut Record) {
-    record.session(id.as_str());
+pub fn announce(headers: &HeaderMap, record: &mut Record) {
     match Key::of(headers) {
         Ok(Some(key)) => record.turn(key),
         // A malformed key is refused later.

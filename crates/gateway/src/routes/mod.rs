@@ -1,6 +1,7 @@
 //! One request, from head to answer: hygiene, key, route, and what every answer carries.
 
 pub mod abort;
+pub mod access;
 pub mod agents;
 pub mod answer;
 pub mod create;
@@ -23,6 +24,7 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use paddock_api::http::ErrorCode;
 
+use crate::auth::{self, Access, Admitted};
 use crate::error::{ApiError, close_after};
 use crate::gateway::Gateway;
 use crate::http::hygiene;
@@ -45,6 +47,8 @@ pub struct Ask {
     pub query: Query,
     /// The request's id.
     pub request_id: RequestId,
+    /// What its key allows. What the path names is judged already; whatever else a route shows has to be asked for here.
+    pub access: Access,
 }
 
 /// Serves one request. `activity` lives until the last byte of the answer is handed over.
@@ -59,14 +63,19 @@ pub async fn serve(
     let chunked = head.headers.contains_key(TRANSFER_ENCODING);
     let in_flight = gateway.metrics.request_begun();
     let resolved = router::resolve(&head.method, head.uri.path());
-    let mut record =
-        Record::new(gateway.metrics.clone(), &head.method, resolved.template(), request_id.clone());
-    if let Resolved::Route(Route::SendMessage(id)) = &resolved {
-        message::announce(&head.headers, id, &mut record);
+    let mut record = Record::new(gateway.metrics.clone(), &head.method, &resolved, request_id.clone());
+    if let Resolved::Route(Route::SendMessage(_)) = &resolved {
+        message::announce(&head.headers, &mut record);
     }
-    let ask = Ask { query: Query::parse(head.uri.query()), head, request_id: request_id.clone() };
 
-    let outcome = answer(&gateway, ask, body, resolved, &mut record).await;
+    let (outcome, place) = match admit(&gateway, &head, &mut record) {
+        Ok(Admitted { access, place }) => {
+            let query = Query::parse(head.uri.query());
+            let ask = Ask { query, head, request_id: request_id.clone(), access };
+            (answer(&gateway, ask, body, resolved, &mut record).await, place)
+        }
+        Err(error) => (Err(error), None),
+    };
     let mut response = outcome.unwrap_or_else(|error| {
         record.failed(&error);
         Answer::error(&error, &request_id)
@@ -78,7 +87,19 @@ pub async fn serve(
     }
     record.turn_id_into(headers);
     record.done(response.status());
-    Ok(response.map(|body| Tracked::new(body, in_flight, activity)))
+    Ok(response.map(|body| Tracked::new(body, in_flight, activity, place)))
+}
+
+/// Lets a request in: its head is sound, its key is known and has not been used too much.
+fn admit(gateway: &Gateway, head: &Parts, record: &mut Record) -> Result<Admitted, ApiError> {
+    hygiene::check(head)?;
+    // There is nothing outside of the API, and no key is needed to be told so.
+    if !router::is_api(head.uri.path()) {
+        return Err(no_such_path());
+    }
+    let access = auth::authenticate(&gateway.master_key, gateway.scoped_keys.as_deref(), &head.headers)?;
+    record.access(&access);
+    auth::admit(access)
 }
 
 async fn answer(
@@ -88,10 +109,6 @@ async fn answer(
     resolved: Resolved,
     record: &mut Record,
 ) -> Result<Response<Answer>, ApiError> {
-    hygiene::check(&ask.head)?;
-    if router::is_api(ask.head.uri.path()) {
-        gateway.master_key.check(&ask.head.headers)?;
-    }
     let route = match resolved {
         Resolved::Route(route) => route,
         Resolved::WrongMethod { allow, .. } => {
@@ -99,7 +116,7 @@ async fn answer(
             error.allow = Some(allow);
             return Err(error);
         }
-        Resolved::Unknown => return Err(ApiError::new(ErrorCode::NotFound, "no such path")),
+        Resolved::Unknown => return Err(no_such_path()),
     };
     if gateway.drain.stage() == Stage::Closing {
         return Err(ApiError::new(
@@ -118,6 +135,7 @@ async fn answer(
         )
         .retry_after(RETRY));
     }
+    access::check(gateway, &ask.access, &route).await?;
     match route {
         Route::ClusterHealth => Ok(health::cluster(gateway).await),
         Route::ListSessions => sessions::list(gateway, &ask),
@@ -129,8 +147,12 @@ async fn answer(
         Route::SendMessage(id) => message::send(gateway, &ask, body, &id, record).await,
         Route::AbortSession(id) => abort::abort(gateway, &ask, &id).await,
         Route::ListMessages(id) => messages::list(gateway, &ask, &id).await,
-        Route::CreateSession(agent) => create::create(gateway, &ask, body, &agent).await,
+        Route::CreateSession(agent) => create::create(gateway, &ask, body, &agent, record).await,
         Route::ListAgents => agents::list(gateway, &ask),
         Route::GetAgent(id) => agents::get(gateway, &id).await,
     }
+}
+
+fn no_such_path() -> ApiError {
+    ApiError::new(ErrorCode::NotFound, "no such path")
 }

@@ -1,4 +1,5 @@
-//! What is written down about a request: one line and one count, also when its client leaves before the answer.
+//! What is written down about a request: one line, which is the audit log's, and one count, also when its client leaves
+//! before the answer.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -6,6 +7,8 @@ use std::time::Instant;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use paddock_runnerapi::TURN_ID_HEADER;
 
+use super::router::{Resolved, Subject};
+use crate::auth::Access;
 use crate::error::ApiError;
 use crate::http::idempotency::Key;
 use crate::http::request_id::RequestId;
@@ -22,29 +25,47 @@ pub struct Record {
     route: &'static str,
     request_id: RequestId,
     begun: Instant,
+    access: Option<Access>,
+    agent: Option<String>,
     session: Option<String>,
     turn_id: Option<Key>,
-    error: &'static str,
+    code: &'static str,
     status: Option<StatusCode>,
 }
 
 impl Record {
     /// A request has begun.
-    pub fn new(metrics: Arc<Metrics>, method: &Method, route: &'static str, request_id: RequestId) -> Self {
+    pub fn new(metrics: Arc<Metrics>, method: &Method, resolved: &Resolved, request_id: RequestId) -> Self {
+        let subject = match resolved {
+            Resolved::Route(route) => route.demand().1,
+            Resolved::WrongMethod { .. } | Resolved::Unknown => Subject::Gateway,
+        };
+        let (agent, session) = match subject {
+            Subject::Agent(id) | Subject::NewSession(id) => (Some(id), None),
+            Subject::Session(id) => (None, Some(id)),
+            Subject::Gateway | Subject::Agents | Subject::Sessions => (None, None),
+        };
         Self {
             metrics,
             method: known(method),
-            route,
+            route: resolved.template(),
             request_id,
             begun: Instant::now(),
-            session: None,
+            access: None,
+            agent: agent.map(ToString::to_string),
+            session: session.map(ToString::to_string),
             turn_id: None,
-            error: "",
+            code: "",
             status: None,
         }
     }
 
-    /// It is about this session.
+    /// It is made with this key.
+    pub fn access(&mut self, access: &Access) {
+        self.access = Some(access.clone());
+    }
+
+    /// It is about this session, which its path does not name.
     pub fn session(&mut self, name: &str) {
         self.session = Some(name.to_owned());
     }
@@ -69,7 +90,7 @@ impl Record {
 
     /// It is answered with an error.
     pub fn failed(&mut self, error: &ApiError) {
-        self.error = error.code.as_str();
+        self.code = error.code.as_str();
         self.metrics.refused(error.code);
     }
 
@@ -84,14 +105,17 @@ impl Drop for Record {
         let status = self.status.map_or(CLIENT_LEFT, |status| status.as_u16());
         self.metrics.request_done(self.route, self.method, status);
         tracing::info!(
-            target: "paddock_gateway::access",
+            target: "audit",
+            key = self.access.as_ref().map_or("-", Access::name),
             method = self.method,
             route = self.route,
             status,
-            error = self.error,
+            code = self.code,
+            agent = self.agent.as_deref().unwrap_or_default(),
             session = self.session.as_deref().unwrap_or_default(),
             turn = self.turn_id.as_ref().map(Key::as_str).unwrap_or_default(),
             request_id = %self.request_id,
+            trace_id = self.request_id.trace().trace_id(),
             took_ms = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX),
             "request"
         );

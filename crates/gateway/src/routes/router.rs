@@ -75,6 +75,53 @@ pub enum Route {
     ClusterHealth,
 }
 
+/// Whether a route changes anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// It only shows something.
+    Read,
+    /// It makes, changes or ends something, or lets a client steer an agent.
+    Change,
+}
+
+/// What a route is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subject<'a> {
+    /// Nothing of what agents and sessions there are.
+    Gateway,
+    /// All agents: a route that lists them leaves out those that `Ask::access` does not see.
+    Agents,
+    /// This agent.
+    Agent(&'a ObjectName),
+    /// All sessions: as with agents.
+    Sessions,
+    /// This session.
+    Session(&'a ObjectName),
+    /// A session of this agent that is to be made.
+    NewSession(&'a ObjectName),
+}
+
+impl Route {
+    /// What it does, and to what. `routes::access` judges every request by this before the route sees it.
+    pub fn demand(&self) -> (Use, Subject<'_>) {
+        match self {
+            Self::ClusterHealth => (Use::Read, Subject::Gateway),
+            Self::ListAgents => (Use::Read, Subject::Agents),
+            Self::GetAgent(id) => (Use::Read, Subject::Agent(id)),
+            Self::CreateSession(agent) => (Use::Change, Subject::NewSession(agent)),
+            Self::ListSessions => (Use::Read, Subject::Sessions),
+            Self::GetSession(id) | Self::ListMessages(id) => (Use::Read, Subject::Session(id)),
+            Self::DeleteSession(id)
+            | Self::StopSession(id)
+            | Self::SuspendSession(id)
+            | Self::ResumeSession(id)
+            | Self::RestartSession(id)
+            | Self::AbortSession(id)
+            | Self::SendMessage(id) => (Use::Change, Subject::Session(id)),
+        }
+    }
+}
+
 /// What a path and method mean.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Resolved {
@@ -255,6 +302,24 @@ mod tests {
         assert!(ObjectName::parse(&"a".repeat(63)).is_some());
         assert!(ObjectName::parse("0197a1b2-0000-7000-8000-000000000000").is_some());
     }
+
+    #[test]
+    fn what_is_sent_with_get_only_reads_and_all_else_changes_something() {
+        for method in [Method::GET, Method::POST, Method::DELETE, Method::PUT, Method::PATCH] {
+            for path in ["/sessions", "/sessions/a", "/agents", "/agents/a", "/agents/a/session"]
+                .into_iter()
+                .map(str::to_owned)
+                .chain(SESSION_ACTIONS.map(|action| format!("/sessions/a/{action}")))
+            {
+                let Resolved::Route(route) = at(method.clone(), &path) else { continue };
+                let expected = if method == Method::GET { Use::Read } else { Use::Change };
+                assert_eq!(route.demand().0, expected, "{method} {path}");
+            }
+        }
+    }
+
+    const SESSION_ACTIONS: [&str; 7] =
+        ["message", "messages", "stop", "abort", "suspend", "resume", "restart"];
 
     #[test]
     fn the_key_is_needed_for_all_of_the_api() {

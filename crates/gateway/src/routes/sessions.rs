@@ -60,6 +60,7 @@ pub fn list(gateway: &Gateway, ask: &Ask) -> Result<Response<Answer>, ApiError> 
         .index
         .sessions()
         .into_iter()
+        .filter(|session| ask.access.sees(session))
         .filter(|session| agent.is_none_or(|agent| agent_name(session) == Some(agent)))
         .filter(|session| status.is_none_or(|status| ApiStatus::of(session) == status))
         .map(|session| (Place::of(&session), session))

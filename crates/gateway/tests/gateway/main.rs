@@ -6,7 +6,9 @@
 mod cluster;
 mod drain;
 mod hygiene;
+mod keys;
 mod lifecycle;
+mod logs;
 mod messages;
 mod routing;
 mod runner;
@@ -14,5 +16,6 @@ mod sessions;
 mod signals;
 mod store;
 mod support;
+mod tracing_context;
 mod transcripts;
 mod waking;

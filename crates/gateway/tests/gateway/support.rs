@@ -10,7 +10,9 @@ use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use paddock_gateway::auth::MasterKey;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use paddock_gateway::auth::{MasterKey, ScopedKeys};
 use paddock_gateway::gateway::{Gateway, Limits, RelayTimes};
 use paddock_gateway::index::Index;
 use paddock_gateway::metrics::Metrics;
@@ -43,6 +45,8 @@ pub struct Setup {
     pub drain: DrainTimes,
     pub synced: bool,
     pub store: Option<Arc<MemoryStore>>,
+    /// Entries of the Secret with the scoped keys.
+    pub keys: Option<Value>,
 }
 
 impl Default for Setup {
@@ -53,6 +57,7 @@ impl Default for Setup {
             drain: DrainTimes { leaving: Duration::ZERO, closing: Duration::from_secs(20) },
             synced: true,
             store: None,
+            keys: None,
         }
     }
 }
@@ -81,12 +86,18 @@ impl TestGateway {
             index.apply_session(Event::Synced(Vec::new()));
             index.apply_agent(Event::Synced(Vec::new()));
         }
+        let scoped_keys = setup.keys.map(|entries| {
+            let keys = ScopedKeys::new("test/keys".parse().unwrap());
+            keys.apply(Event::Synced(vec![keys_secret(&entries)]));
+            Arc::new(keys)
+        });
         let cluster = Arc::new(FakeCluster::new(index.clone()));
         let gateway = Arc::new(Gateway {
             index,
             cluster: cluster.clone(),
             namespace: "test".to_owned(),
             master_key,
+            scoped_keys,
             signing_key: signing_key(),
             limits: setup.limits,
             relay: setup.relay,
@@ -117,6 +128,11 @@ impl TestGateway {
         self.cluster.put(session(name, status));
     }
 
+    /// Replaces the Secret with the scoped keys.
+    pub fn put_keys(&self, entries: &Value) {
+        self.gateway.scoped_keys.as_ref().unwrap().apply(Event::Applied(keys_secret(entries)));
+    }
+
     /// Sends a request with the key.
     pub async fn ask(&self, method: &str, path: &str, body: Option<Value>) -> Reply {
         self.ask_with(method, path, &[], body).await
@@ -130,11 +146,23 @@ impl TestGateway {
         headers: &[(&str, &str)],
         body: Option<Value>,
     ) -> Reply {
+        self.ask_as(KEY, method, path, headers, body).await
+    }
+
+    /// The same, with another key.
+    pub async fn ask_as(
+        &self,
+        key: &str,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<Value>,
+    ) -> Reply {
         let mut request = Request::builder()
             .method(method)
             .uri(format!("{BASE}{path}"))
             .header("host", "gateway")
-            .header("authorization", format!("Bearer {KEY}"));
+            .header("authorization", format!("Bearer {key}"));
         if body.is_some() {
             request = request.header("content-type", "application/json");
         }
@@ -161,6 +189,17 @@ impl TestGateway {
     pub async fn raw(&self) -> Raw {
         Raw(TcpStream::connect(self.address).await.unwrap())
     }
+}
+
+/// The Secret with these scoped keys.
+fn keys_secret(entries: &Value) -> Secret {
+    let data = entries.as_object().unwrap().iter().map(|(name, entry)| {
+        let document = entry.as_str().map_or_else(|| entry.to_string(), str::to_owned);
+        (name.clone(), ByteString(document.into_bytes()))
+    });
+    let mut secret = Secret { data: Some(data.collect()), ..Secret::default() };
+    secret.metadata.name = Some("keys".to_owned());
+    secret
 }
 
 /// A session object without a life of its own.

@@ -18,6 +18,7 @@ mod cluster_life;
 mod endings;
 mod exactly_once;
 mod idle;
+mod keys;
 mod limits;
 mod lists;
 mod lost_pods;

@@ -1,20 +1,15 @@
-//! The master key: who may use the API.
+//! The master key: it allows everything.
 //!
-//! Keys are compared as digests in constant time, so that neither content nor length can be measured. The file
+//! It is compared as a digest in constant time, so that neither content nor length can be measured. The file
 //! is read again while the gateway runs: a rotated Secret takes effect without a restart, and a file that is
 //! missing or empty for a moment leaves the old key in place.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use http::HeaderMap;
-use http::header::AUTHORIZATION;
-use paddock_api::http::ErrorCode;
 use parking_lot::RwLock;
-use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
 
-use crate::error::ApiError;
+use super::digest::Digest;
 
 /// How often the file is looked at. A kubelet takes up to a minute to renew a mounted Secret.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -37,19 +32,10 @@ pub enum KeyError {
     Empty(PathBuf),
 }
 
-#[derive(Clone, Copy)]
-struct Hashed([u8; 32]);
-
-impl Hashed {
-    fn of(key: &[u8]) -> Self {
-        Self(Sha256::digest(key).into())
-    }
-}
-
 /// The key and the file it comes from.
 pub struct MasterKey {
     path: PathBuf,
-    current: RwLock<Hashed>,
+    current: RwLock<Digest>,
 }
 
 impl std::fmt::Debug for MasterKey {
@@ -74,7 +60,7 @@ impl MasterKey {
     pub fn reload(&self) -> Result<Changed, KeyError> {
         let read = read(&self.path)?;
         let mut current = self.current.write();
-        if bool::from(current.0.ct_eq(&read.0)) {
+        if current.is(&read) {
             return Ok(Changed::No);
         }
         *current = read;
@@ -93,18 +79,9 @@ impl MasterKey {
         }
     }
 
-    /// Checks the bearer key of a request.
-    ///
-    /// # Errors
-    /// `unauthorized`, with nothing said about why.
-    pub fn check(&self, headers: &HeaderMap) -> Result<(), ApiError> {
-        let mut values = headers.get_all(AUTHORIZATION).iter();
-        let presented = match (values.next(), values.next()) {
-            (Some(value), None) => bearer(value.as_bytes()),
-            _ => None,
-        };
-        let matches = presented.is_some_and(|key| Hashed::of(key).0.ct_eq(&self.current.read().0).into());
-        if matches { Ok(()) } else { Err(ApiError::new(ErrorCode::Unauthorized, "unauthorized")) }
+    /// Whether it has this digest.
+    pub(super) fn is(&self, digest: &Digest) -> bool {
+        self.current.read().is(digest)
     }
 }
 
@@ -117,45 +94,18 @@ pub enum Changed {
     No,
 }
 
-fn read(path: &Path) -> Result<Hashed, KeyError> {
+fn read(path: &Path) -> Result<Digest, KeyError> {
     let bytes =
         std::fs::read(path).map_err(|source| KeyError::Unreadable { path: path.to_owned(), source })?;
     match bytes.trim_ascii() {
         [] => Err(KeyError::Empty(path.to_owned())),
-        key => Ok(Hashed::of(key)),
+        key => Ok(Digest::of(key)),
     }
-}
-
-fn bearer(value: &[u8]) -> Option<&[u8]> {
-    let (scheme, key) = value.split_at_checked(7)?;
-    scheme.eq_ignore_ascii_case(b"bearer ").then(|| key.trim_ascii())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn allowed(key: &MasterKey, authorization: &[&str]) -> bool {
-        let mut headers = HeaderMap::new();
-        for value in authorization {
-            headers.append(AUTHORIZATION, value.parse().unwrap());
-        }
-        key.check(&headers).is_ok()
-    }
-
-    #[test]
-    fn the_key_opens_and_nothing_else_does() {
-        let file = crate::testing::TempFile::new("auth", "s3cret\n");
-        let key = MasterKey::from_file(file.path()).unwrap();
-        assert!(allowed(&key, &["Bearer s3cret"]));
-        assert!(allowed(&key, &["bearer s3cret"]));
-        for wrong in ["Bearer s3cre", "Bearer s3crets", "Bearer", "Bearer ", "Basic s3cret", "s3cret"] {
-            assert!(!allowed(&key, &[wrong]), "{wrong}");
-        }
-        assert!(!allowed(&key, &[]));
-        assert!(!allowed(&key, &["Bearer s3cret", "Bearer s3cret"]));
-        assert!(!format!("{key:?}").contains("s3cret"));
-    }
 
     #[test]
     fn a_changed_file_is_taken_and_an_emptied_one_is_not() {
@@ -164,9 +114,9 @@ mod tests {
         assert_eq!(key.reload().unwrap(), Changed::No);
         file.write("new");
         assert_eq!(key.reload().unwrap(), Changed::Yes);
-        assert!(allowed(&key, &["Bearer new"]) && !allowed(&key, &["Bearer old"]));
+        assert!(key.is(&Digest::of(b"new")) && !key.is(&Digest::of(b"old")));
         file.write("  \n");
         assert!(matches!(key.reload(), Err(KeyError::Empty(_))));
-        assert!(allowed(&key, &["Bearer new"]));
+        assert!(key.is(&Digest::of(b"new")));
     }
 }
