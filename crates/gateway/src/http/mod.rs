@@ -3,6 +3,8 @@
 pub mod body;
 pub mod hygiene;
 pub mod idempotency;
+pub mod prefer;
 pub mod query;
 pub mod request_id;
+pub mod segment;
 pub mod wait;

@@ -4,9 +4,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod cluster;
+mod diagnose;
 mod drain;
 mod hygiene;
 mod lifecycle;
+mod looks;
 mod messages;
 mod routing;
 mod runner;
@@ -15,4 +17,5 @@ mod signals;
 mod store;
 mod support;
 mod transcripts;
+mod turns;
 mod waking;
