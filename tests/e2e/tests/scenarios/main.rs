@@ -33,4 +33,5 @@ mod secrets;
 mod suspend;
 mod transcripts;
 mod trust;
+mod turns_api;
 mod twenty_sessions;
