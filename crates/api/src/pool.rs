@@ -1,8 +1,14 @@
 //! The standard `SandboxWarmPool`: sandboxes that are booted and wait for a user.
 
+use std::cmp::Reverse;
+
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use crate::agent::{AgentSpec, WorkspaceMode};
+use crate::labels;
+use crate::template::SandboxTemplate;
 
 /// How many sandboxes wait, and what they are made from.
 #[derive(CustomResource, Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
@@ -86,4 +92,34 @@ pub struct SandboxWarmPoolStatus {
     /// Label selector of the members' pods.
     #[serde(default)]
     pub selector: String,
+}
+
+/// How well a pool suits the agents that name none; the one that suits best serves them.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Suitability {
+    keeps_workspace_as_wanted: bool,
+    is_marked_as_default: bool,
+    name: Reverse<Option<String>>,
+}
+
+impl Suitability {
+    /// Of `pool`, whose members are made from `template`, for `agent`: whether they keep their workspace as it wants comes
+    /// first, then whether the pool is marked as default, then its name. None where the harness is another.
+    pub fn of(pool: &SandboxWarmPool, template: &SandboxTemplate, agent: &AgentSpec) -> Option<Self> {
+        let of_template = template.metadata.annotations.as_ref();
+        let harness = of_template.and_then(|annotations| annotations.get(labels::HARNESS));
+        if harness != Some(&agent.harness) {
+            return None;
+        }
+        let of_pool = pool.metadata.annotations.as_ref();
+        let default = of_pool.and_then(|annotations| annotations.get(labels::DEFAULT_POOL));
+        let claims = &template.spec.volume_claim_templates;
+        let is_persistent =
+            claims.iter().any(|claim| claim.metadata.name.as_deref() == Some(labels::WORKSPACE_VOLUME));
+        Some(Self {
+            keeps_workspace_as_wanted: is_persistent == (agent.workspace.mode == WorkspaceMode::Persistent),
+            is_marked_as_default: default.is_some_and(|value| value == "true"),
+            name: Reverse(pool.metadata.name.clone()),
+        })
+    }
 }

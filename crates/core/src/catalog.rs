@@ -1,7 +1,8 @@
 //! Which agent, pool and template a session is made from.
 
-use paddock_api::agent::{AgentSpec, Lifecycle, Workspace, WorkspaceMode};
+use paddock_api::agent::{AgentSpec, Lifecycle, Workspace};
 use paddock_api::labels::{self, name_hash};
+use paddock_api::pool::Suitability;
 use paddock_api::session::{FrozenAgent, Reason};
 use paddock_api::{SandboxTemplate, SandboxWarmPool, Session};
 
@@ -213,30 +214,14 @@ pub fn fallbacks<'a>(
     })
 }
 
-/// The pool for agents that name none: one whose members keep their workspace as the agent wants it, then the one marked
-/// as default, then the first by name.
+/// The pool for agents that name none.
 fn default_pool<'a>(store: &'a Store, namespace: &str, agent: &AgentSpec) -> Option<&'a SandboxWarmPool> {
-    let template = |pool: &SandboxWarmPool| {
-        store.templates.get(&Key::new(namespace, &pool.spec.sandbox_template_ref.name))
+    let suits = |pool: &'a SandboxWarmPool| {
+        let template = store.templates.get(&Key::new(namespace, &pool.spec.sandbox_template_ref.name))?;
+        Some((Suitability::of(pool, template, agent)?, pool))
     };
-    let wants_persistent = agent.workspace.mode == WorkspaceMode::Persistent;
-    store
-        .pools_in(namespace)
-        .filter(|pool| {
-            template(pool)
-                .is_some_and(|t| annotation(&t.metadata, labels::HARNESS) == Some(agent.harness.as_str()))
-        })
-        .max_by_key(|pool| {
-            let fits = template(pool).is_some_and(|t| is_persistent(t) == wants_persistent);
-            let preferred = annotation(&pool.metadata, labels::DEFAULT_POOL) == Some("true");
-            (fits, preferred, std::cmp::Reverse(pool.metadata.name.clone()))
-        })
-}
-
-/// Whether the pods of `template` have a workspace that outlives them.
-fn is_persistent(template: &SandboxTemplate) -> bool {
-    let claims = &template.spec.volume_claim_templates;
-    claims.iter().any(|claim| claim.metadata.name.as_deref() == Some(labels::WORKSPACE_VOLUME))
+    let suitable = store.pools_in(namespace).filter_map(suits);
+    suitable.max_by(|(one, _), (other, _)| one.cmp(other)).map(|(_, pool)| pool)
 }
 
 fn harness_template<'a>(store: &'a Store, namespace: &str, harness: &str) -> Option<&'a SandboxTemplate> {

@@ -1,8 +1,10 @@
 //! The gateway's few requests to the API server, as a port: the server takes any implementation, so that its
 //! tests need no cluster. Every write carries a precondition or derives its object's name.
 
+use bytes::Bytes;
 use futures::future::BoxFuture;
-use paddock_api::{Agent, Session};
+use paddock_api::{Agent, Sandbox, SandboxTemplate, SandboxWarmPool, Session};
+use paddock_kubeio::look::{self, LogQuery, SlimEvent};
 use paddock_kubeio::slim::SlimPod;
 use paddock_kubeio::write::{self, Precondition, WriteError, Written};
 use serde_json::Value;
@@ -17,6 +19,26 @@ pub trait Cluster: Send + Sync + 'static {
     fn read_agent<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Agent>, WriteError>>;
     /// Reads a Pod, not from a cache.
     fn read_pod<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<SlimPod>, WriteError>>;
+    /// Reads a Sandbox, not from a cache.
+    fn read_sandbox<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Sandbox>, WriteError>>;
+    /// Reads a SandboxWarmPool, not from a cache.
+    fn read_pool<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<SandboxWarmPool>, WriteError>>;
+    /// Reads all SandboxWarmPools, not from a cache.
+    fn list_pools(&self) -> BoxFuture<'_, Result<Vec<SandboxWarmPool>, WriteError>>;
+    /// Reads all SandboxTemplates, not from a cache.
+    fn list_templates(&self) -> BoxFuture<'_, Result<Vec<SandboxTemplate>, WriteError>>;
+    /// Reads what a container of a pod has written; nothing where there is no such pod.
+    fn read_log<'a>(
+        &'a self,
+        pod: &'a str,
+        query: &'a LogQuery,
+    ) -> BoxFuture<'a, Result<Option<Bytes>, WriteError>>;
+    /// Reads the Events about objects of this name, `most` of them.
+    fn read_events<'a>(
+        &'a self,
+        name: &'a str,
+        most: u32,
+    ) -> BoxFuture<'a, Result<Vec<SlimEvent>, WriteError>>;
     /// Changes a Session's spec.
     fn patch_session<'a>(
         &'a self,
@@ -61,6 +83,38 @@ impl Cluster for KubeCluster {
 
     fn read_pod<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<SlimPod>, WriteError>> {
         Box::pin(write::get(&self.client, &self.namespace, name))
+    }
+
+    fn read_sandbox<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Sandbox>, WriteError>> {
+        Box::pin(write::get(&self.client, &self.namespace, name))
+    }
+
+    fn read_pool<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<SandboxWarmPool>, WriteError>> {
+        Box::pin(write::get(&self.client, &self.namespace, name))
+    }
+
+    fn list_pools(&self) -> BoxFuture<'_, Result<Vec<SandboxWarmPool>, WriteError>> {
+        Box::pin(write::list(&self.client, &self.namespace, ""))
+    }
+
+    fn list_templates(&self) -> BoxFuture<'_, Result<Vec<SandboxTemplate>, WriteError>> {
+        Box::pin(write::list(&self.client, &self.namespace, ""))
+    }
+
+    fn read_log<'a>(
+        &'a self,
+        pod: &'a str,
+        query: &'a LogQuery,
+    ) -> BoxFuture<'a, Result<Option<Bytes>, WriteError>> {
+        Box::pin(look::log(&self.client, &self.namespace, pod, query))
+    }
+
+    fn read_events<'a>(
+        &'a self,
+        name: &'a str,
+        most: u32,
+    ) -> BoxFuture<'a, Result<Vec<SlimEvent>, WriteError>> {
+        Box::pin(look::events(&self.client, &self.namespace, name, most))
     }
 
     fn patch_session<'a>(

@@ -8,6 +8,7 @@
 pub mod auth;
 pub mod cluster;
 pub mod config;
+pub mod diagnosis;
 pub mod error;
 pub mod gateway;
 pub mod http;

@@ -10,6 +10,7 @@ pub mod clock;
 pub mod events;
 pub mod health;
 pub mod lease;
+pub mod look;
 mod request;
 pub mod slim;
 #[cfg(test)]

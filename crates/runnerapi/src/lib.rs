@@ -28,9 +28,15 @@ pub const ACTIVATE: &str = "/v1/activate";
 pub const ACTIVITY: &str = "/v1/activity";
 /// `POST` [`QuiesceRequest`] → 200 [`Activity`], after which no turn is accepted any more. Idempotent.
 pub const QUIESCE: &str = "/v1/quiesce";
-/// `POST` [`TurnRequest`] → 200 with the harness's reply as it came, after the turn has ended.
-/// `GET /v1/turns/{id}` → 200 [`TurnStatus`].
+/// `POST` [`TurnRequest`] → 200 with the harness's reply as it came, after the turn has ended. With the header `Prefer:`
+/// [`RESPOND_ASYNC`] → 202 [`TurnStatus`] without an outcome, as soon as the turn is in the journal.
+/// `GET /v1/turns/{id}` → 200 [`TurnStatus`]; with `?wait_ms=<number>` once the turn has ended or so many milliseconds
+/// have passed, at most [`MAX_TURN_WAIT_MS`].
 pub const TURNS: &str = "/v1/turns";
+/// A request's preference (RFC 7240) to be answered when its turn is accepted, and not when it has ended.
+pub const RESPOND_ASYNC: &str = "respond-async";
+/// The longest time for which a question about a turn waits for its end.
+pub const MAX_TURN_WAIT_MS: u64 = 60_000;
 /// `POST` → 200 `{}` once the harness was told to stop what the session's running turn does; that turn ends as the harness
 /// ends it. Does nothing where none runs.
 pub const ABORT: &str = "/v1/abort";

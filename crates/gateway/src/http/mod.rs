@@ -3,7 +3,9 @@
 pub mod body;
 pub mod hygiene;
 pub mod idempotency;
+pub mod prefer;
 pub mod query;
 pub mod request_id;
+pub mod segment;
 pub mod trace;
 pub mod wait;

@@ -6,12 +6,16 @@
 use std::time::Duration;
 
 use http::HeaderMap;
+use paddock_runnerapi::MAX_TURN_WAIT_MS;
 
+use super::prefer;
 use super::query::{Query, invalid};
 use crate::error::ApiError;
 
 /// Longest wait a client may ask for.
 pub const MAX_WAIT: Duration = Duration::from_secs(3600);
+/// Longest wait with a question that can be asked again.
+pub const MAX_LOOK: Duration = Duration::from_millis(MAX_TURN_WAIT_MS);
 
 /// A client's patience.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,35 +33,31 @@ impl Wait {
     /// # Errors
     /// `?wait=` is no duration, or too long. A malformed preference is no error: it is ignored.
     pub fn of(query: &Query, headers: &HeaderMap) -> Result<Self, ApiError> {
-        let preferred = preferred(headers);
-        let asked = query.get("wait")?.map(parse).transpose()?;
+        let preferred = prefer::wait(headers).map(|seconds| Duration::from_secs(seconds).min(MAX_WAIT));
+        let in_words = "one hour, for example 30s or 2m";
+        let asked = query.get("wait")?.map(|text| parse(text, MAX_WAIT, in_words)).transpose()?;
         Ok(Self { ready: asked.into_iter().chain(preferred).min(), answer: preferred })
     }
 }
 
-fn parse(text: &str) -> Result<Duration, ApiError> {
+/// `?wait=` of a question: how long its answer may take to become another.
+///
+/// # Errors
+/// It is no duration, or longer than [`MAX_LOOK`].
+pub fn of_look(query: &Query) -> Result<Duration, ApiError> {
+    let wait =
+        query.get("wait")?.map(|text| parse(text, MAX_LOOK, "one minute, for example 30s")).transpose()?;
+    Ok(wait.unwrap_or_default())
+}
+
+fn parse(text: &str, longest: Duration, in_words: &str) -> Result<Duration, ApiError> {
     let duration = match text.parse::<u64>() {
         Ok(seconds) => Some(Duration::from_secs(seconds)),
         Err(_) => text.parse::<paddock_api::Duration>().ok().map(paddock_api::Duration::as_std),
     };
     duration
-        .filter(|duration| *duration <= MAX_WAIT)
-        .ok_or_else(|| invalid("wait", "a duration of at most one hour, for example 30s or 2m"))
-}
-
-fn preferred(headers: &HeaderMap) -> Option<Duration> {
-    headers
-        .get_all("prefer")
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|preference| {
-            let (name, value) = preference.split(';').next()?.split_once('=')?;
-            let value = value.trim().trim_matches('"');
-            name.trim().eq_ignore_ascii_case("wait").then(|| value.parse::<u64>().ok())?
-        })
-        .map(|seconds| Duration::from_secs(seconds).min(MAX_WAIT))
-        .next()
+        .filter(|duration| *duration <= longest)
+        .ok_or_else(|| invalid("wait", &format!("a duration of at most {in_words}")))
 }
 
 #[cfg(test)]
@@ -83,6 +83,15 @@ mod tests {
         assert_eq!(wait("wait=1m", "wait=\"90\"").unwrap(), Wait { ready: secs(60), answer: secs(90) });
         assert_eq!(wait("wait=60s", "wait=10").unwrap(), Wait { ready: secs(10), answer: secs(10) });
         assert_eq!(wait("", "wait=soon").unwrap(), Wait::default());
+    }
+
+    #[test]
+    fn a_question_waits_a_minute_at_most() {
+        let look = |query: &str| of_look(&Query::parse(Some(query))).ok();
+        assert_eq!((look(""), look("wait=60s"), look("wait=1m")), (secs(0), secs(60), secs(60)));
+        for text in ["wait=61s", "wait=2m", "wait=", "wait=1s&wait=2s"] {
+            assert_eq!(look(text), None, "{text}");
+        }
     }
 
     #[test]

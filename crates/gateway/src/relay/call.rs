@@ -8,6 +8,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
+use paddock_runnerapi::RESPOND_ASYNC;
 use paddock_runnerapi::token::{Scope, TokenError};
 
 use super::dial::{self, DialError};
@@ -41,17 +42,39 @@ pub struct Call {
     body: Bytes,
     /// The request this is done for.
     request_id: RequestId,
+    /// When it shall be answered.
+    answer: AnswerAt,
+}
+
+/// When a runner shall answer a turn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AnswerAt {
+    /// When it has ended, with the reply.
+    #[default]
+    End,
+    /// As soon as it is in the journal.
+    Acceptance,
 }
 
 impl Call {
     /// Asks for what is at `path`.
     pub fn get(path: impl Into<String>, request_id: &RequestId) -> Self {
-        Self { method: Method::GET, path: path.into(), body: Bytes::new(), request_id: request_id.clone() }
+        Self::new(Method::GET, path.into(), Bytes::new(), request_id)
     }
 
     /// Sends `body` to `path`.
     pub fn post(path: impl Into<String>, body: Bytes, request_id: &RequestId) -> Self {
-        Self { method: Method::POST, path: path.into(), body, request_id: request_id.clone() }
+        Self::new(Method::POST, path.into(), body, request_id)
+    }
+
+    /// The same, to be answered then.
+    #[must_use]
+    pub fn answered_at(self, answer: AnswerAt) -> Self {
+        Self { answer, ..self }
+    }
+
+    fn new(method: Method, path: String, body: Bytes, request_id: &RequestId) -> Self {
+        Self { method, path, body, request_id: request_id.clone(), answer: AnswerAt::End }
     }
 }
 
@@ -70,8 +93,11 @@ pub async fn send(gateway: &Gateway, target: &Target, call: &Call) -> Result<Res
         .header(HOST, target.address.to_string())
         .header(AUTHORIZATION, bearer)
         .header(CONTENT_TYPE, "application/json")
-        .header(REQUEST_ID_HEADER, call.request_id.header())
-        .body(Full::new(call.body.clone()))?;
+        .header(REQUEST_ID_HEADER, call.request_id.header());
+    if call.answer == AnswerAt::Acceptance {
+        request = request.header("prefer", RESPOND_ASYNC);
+    }
+    let mut request = request.body(Full::new(call.body.clone()))?;
     call.request_id.trace().write_into(request.headers_mut());
 
     let stream = dial::dial(target.address, gateway.relay.connect).await?;

@@ -12,6 +12,7 @@ pub mod hold;
 pub mod initial;
 pub mod lookup;
 pub mod mark_dead;
+pub mod outcome;
 pub mod proof;
 pub mod stand;
 pub mod target;

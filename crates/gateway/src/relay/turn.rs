@@ -13,7 +13,7 @@
 //! | the session, read again, is suspended or on its way to another pod | the same |
 //! | the session's runner waits for what was said in earlier pods | it is given that, and the turn again |
 //! | connected, then broken off | 502 `turn_lost`: the harness may have the turn |
-//! | any other answer | it is passed on, a reply once it is saved |
+//! | any other answer | it is passed on, a reply or an acceptance once it is saved |
 //!
 //! A turn that is held has reached no harness: no byte of it was written to a pod, or the runner said so before it
 //! wrote the turn down.
@@ -29,7 +29,7 @@ use paddock_api::http::ErrorCode;
 use paddock_runnerapi::{Position, TRANSCRIPT_HEADER, TURNS};
 use tokio::time::Instant;
 
-use super::call::{self, Call, CallError};
+use super::call::{self, AnswerAt, Call, CallError};
 use super::continuation;
 use super::dial::DialError;
 use super::hold::{self, Patience};
@@ -43,6 +43,7 @@ use crate::error::ApiError;
 use crate::gateway::Gateway;
 use crate::http::idempotency::Key;
 use crate::http::request_id::RequestId;
+use crate::transcripts::{SaveError, Unsaved};
 
 /// How often a turn is tried at most, over all addresses a session may move through meanwhile.
 const MAX_ATTEMPTS: usize = 6;
@@ -63,6 +64,8 @@ pub struct Turn {
     pub request_id: RequestId,
     /// How long the client waits for a pod that takes the turn, where it says so.
     pub patience: Option<Duration>,
+    /// When the client shall be answered.
+    pub answer: AnswerAt,
 }
 
 /// What came of trying the pods that a session had.
@@ -73,7 +76,7 @@ enum Tried {
     NotBegun { session: Arc<Session>, given_up: Option<Target> },
 }
 
-/// Delivers `turn` to `session` and waits for the reply, for as long as the runner takes.
+/// Delivers `turn` to `session` and waits for the runner's answer, for as long as it takes.
 ///
 /// # Errors
 /// As the HTTP contract has it.
@@ -85,7 +88,10 @@ pub async fn relay(
     let _held = gateway.metrics.turn_begun();
     let begun = Instant::now();
     let outcome = deliver(gateway, session, turn).await;
-    gateway.metrics.turn_done(begun.elapsed());
+    // How long turns take would not be told by those whose end nobody here sees.
+    if turn.answer == AnswerAt::End {
+        gateway.metrics.turn_done(begun.elapsed());
+    }
     outcome
 }
 
@@ -97,7 +103,13 @@ async fn deliver(
     for _ in 0..MAX_PODS {
         match attempts(gateway, session, turn).await? {
             Tried::Reply { reply, session, target } => {
-                keep(gateway, &session, &target, turn, &reply).await?;
+                let unsaved = match turn.answer {
+                    AnswerAt::End => Unsaved::Reply,
+                    AnswerAt::Acceptance => Unsaved::Acceptance,
+                };
+                keep(gateway, &session, &target, &turn.id, &reply, &turn.request_id)
+                    .await
+                    .map_err(|error| error.of_turn(turn.id.as_str(), unsaved))?;
                 return Ok(reply);
             }
             Tried::NotBegun { session: now, given_up } => {
@@ -115,7 +127,7 @@ async fn deliver(
 }
 
 async fn attempts(gateway: &Gateway, mut session: Arc<Session>, turn: &Turn) -> Result<Tried, ApiError> {
-    let call = Call::post(TURNS, turn.body.clone(), &turn.request_id);
+    let call = Call::post(TURNS, turn.body.clone(), &turn.request_id).answered_at(turn.answer);
     let mut refused: Option<Target> = None;
     for _ in 0..MAX_ATTEMPTS {
         let target = match Stand::of(&session, None) {
@@ -186,30 +198,27 @@ async fn attempts(gateway: &Gateway, mut session: Arc<Session>, turn: &Turn) -> 
     ))
 }
 
-/// No reply is given out that could still be lost with its pod.
-async fn keep(
+/// Saves what the runner tells of a turn with `answer`: nothing is given out that could still be lost with its pod.
+pub(super) async fn keep<B>(
     gateway: &Gateway,
     session: &Session,
     target: &Target,
-    turn: &Turn,
-    reply: &Response<Incoming>,
-) -> Result<(), ApiError> {
+    turn: &Key,
+    answer: &Response<B>,
+    request_id: &RequestId,
+) -> Result<(), SaveError> {
     let Some(keeper) = &gateway.transcripts else { return Ok(()) };
-    let Some(through) = position(reply) else {
-        tracing::warn!(turn = %turn.id, pod = target.pod_name, "the pod's runner is too old to have its transcript saved");
+    let Some(through) = position(answer) else {
+        tracing::warn!(%turn, pod = target.pod_name, "the pod's runner is too old to have its transcript saved");
         return Ok(());
     };
-    match keeper.save(gateway, session, target, through, &turn.request_id).await {
-        Ok(_) => Ok(()),
-        Err(error) => {
-            tracing::warn!(turn = %turn.id, reason = error.reason(), %error, "a reply is not saved, and not given out");
-            Err(error.of_reply(turn.id.as_str()))
-        }
-    }
+    keeper.save(gateway, session, target, through, request_id).await.map(drop).inspect_err(|error| {
+        tracing::warn!(%turn, reason = error.reason(), %error, "what was said is not saved, and not given out");
+    })
 }
 
 /// Up to where the transcript must be saved for what `answer` tells to be in it.
-pub(super) fn position<B>(answer: &Response<B>) -> Option<Position> {
+fn position<B>(answer: &Response<B>) -> Option<Position> {
     answer.headers().get(TRANSCRIPT_HEADER)?.to_str().ok()?.parse().ok()
 }
 

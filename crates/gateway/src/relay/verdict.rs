@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_TYPE, HeaderName};
 use http::{Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
@@ -23,7 +23,7 @@ const QUEUE_RETRY: Duration = Duration::from_secs(5);
 /// See the module.
 #[derive(Debug)]
 pub enum Verdict {
-    /// The harness's reply.
+    /// The harness's reply, or that the turn is accepted, as was asked for.
     Reply(Response<Incoming>),
     /// The session's runner, or what answered in its place, failed; the turn must not be sent again.
     Error(ApiError),
@@ -50,15 +50,20 @@ pub async fn error_of(answer: Response<Incoming>) -> Option<ApiError> {
     }
 }
 
+/// Whether a runner says this, and about that turn.
+pub fn is_about<B>(answer: &Response<B>, turn_id: &str) -> bool {
+    let has = |name: HeaderName, holds: &dyn Fn(&[u8]) -> bool| {
+        answer.headers().get(name).is_some_and(|value| holds(value.as_bytes()))
+    };
+    has(HeaderName::from_static(TURN_ID_HEADER), &|id| id == turn_id.as_bytes())
+        && has(CONTENT_TYPE, &|kind| kind.starts_with(b"application/json"))
+}
+
 /// Judges an answer to the turn `turn_id`.
 pub async fn judge(answer: Response<Incoming>, turn_id: &str) -> Verdict {
     let status = answer.status();
-    if status == StatusCode::OK {
-        let named =
-            answer.headers().get(TURN_ID_HEADER).is_some_and(|id| id.as_bytes() == turn_id.as_bytes());
-        let json =
-            answer.headers().get(CONTENT_TYPE).is_some_and(|t| t.as_bytes().starts_with(b"application/json"));
-        return if named && json {
+    if matches!(status, StatusCode::OK | StatusCode::ACCEPTED) {
+        return if is_about(&answer, turn_id) {
             Verdict::Reply(answer)
         } else {
             Verdict::Error(misrouted("answered, but not for this turn"))

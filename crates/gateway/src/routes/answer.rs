@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderValue, Response};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
@@ -33,6 +33,15 @@ impl Answer {
         let bytes = serde_json::to_vec(value).unwrap_or_default();
         let mut response = Response::new(Self::Whole(Full::new(Bytes::from(bytes))));
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        response
+    }
+
+    /// Plain text, with status 200. No client takes it for anything else.
+    pub fn text(text: String) -> Response<Self> {
+        let mut response = Response::new(Self::Whole(Full::new(Bytes::from(text))));
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         response
     }
 

@@ -1,14 +1,18 @@
 //! `POST /sessions/{id}/message`: the main route.
 //!
 //! The turn lives in the runner. Once a message is complete it is delivered by a task of its own, so a client
-//! that leaves, or whose deadline passes, neither cancels the turn nor cuts its delivery short.
+//! that leaves, or whose deadline passes, neither cancels the turn nor cuts its delivery short. A client that prefers
+//! `respond-async` is answered once the turn is accepted, and asks for it later (`super::turns`).
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, Response};
+use http::header::LOCATION;
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
-use paddock_api::http::ErrorCode;
+use paddock_api::http::{BASE_PATH, ErrorCode};
+use paddock_runnerapi::{RESPOND_ASYNC, TurnState};
 use tokio::time::Instant;
 
 use super::Ask;
@@ -21,12 +25,17 @@ use crate::gateway::Gateway;
 use crate::http::body::{self, Presence};
 use crate::http::idempotency::Key;
 use crate::http::wait::Wait;
+use crate::http::{prefer, segment};
+use crate::relay::call::AnswerAt;
 use crate::relay::hold::{self, Patience};
 use crate::relay::lookup;
+use crate::relay::outcome::TurnView;
 use crate::relay::turn::{self, Turn};
 
 /// When to ask again for a turn that outlasted the client's deadline.
 const EXPIRED_RETRY: Duration = Duration::from_secs(5);
+/// Longest body of a runner's word that it has accepted a turn.
+const MOST_ACCEPTED_BYTES: usize = 64 * 1024;
 
 /// Names the turn before anything of the request is judged: every answer names one, also one that refuses the
 /// message, and a retry can use the name as its key.
@@ -67,7 +76,12 @@ pub async fn send(
         id: turn_id,
         request_id: ask.request_id.clone(),
         patience: wait.ready,
+        answer: match prefer::respond_async(&ask.head.headers) {
+            true => AnswerAt::Acceptance,
+            false => AnswerAt::End,
+        },
     };
+    let (turn_id, answer) = (turn.id.clone(), turn.answer);
     drop(message);
     drop(bytes);
 
@@ -90,7 +104,33 @@ pub async fn send(
         tracing::error!(%error, "relaying a turn failed");
         ApiError::new(ErrorCode::Internal, "the gateway failed while it relayed the message")
     })??;
-    Ok(Answer::relayed(reply))
+    Ok(match answer {
+        AnswerAt::End => Answer::relayed(reply),
+        AnswerAt::Acceptance => accepted(id, &turn_id, reply).await,
+    })
+}
+
+/// 202, with where the turn's outcome will be.
+async fn accepted(id: &ObjectName, turn: &Key, told: Response<Incoming>) -> Response<Answer> {
+    let state = match told.status() {
+        StatusCode::ACCEPTED => {
+            let body = Limited::new(told.into_body(), MOST_ACCEPTED_BYTES).collect().await;
+            let view = body.ok().and_then(|body| serde_json::from_slice::<TurnView>(&body.to_bytes()).ok());
+            // It is accepted whatever became of the rest of the answer.
+            view.map_or(TurnState::Queued, |view| view.state)
+        }
+        // A runner of before knows no such preference, and has answered with the reply.
+        _ => TurnState::Completed,
+    };
+    let mut response = Answer::json(&TurnView::on_its_way(turn, state));
+    *response.status_mut() = StatusCode::ACCEPTED;
+    let location = format!("{BASE_PATH}/sessions/{id}/turns/{}", segment::encode(turn.as_str()));
+    // Neither a name nor what is encoded holds a character that a header must not.
+    if let Ok(location) = HeaderValue::from_str(&location) {
+        response.headers_mut().insert(LOCATION, location);
+    }
+    response.headers_mut().insert("preference-applied", HeaderValue::from_static(RESPOND_ASYNC));
+    response
 }
 
 fn expired() -> ApiError {

@@ -4,9 +4,13 @@
 //! answer, the store is.
 
 use http::{Response, StatusCode};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
 use paddock_api::Session;
 use paddock_api::http::ErrorCode;
 use paddock_runnerapi::MESSAGES;
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 
 use super::Ask;
 use super::answer::Answer;
@@ -18,42 +22,72 @@ use crate::relay::lookup;
 use crate::relay::target::Target;
 use crate::transcripts::{SaveError, conversation};
 
+/// Largest conversation of a harness that is read here, and not passed on as it comes.
+const MOST_BYTES: usize = 64 << 20;
+
 /// Serves the route.
 pub async fn list(gateway: &Gateway, ask: &Ask, id: &ObjectName) -> Result<Response<Answer>, ApiError> {
     let session = lookup::find(gateway, id.as_str()).await?;
-    if let Some(target) = Target::of_pod(&session) {
-        match live(gateway, ask, &target).await {
-            Ok(answer) => return Ok(answer),
-            Err(error) if gateway.transcripts.is_none() => return Err(error),
-            Err(error) => {
-                tracing::debug!(%error, session = %id, "the pod does not show its conversation; what is stored is shown");
-            }
-        }
-    }
-    stored(gateway, &session).await
+    Ok(match live(gateway, ask, &session, async |answer| Ok(answer)).await? {
+        Some(answer) => Answer::relayed(answer),
+        None => Answer::json(&stored(gateway, &session).await?),
+    })
 }
 
-async fn live(gateway: &Gateway, ask: &Ask, target: &Target) -> Result<Response<Answer>, ApiError> {
+/// The same conversation, each of its messages read as a `T`. One that is none is left out.
+///
+/// # Errors
+/// Neither pod nor store show it.
+pub async fn read<T: DeserializeOwned>(
+    gateway: &Gateway,
+    ask: &Ask,
+    session: &Session,
+) -> Result<Vec<T>, ApiError> {
+    let whole = async |answer: Response<Incoming>| {
+        let body = Limited::new(answer.into_body(), MOST_BYTES).collect().await;
+        let body = body.map_err(|error| not_shown(&error.to_string()))?.to_bytes();
+        serde_json::from_slice::<Vec<Box<RawValue>>>(&body).map_err(|error| not_shown(&error.to_string()))
+    };
+    let messages = match live(gateway, ask, session, whole).await? {
+        Some(messages) => messages,
+        None => stored(gateway, session).await?,
+    };
+    Ok(messages.iter().filter_map(|message| serde_json::from_str(message.get()).ok()).collect())
+}
+
+/// What `take` makes of the pod's answer; nothing where the store is to be asked instead.
+async fn live<T>(
+    gateway: &Gateway,
+    ask: &Ask,
+    session: &Session,
+    take: impl AsyncFnOnce(Response<Incoming>) -> Result<T, ApiError>,
+) -> Result<Option<T>, ApiError> {
+    let Some(target) = Target::of_pod(session) else { return Ok(None) };
     let call = Call::get(MESSAGES, &ask.request_id);
-    let failed = |what: String| {
-        ApiError::new(
-            ErrorCode::Unreachable,
-            format!("the session's pod does not show its conversation: {what}"),
-        )
+    let shown = match call::send(gateway, &target, &call).await {
+        Ok(answer) if answer.status() == StatusCode::OK => take(answer).await,
+        Ok(answer) => Err(not_shown(&format!("it answered HTTP {}", answer.status().as_u16()))),
+        Err(error) => Err(not_shown(&error.to_string())),
     };
-    let answer = call::send(gateway, target, &call).await.map_err(|error| failed(error.to_string()))?;
-    if answer.status() != StatusCode::OK {
-        return Err(failed(format!("it answered HTTP {}", answer.status().as_u16())));
+    match shown {
+        Ok(shown) => Ok(Some(shown)),
+        Err(error) if gateway.transcripts.is_none() => Err(error),
+        Err(error) => {
+            tracing::debug!(%error, session = session.metadata.name, "the pod does not show its conversation; what is stored is shown");
+            Ok(None)
+        }
     }
-    Ok(Answer::relayed(answer))
 }
 
-async fn stored(gateway: &Gateway, session: &Session) -> Result<Response<Answer>, ApiError> {
-    let messages = match (&gateway.transcripts, &session.metadata.uid) {
+async fn stored(gateway: &Gateway, session: &Session) -> Result<Vec<Box<RawValue>>, ApiError> {
+    match (&gateway.transcripts, &session.metadata.uid) {
         (Some(keeper), Some(uid)) => {
-            conversation::read(keeper.store(), uid).await.map_err(|error| SaveError::of_reading(&error))?
+            conversation::read(keeper.store(), uid).await.map_err(|error| SaveError::of_reading(&error))
         }
-        _ => Vec::new(),
-    };
-    Ok(Answer::json(&messages))
+        _ => Ok(Vec::new()),
+    }
+}
+
+fn not_shown(what: &str) -> ApiError {
+    ApiError::new(ErrorCode::Unreachable, format!("the session's pod does not show its conversation: {what}"))
 }

@@ -5,14 +5,18 @@ pub mod access;
 pub mod agents;
 pub mod answer;
 pub mod create;
+pub mod diagnose;
 pub mod health;
 pub mod lifecycle;
+pub mod log;
 pub mod message;
 pub mod message_body;
 pub mod messages;
 pub mod record;
 pub mod router;
+pub mod sandbox_logs;
 pub mod sessions;
+pub mod turns;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -147,6 +151,10 @@ async fn answer(
         Route::SendMessage(id) => message::send(gateway, &ask, body, &id, record).await,
         Route::AbortSession(id) => abort::abort(gateway, &ask, &id).await,
         Route::ListMessages(id) => messages::list(gateway, &ask, &id).await,
+        Route::GetTurn(id, turn) => turns::get(gateway, &ask, &id, &turn, record).await,
+        Route::SessionLog(id) => log::get(gateway, &ask, &id).await,
+        Route::SandboxLogs(id) => sandbox_logs::get(gateway, &ask, &id).await,
+        Route::Diagnose(id) => diagnose::get(gateway, &ask, &id).await,
         Route::CreateSession(agent) => create::create(gateway, &ask, body, &agent, record).await,
         Route::ListAgents => agents::list(gateway, &ask),
         Route::GetAgent(id) => agents::get(gateway, &id).await,

@@ -65,6 +65,14 @@ pub enum Route {
     SendMessage(ObjectName),
     /// `GET /sessions/{id}/messages`
     ListMessages(ObjectName),
+    /// `GET /sessions/{id}/turns/{turn}`, the turn's id as it stands in the path
+    GetTurn(ObjectName, String),
+    /// `GET /sessions/{id}/log`
+    SessionLog(ObjectName),
+    /// `GET /sessions/{id}/sandbox_logs`
+    SandboxLogs(ObjectName),
+    /// `GET /sessions/{id}/diagnose`
+    Diagnose(ObjectName),
     /// `POST /agents/{id}/session`
     CreateSession(ObjectName),
     /// `GET /agents`
@@ -110,7 +118,12 @@ impl Route {
             Self::GetAgent(id) => (Use::Read, Subject::Agent(id)),
             Self::CreateSession(agent) => (Use::Change, Subject::NewSession(agent)),
             Self::ListSessions => (Use::Read, Subject::Sessions),
-            Self::GetSession(id) | Self::ListMessages(id) => (Use::Read, Subject::Session(id)),
+            Self::GetSession(id)
+            | Self::ListMessages(id)
+            | Self::GetTurn(id, _)
+            | Self::SessionLog(id)
+            | Self::SandboxLogs(id)
+            | Self::Diagnose(id) => (Use::Read, Subject::Session(id)),
             Self::DeleteSession(id)
             | Self::StopSession(id)
             | Self::SuspendSession(id)
@@ -151,6 +164,10 @@ impl Resolved {
             Self::Route(Route::AbortSession(_)) => ABORT,
             Self::Route(Route::SendMessage(_)) => MESSAGE,
             Self::Route(Route::ListMessages(_)) => MESSAGES,
+            Self::Route(Route::GetTurn(..)) => TURN,
+            Self::Route(Route::SessionLog(_)) => LOG,
+            Self::Route(Route::SandboxLogs(_)) => SANDBOX_LOGS,
+            Self::Route(Route::Diagnose(_)) => DIAGNOSE,
             Self::Route(Route::CreateSession(_)) => AGENT_SESSION,
             Self::Route(Route::ListAgents) => AGENTS,
             Self::Route(Route::GetAgent(_)) => AGENT,
@@ -170,6 +187,10 @@ const RESTART: &str = "/sessions/{id}/restart";
 const ABORT: &str = "/sessions/{id}/abort";
 const MESSAGE: &str = "/sessions/{id}/message";
 const MESSAGES: &str = "/sessions/{id}/messages";
+const TURN: &str = "/sessions/{id}/turns/{turn}";
+const LOG: &str = "/sessions/{id}/log";
+const SANDBOX_LOGS: &str = "/sessions/{id}/sandbox_logs";
+const DIAGNOSE: &str = "/sessions/{id}/diagnose";
 const AGENTS: &str = "/agents";
 const AGENT: &str = "/agents/{id}";
 const AGENT_SESSION: &str = "/agents/{id}/session";
@@ -188,6 +209,9 @@ pub fn resolve(method: &Method, path: &str) -> Resolved {
     let Some(rest) = path.strip_prefix(BASE_PATH).and_then(|rest| rest.strip_prefix('/')) else {
         return Resolved::Unknown;
     };
+    if let Some((id, turn)) = turn_in(rest) {
+        return choose(method, TURN, "GET", [(Method::GET, Route::GetTurn(id, turn.to_owned()))]);
+    }
     let mut segments = rest.split('/');
     let parts = [segments.next(), segments.next(), segments.next(), segments.next()];
     let [Some(kind), name, action, None] = parts else { return Resolved::Unknown };
@@ -206,6 +230,15 @@ pub fn resolve(method: &Method, path: &str) -> Resolved {
         ),
         ("sessions", Some(id), Some("messages")) => {
             choose(method, MESSAGES, "GET", [(Method::GET, Route::ListMessages(id))])
+        }
+        ("sessions", Some(id), Some("log")) => {
+            choose(method, LOG, "GET", [(Method::GET, Route::SessionLog(id))])
+        }
+        ("sessions", Some(id), Some("sandbox_logs")) => {
+            choose(method, SANDBOX_LOGS, "GET", [(Method::GET, Route::SandboxLogs(id))])
+        }
+        ("sessions", Some(id), Some("diagnose")) => {
+            choose(method, DIAGNOSE, "GET", [(Method::GET, Route::Diagnose(id))])
         }
         ("sessions", Some(id), Some(action)) => {
             let (template, route) = match action {
@@ -226,6 +259,13 @@ pub fn resolve(method: &Method, path: &str) -> Resolved {
         }
         _ => Resolved::Unknown,
     }
+}
+
+/// Session and turn of `sessions/{id}/turns/{turn}`.
+fn turn_in(rest: &str) -> Option<(ObjectName, &str)> {
+    let (id, turn) = rest.strip_prefix("sessions/")?.split_once("/turns/")?;
+    let one_segment = !turn.is_empty() && !turn.contains('/');
+    one_segment.then(|| ObjectName::parse(id).map(|id| (id, turn)))?
 }
 
 fn choose<const N: usize>(
@@ -257,6 +297,10 @@ mod tests {
             (Method::DELETE, "/sessions/a", Route::DeleteSession(name("a"))),
             (Method::POST, "/sessions/a/message", Route::SendMessage(name("a"))),
             (Method::GET, "/sessions/a/messages", Route::ListMessages(name("a"))),
+            (Method::GET, "/sessions/a/turns/x%2Fy", Route::GetTurn(name("a"), "x%2Fy".into())),
+            (Method::GET, "/sessions/a/log", Route::SessionLog(name("a"))),
+            (Method::GET, "/sessions/a/sandbox_logs", Route::SandboxLogs(name("a"))),
+            (Method::GET, "/sessions/a/diagnose", Route::Diagnose(name("a"))),
             (Method::POST, "/sessions/a/stop", Route::StopSession(name("a"))),
             (Method::POST, "/sessions/a/abort", Route::AbortSession(name("a"))),
             (Method::POST, "/sessions/a/suspend", Route::SuspendSession(name("a"))),
@@ -278,6 +322,10 @@ mod tests {
             at(Method::GET, "/sessions/a/restart"),
             Resolved::WrongMethod { allow: "POST", .. }
         ));
+        assert!(matches!(
+            at(Method::POST, "/sessions/a/turns/b"),
+            Resolved::WrongMethod { allow: "GET", .. }
+        ));
         assert!(matches!(at(Method::HEAD, "/agents"), Resolved::WrongMethod { allow: "GET", .. }));
         for path in [
             "",
@@ -286,6 +334,10 @@ mod tests {
             "/sessions/a/",
             "/sessions/a/message/",
             "/sessions/a/b",
+            "/sessions/a/turns",
+            "/sessions/a/turns/",
+            "/sessions/a/turns/b/c",
+            "/sessions/A/turns/b",
             "/other",
             "x/sessions",
         ] {

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use paddock_runnerapi::transcript::message_id;
 use paddock_transcripts::{Entry, EntryKind, Position, StoreError, TranscriptStore};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use serde_json::value::{RawValue, to_raw_value};
 
@@ -67,10 +67,13 @@ struct Ended {
     error: Option<TurnError>,
 }
 
-#[derive(Deserialize)]
-struct TurnError {
-    code: String,
-    error: String,
+/// Why a turn has no reply.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TurnError {
+    /// The runner's word for it.
+    pub code: String,
+    /// A sentence.
+    pub error: String,
 }
 
 #[derive(Default)]

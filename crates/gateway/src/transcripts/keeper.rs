@@ -37,6 +37,17 @@ pub enum SaveError {
     Restless,
 }
 
+/// What a client is not told before it is saved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unsaved {
+    /// The reply to its message.
+    Reply,
+    /// That its message is accepted.
+    Acceptance,
+    /// How the turn ended that it asks for.
+    Outcome,
+}
+
 impl SaveError {
     /// One word, for logs and metrics.
     pub fn reason(&self) -> &'static str {
@@ -47,20 +58,28 @@ impl SaveError {
         }
     }
 
-    /// The error for a client whose reply could not be saved. The turn has ended, and its runner knows its reply.
-    pub fn of_reply(&self, turn: &str) -> ApiError {
-        let again = format!("send the message again with Idempotency-Key: {turn} to get the reply");
+    /// The error for a client that is not told of its turn, because that is not saved. Its runner knows it.
+    pub fn of_turn(&self, turn: &str, unsaved: Unsaved) -> ApiError {
+        let (what, again) = match unsaved {
+            Unsaved::Reply => (
+                "the turn has ended, but its reply",
+                format!("send the message again with Idempotency-Key: {turn} to get the reply"),
+            ),
+            Unsaved::Acceptance => (
+                "the turn is accepted and runs, but that",
+                format!("send the message again with Idempotency-Key: {turn} to join it"),
+            ),
+            Unsaved::Outcome => ("the turn has ended, but its outcome", "ask again".to_owned()),
+        };
         match self {
             Self::Store(error) => ApiError::new(
                 ErrorCode::TranscriptUnavailable,
-                format!("the turn has ended, but its reply could not be saved: {error}; {again}"),
+                format!("{what} could not be saved: {error}; {again}"),
             )
             .retry_after(STORE_RETRY),
             Self::Pod(_) | Self::Restless => ApiError::new(
                 ErrorCode::TurnLost,
-                format!(
-                    "the turn has ended, but the session's pod was lost before its reply was saved; {again}"
-                ),
+                format!("{what} was not saved before the session's pod was lost; {again}"),
             ),
         }
     }

@@ -12,4 +12,4 @@ pub mod pages;
 pub mod retention;
 pub mod sweep;
 
-pub use keeper::{Keeper, SaveError};
+pub use keeper::{Keeper, SaveError, Unsaved};

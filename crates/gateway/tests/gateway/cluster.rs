@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures::future::BoxFuture;
-use paddock_api::{Agent, Session};
+use paddock_api::{Agent, Sandbox, SandboxTemplate, SandboxWarmPool, Session, labels};
 use paddock_gateway::cluster::Cluster;
 use paddock_gateway::index::Index;
+use paddock_kubeio::look::{LogQuery, SlimEvent};
 use paddock_kubeio::slim::SlimPod;
 use paddock_kubeio::watch::Event;
 use paddock_kubeio::write::{Precondition, WriteError, Written};
@@ -34,6 +36,14 @@ struct State {
     sessions: BTreeMap<String, Session>,
     agents: BTreeMap<String, Agent>,
     pods: BTreeMap<String, SlimPod>,
+    sandboxes: BTreeMap<String, Sandbox>,
+    pools: BTreeMap<String, SandboxWarmPool>,
+    templates: BTreeMap<String, SandboxTemplate>,
+    logs: BTreeMap<String, Bytes>,
+    log_queries: Vec<LogQuery>,
+    events: Vec<SlimEvent>,
+    looks_fail: Option<WriteError>,
+    log_fails: Option<WriteError>,
     version: u64,
     watch: Watch,
     reads: usize,
@@ -50,6 +60,14 @@ impl FakeCluster {
             sessions: BTreeMap::new(),
             agents: BTreeMap::new(),
             pods: BTreeMap::new(),
+            sandboxes: BTreeMap::new(),
+            pools: BTreeMap::new(),
+            templates: BTreeMap::new(),
+            logs: BTreeMap::new(),
+            log_queries: Vec::new(),
+            events: Vec::new(),
+            looks_fail: None,
+            log_fails: None,
             version: 100,
             watch: Watch::Live,
             reads: 0,
@@ -125,6 +143,64 @@ impl FakeCluster {
     pub fn put_pod(&self, pod: Value) {
         let pod: SlimPod = serde_json::from_value(pod).unwrap();
         self.state.lock().pods.insert(pod.metadata.name.clone().unwrap(), pod);
+    }
+
+    /// Stores a Sandbox whose harness container has this name.
+    pub fn put_sandbox(&self, name: &str, container: &str) {
+        let env = json!([{"name": "TOKEN", "value": "a-plain-secret"}]);
+        let sandbox = json!({
+            "metadata": {"name": name, "uid": format!("uid-{name}")},
+            "spec": {"podTemplate": {"spec": {"containers": [{"name": container, "env": env}]}}},
+        });
+        self.state.lock().sandboxes.insert(name.to_owned(), serde_json::from_value(sandbox).unwrap());
+    }
+
+    /// Stores a pool for opencode with so many members ready, and its template.
+    pub fn put_pool(&self, name: &str, ready: u32) {
+        let pool = json!({
+            "metadata": {"name": name}, "spec": {"replicas": 2, "sandboxTemplateRef": {"name": "template"}},
+            "status": {"replicas": 2, "readyReplicas": ready},
+        });
+        let template = json!({
+            "metadata": {"name": "template", "annotations": {labels::HARNESS: "opencode"}},
+            "spec": {"podTemplate": {"spec": {"containers": []}}},
+        });
+        let mut state = self.state.lock();
+        state.pools.insert(name.to_owned(), serde_json::from_value(pool).unwrap());
+        state.templates.insert("template".to_owned(), serde_json::from_value(template).unwrap());
+    }
+
+    /// What a pod's containers have written.
+    pub fn put_log(&self, pod: &str, log: &'static [u8]) {
+        self.state.lock().logs.insert(pod.to_owned(), Bytes::from_static(log));
+    }
+
+    /// An event, as the API server stores it.
+    pub fn put_event(&self, event: Value) {
+        self.state.lock().events.push(serde_json::from_value(event).unwrap());
+    }
+
+    /// From now on sandboxes, pools, logs and events cannot be read.
+    pub fn fail_looks(&self, error: WriteError) {
+        self.state.lock().looks_fail = Some(error);
+    }
+
+    /// From now on logs cannot be read.
+    pub fn fail_logs(&self, error: WriteError) {
+        self.state.lock().log_fails = Some(error);
+    }
+
+    /// How logs were asked for.
+    pub fn log_queries(&self) -> Vec<LogQuery> {
+        self.state.lock().log_queries.clone()
+    }
+
+    fn look<T>(&self, look: impl FnOnce(&mut State) -> T) -> Result<T, WriteError> {
+        let mut state = self.state.lock();
+        match state.looks_fail.clone() {
+            Some(error) => Err(error),
+            None => Ok(look(&mut state)),
+        }
     }
 
     pub fn put_agent(&self, name: &str) {
@@ -268,6 +344,51 @@ impl Cluster for FakeCluster {
                 Some(error) => Err(error),
                 None => Ok(self.state.lock().pods.get(name).cloned()),
             }
+        })
+    }
+
+    fn read_sandbox<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Sandbox>, WriteError>> {
+        Box::pin(async move { self.look(|state| state.sandboxes.get(name).cloned()) })
+    }
+
+    fn read_pool<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<SandboxWarmPool>, WriteError>> {
+        Box::pin(async move { self.look(|state| state.pools.get(name).cloned()) })
+    }
+
+    fn list_pools(&self) -> BoxFuture<'_, Result<Vec<SandboxWarmPool>, WriteError>> {
+        Box::pin(async move { self.look(|state| state.pools.values().cloned().collect()) })
+    }
+
+    fn list_templates(&self) -> BoxFuture<'_, Result<Vec<SandboxTemplate>, WriteError>> {
+        Box::pin(async move { self.look(|state| state.templates.values().cloned().collect()) })
+    }
+
+    fn read_log<'a>(
+        &'a self,
+        pod: &'a str,
+        query: &'a LogQuery,
+    ) -> BoxFuture<'a, Result<Option<Bytes>, WriteError>> {
+        Box::pin(async move {
+            self.look(|state| {
+                state.log_queries.push(query.clone());
+                match state.log_fails.clone() {
+                    Some(error) => Err(error),
+                    None => Ok(state.logs.get(pod).cloned()),
+                }
+            })?
+        })
+    }
+
+    fn read_events<'a>(
+        &'a self,
+        name: &'a str,
+        most: u32,
+    ) -> BoxFuture<'a, Result<Vec<SlimEvent>, WriteError>> {
+        Box::pin(async move {
+            self.look(|state| {
+                let about = state.events.iter().filter(|event| event.involved_object.name == name);
+                about.take(most as usize).cloned().collect()
+            })
         })
     }
 

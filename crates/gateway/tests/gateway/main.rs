@@ -4,11 +4,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod cluster;
+mod diagnose;
 mod drain;
 mod hygiene;
 mod keys;
 mod lifecycle;
 mod logs;
+mod looks;
 mod messages;
 mod routing;
 mod runner;
@@ -18,4 +20,5 @@ mod store;
 mod support;
 mod tracing_context;
 mod transcripts;
+mod turns;
 mod waking;

@@ -1,5 +1,6 @@
 //! A scripted runner: it checks tokens as the real one does, and answers turns as it is told.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,9 +14,9 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use paddock_runnerapi::{
-    ABORT, CONVERSATION, ConversationRequest, EntryKind, ErrorBody, ErrorCode, MESSAGES, Position, Scope,
-    SigningKey, TRANSCRIPT, TRANSCRIPT_HEADER, TURN_ID_HEADER, TURNS, TranscriptEntry, TranscriptPage,
-    TurnRequest, TurnState, TurnStatus, VerifyingKeys,
+    ABORT, CONVERSATION, ConversationRequest, EntryKind, ErrorBody, ErrorCode, MESSAGES, Position,
+    RESPOND_ASYNC, Scope, SigningKey, TRANSCRIPT, TRANSCRIPT_HEADER, TURN_ID_HEADER, TURNS, TranscriptEntry,
+    TranscriptPage, TurnRequest, TurnState, TurnStatus, VerifyingKeys,
 };
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -73,6 +74,11 @@ struct State {
     continues: Mutex<Option<Vec<Value>>>,
     waits: AtomicBool,
     aborts: AtomicUsize,
+    /// What it says of turns when it is asked; of others that they have completed.
+    told: Mutex<BTreeMap<String, Option<TurnStatus>>>,
+    /// Paths and queries of the questions about turns.
+    looks: Mutex<Vec<String>>,
+    conversation: Mutex<Value>,
 }
 
 /// As the real one's: each entry has a place, and places grow.
@@ -126,6 +132,9 @@ impl FakeRunner {
             continues: Mutex::new(None),
             waits: AtomicBool::new(false),
             aborts: AtomicUsize::new(0),
+            told: Mutex::default(),
+            looks: Mutex::default(),
+            conversation: Mutex::new(json!([{"info": {"id": "live"}, "parts": []}])),
         });
         tokio::spawn({
             let state = state.clone();
@@ -205,6 +214,30 @@ impl FakeRunner {
         self.state.aborts.load(Ordering::SeqCst)
     }
 
+    /// When it is asked for this turn, it says this, or that it knows no such turn.
+    pub fn tells(&self, id: &str, status: Option<Value>) {
+        let status = status.map(|status| serde_json::from_value(status).unwrap());
+        self.state.told.lock().insert(id.to_owned(), status);
+    }
+
+    /// A turn that it has accepted ends so, and it says so when it is asked.
+    pub fn ends(&self, id: &str, outcome: &Value) {
+        self.state.journal.lock().add(id, EntryKind::Ended, outcome);
+        let mut status = outcome.clone();
+        status["id"] = json!(id);
+        self.tells(id, Some(status));
+    }
+
+    /// The questions about turns that it got.
+    pub fn looks(&self) -> Vec<String> {
+        self.state.looks.lock().clone()
+    }
+
+    /// The conversation as its harness has it.
+    pub fn shows(&self, messages: Value) {
+        *self.state.conversation.lock() = messages;
+    }
+
     /// What it was given.
     pub fn conversation(&self) -> Option<Vec<Value>> {
         self.state.continues.lock().clone()
@@ -270,24 +303,40 @@ impl State {
             return Ok(answer(200, &json!({}), None));
         }
         if head.uri.path() == MESSAGES {
-            return Ok(answer(200, &json!([{"info": {"id": "live"}, "parts": []}]), None));
+            return Ok(answer(200, &self.conversation.lock(), None));
         }
         if head.method == Method::GET {
-            let id = head.uri.path().strip_prefix(&format!("{TURNS}/")).unwrap().to_owned();
+            self.looks.lock().push(head.uri.to_string());
+            let encoded = head.uri.path().strip_prefix(&format!("{TURNS}/")).unwrap();
+            let id = paddock_gateway::http::segment::decode(encoded).unwrap();
             let parts = json!([{"type": "text", "text": format!("reply to {id}")}]);
             let reply = Some(json!({"info": {}, "parts": parts}));
-            let status = TurnStatus { id, state: TurnState::Completed, reply, error: None };
-            let response = answer(200, &serde_json::to_value(status).unwrap(), None);
+            let completed = TurnStatus { id: id.clone(), state: TurnState::Completed, reply, error: None };
+            let told = self.told.lock().get(&id).cloned().unwrap_or(Some(completed));
+            let response = match told {
+                Some(status) => answer(200, &serde_json::to_value(status).unwrap(), Some(&id)),
+                None => failure(ErrorCode::NotFound, Some(&id)),
+            };
             return Ok(at(response, self.journal.lock().position()));
         }
         assert_eq!(head.uri.path(), TURNS);
         let turn: TurnRequest = serde_json::from_slice(&body.collect().await.unwrap().to_bytes()).unwrap();
         let reply = json!({"info": {"id": turn.id}, "parts": turn.parts});
         let id = turn.id.clone();
+        let at_acceptance = head.headers.get("prefer").is_some_and(|prefer| prefer == RESPOND_ASYNC);
         self.seen.send_modify(|seen| seen.push(Seen { turn, headers: head.headers, session_uid }));
         let refused = matches!(script, Script::Fail(ErrorCode::Quiesced | ErrorCode::ShuttingDown));
         *self.harness.lock() += usize::from(!refused);
         let asked = json!({"parts": reply["parts"]});
+        if at_acceptance && matches!(script, Script::Echo | Script::EchoAfter(_)) {
+            // Written before it is answered, and not run here: what it says later a test decides.
+            let mut journal = self.journal.lock();
+            if !journal.entries.iter().any(|entry| entry.turn == id) {
+                journal.add(&id, EntryKind::Accepted, &asked);
+            }
+            let status = json!({"id": id, "state": "running"});
+            return Ok(at(answer(202, &status, Some(&id)), journal.position()));
+        }
         let end = json!({"state": "completed", "reply": reply});
         let response = match script {
             Script::Fail(code) => failure(code, Some(&id)),

@@ -224,7 +224,12 @@ impl Reply {
     async fn of(response: Response<hyper::body::Incoming>) -> Self {
         let (head, body) = response.into_parts();
         let bytes = soon(body.collect()).await.unwrap().to_bytes();
-        let body = serde_json::from_slice(&bytes).unwrap_or_else(|_| panic!("not JSON: {bytes:?}"));
+        let is_text =
+            head.headers.get("content-type").is_some_and(|kind| kind.as_bytes().starts_with(b"text/plain"));
+        let body = match is_text {
+            true => Value::String(String::from_utf8(bytes.to_vec()).unwrap()),
+            false => serde_json::from_slice(&bytes).unwrap_or_else(|_| panic!("not JSON: {bytes:?}")),
+        };
         Self { status: head.status.as_u16(), headers: head.headers, body }
     }
 

@@ -7,7 +7,7 @@ use http::Request;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
-use paddock_runnerapi::{ErrorBody, ErrorCode};
+use paddock_runnerapi::{ErrorBody, ErrorCode, RESPOND_ASYNC};
 use serde::de::DeserializeOwned;
 
 /// The largest body: the gateway takes 32 MiB, and attachments grow by a third as base64.
@@ -28,6 +28,12 @@ pub(super) fn bearer(request: &Request<Incoming>) -> Option<&str> {
     let value = request.headers().get(AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+}
+
+/// Whether the request shall be answered when its turn is accepted.
+pub(super) fn prefers_async<B>(request: &Request<B>) -> bool {
+    let values = request.headers().get_all("prefer").iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|preference| preference.trim() == RESPOND_ASYNC)
 }
 
 /// What HTTP demands and hyper leaves to us.

@@ -1,12 +1,14 @@
 //! The routes of the runner protocol.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
 use paddock_runnerapi::{
     ABORT, ACTIVATE, ACTIVITY, ActivateRequest, CONVERSATION, ConversationRequest, ErrorBody, ErrorCode,
-    LIVEZ, MESSAGES, QUIESCE, QuiesceRequest, READYZ, Scope, TRANSCRIPT, TURNS, TurnRequest, TurnState,
+    LIVEZ, MAX_TURN_WAIT_MS, MESSAGES, QUIESCE, QuiesceRequest, READYZ, Scope, TRANSCRIPT, TURNS,
+    TurnRequest, TurnState,
 };
 use serde::Serialize;
 use serde_json::json;
@@ -15,7 +17,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::answer::{self, Answer};
 use super::limits::Limits;
-use super::request::{bearer, check_head, percent_decoded, read};
+use super::request::{bearer, check_head, percent_decoded, prefers_async, read};
 use crate::activation::Bound;
 use crate::app::{App, Phase};
 use crate::turns::{Outcome, Ticket};
@@ -182,16 +184,21 @@ fn session<'a>(request: &Request<Incoming>, app: &'a App, scope: Scope) -> Resul
 }
 
 async fn run_turn(request: Request<Incoming>, app: &App, limits: &Limits) -> Result<Answer, ErrorBody> {
+    let at_acceptance = prefers_async(&request);
     let Accepted { id, ticket, bound, _room } = accept_turn(request, app, limits).await?;
-    let outcome = match ticket {
-        Ok(ticket) => ticket.outcome().await,
+    let response = match ticket {
+        Ok(_) if at_acceptance => accepted(&bound, &id).await,
+        Ok(ticket) => ticket.outcome().await.map(|reply| answer::raw(StatusCode::OK, reply)),
         Err(refused) => Err(refused),
     };
-    let response = match outcome {
-        Ok(reply) => answer::raw(StatusCode::OK, reply),
-        Err(error) => answer::error(&error),
-    };
+    let response = response.unwrap_or_else(|error| answer::error(&error));
     Ok(answer::about_turn(response, &id, bound.engine.position()))
+}
+
+/// The answer to a client that does not wait for the end of its turn, which is in the journal.
+async fn accepted(bound: &Bound, id: &str) -> Result<Answer, ErrorBody> {
+    let (state, _) = bound.engine.status(id).await?;
+    Ok(answer::json(StatusCode::ACCEPTED, &status(id, state, None)))
 }
 
 /// A turn that was read, and what the engine said to it.
@@ -236,7 +243,16 @@ async fn show_turn(
     let _room = limits.request()?;
     let id = percent_decoded(encoded)
         .ok_or_else(|| error(ErrorCode::BadRequest, "reading the request: the turn's id is malformed"))?;
-    let response = match bound.engine.status(&id).await {
+    let wait = match request.uri().query() {
+        None => 0,
+        Some(query) => {
+            query.strip_prefix("wait_ms=").and_then(|wait| wait.parse().ok()).ok_or_else(|| {
+                error(ErrorCode::BadRequest, "looking up the turn: the query must be ?wait_ms=<number>")
+            })?
+        }
+    };
+    let wait = Duration::from_millis(u64::min(wait, MAX_TURN_WAIT_MS));
+    let response = match bound.engine.status_within(&id, wait).await {
         Ok((state, outcome)) => answer::json(StatusCode::OK, &status(&id, state, outcome.as_ref())),
         Err(error) => answer::error(&error),
     };

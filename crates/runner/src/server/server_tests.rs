@@ -71,7 +71,12 @@ impl Fixture {
     }
 
     async fn send(&self, method: &str, path: &str, token: &str, body: &str) -> Answer {
-        let head = format!("{method} {path} HTTP/1.1\r\nhost: pod\r\n");
+        self.send_with("", method, path, token, body).await
+    }
+
+    /// With more lines in the head.
+    async fn send_with(&self, more: &str, method: &str, path: &str, token: &str, body: &str) -> Answer {
+        let head = format!("{method} {path} HTTP/1.1\r\nhost: pod\r\n{more}");
         let kind = "content-type: application/json; charset=utf-8\r\n";
         let rest =
             format!("authorization: Bearer {token}\r\n{kind}content-length: {}\r\n\r\n{body}", body.len());
@@ -223,6 +228,40 @@ async fn turns_are_named_on_every_answer_and_can_be_looked_up() {
     assert_eq!(fixture.send("GET", "/v1/turns/none", &token, "").await.code(), (404, "not_found"));
     fixture.turn(&token, "a/b c", "x").await;
     assert_eq!(fixture.send("GET", "/v1/turns/a%2Fb%20c", &token, "").await.body["id"], "a/b c");
+}
+
+#[tokio::test]
+async fn a_turn_may_be_answered_when_it_is_accepted() {
+    let fixture = start().await;
+    fixture.boot();
+    fixture.activate("s1", &fixture.token("pod", "s1", Scope::Control)).await;
+    let token = fixture.token("pod", "s1", Scope::Turn);
+    let post = async |id: &str, text: &str| {
+        let body = json!({"id": id, "parts": [{"type": "text", "text": text}]}).to_string();
+        fixture.send_with("prefer: wait=5, respond-async\r\n", "POST", "/v1/turns", &token, &body).await
+    };
+    let first = post("t", "wait").await;
+    assert_eq!((first.status, &first.body), (202, &json!({"id": "t", "state": "running"})));
+    assert!(first.head.contains("x-paddock-turn-id: t"), "{}", first.head);
+    assert_eq!(fixture.storage.story()[1..], ["accepted t", "started t"], "it is in the journal by then");
+    let second = post("u", "u").await;
+    assert_eq!((second.status, &second.body["state"]), (202, &json!("queued")));
+    assert_eq!(post("t", "wait").await.status, 202, "the same again joins it");
+    assert_eq!(post("t", "other").await.code(), (422, "turn_mismatch"));
+    assert_eq!(post("v", "bad").await.code(), (400, "bad_request"));
+
+    let shown = fixture.send("GET", "/v1/turns/t?wait_ms=1", &token, "").await;
+    assert_eq!((shown.status, &shown.body), (200, &json!({"id": "t", "state": "running"})));
+    fixture.harness.release("wait");
+    let shown = fixture.send("GET", "/v1/turns/u?wait_ms=20000", &token, "").await;
+    assert_eq!(
+        (&shown.body["state"], &shown.body["reply"]["parts"][0]["text"]),
+        (&json!("completed"), &json!("u"))
+    );
+    assert_eq!(post("u", "u").await.body, json!({"id": "u", "state": "completed"}));
+    let bad = fixture.send("GET", "/v1/turns/t?wait=1", &token, "").await;
+    assert_eq!(bad.code(), (400, "bad_request"));
+    assert_eq!(fixture.harness.runs(), ["wait", "u"]);
 }
 
 #[tokio::test]

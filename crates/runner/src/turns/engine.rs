@@ -21,12 +21,10 @@ use super::journal::{Journal, JournalError, Span};
 use super::outcome::Outcome;
 use super::record::{Activation, Digest, Record};
 use super::restore::{Restored, RestoredTurn};
-use super::table::{Ended, Entry, Queued, Stage, Table};
+use super::table::{Ended, Entry, MOST_WAITERS, Queued, Stage, Table};
 use crate::activity::Meter;
 use crate::harness::{Harness, TurnNames};
 
-/// How many requests may wait for one turn: a client needs one, and its retries replace it.
-const MOST_WAITERS: usize = 64;
 /// How large the waiting messages may be together. One of the largest always fits.
 const MOST_QUEUED_BYTES: usize = 64 << 20;
 /// How many turns a session may have. Each id stays in memory (about 400 bytes) for as long as the pod
@@ -215,6 +213,28 @@ impl Engine {
         }
     }
 
+    /// As [`Self::status`], once the turn has ended or `wait` has passed. Looking is no activity.
+    ///
+    /// # Errors
+    /// As [`Self::status`].
+    pub async fn status_within(
+        &self,
+        id: &str,
+        wait: Duration,
+    ) -> Result<(TurnState, Option<Outcome>), ErrorBody> {
+        let end = match self.table().turns.get_mut(id) {
+            Some(entry) if !wait.is_zero() && matches!(entry.stage, Stage::Queued(_) | Stage::Running) => {
+                entry.wait()
+            }
+            _ => None,
+        };
+        if let Some(end) = end {
+            // How it ended is told below, from where it is kept.
+            let _ = tokio::time::timeout(wait, end).await;
+        }
+        self.status(id).await
+    }
+
     /// Accepts no more turns, and tells those that run or wait as interrupted. Their ends are left for the
     /// next start to find.
     pub async fn stop(&self, why: &'static str) {
@@ -281,16 +301,12 @@ impl Engine {
         if matches!(entry.stage, Stage::Ended(_) | Stage::Left(_)) {
             return Some(Ok(Known::Over));
         }
-        entry.waiters.retain(|waiter| !waiter.is_closed());
-        if entry.waiters.len() >= MOST_WAITERS {
+        Some(entry.wait().map(Known::Running).ok_or_else(|| {
             let text = format!(
                 "running the turn: {MOST_WAITERS} requests wait for this very turn already; it goes on, ask again when it has ended"
             );
-            return Some(Err(error(ErrorCode::QueueFull, text)));
-        }
-        let (sender, receiver) = oneshot::channel();
-        entry.waiters.push(sender);
-        Some(Ok(Known::Running(receiver)))
+            error(ErrorCode::QueueFull, text)
+        }))
     }
 
     /// Whether a new turn can start at once; an error if it cannot even wait.

@@ -82,6 +82,12 @@ impl Fixture {
         }
     }
 
+    /// How many wait for the end of a turn.
+    fn waiters(&self, id: &str) -> usize {
+        let table = self.engine.table();
+        table.turns[id].waiters.iter().filter(|waiter| !waiter.is_closed()).count()
+    }
+
     pub(in crate::turns) async fn reaches(&self, id: &str, state: TurnState) {
         let reached =
             async |fixture: &Self| fixture.engine.status(id).await.is_ok_and(|(now, _)| now == state);
@@ -172,6 +178,29 @@ async fn a_client_that_goes_away_cancels_nothing() {
     fixture.reaches("a", TurnState::Completed).await;
     assert_eq!(text(&fixture.submit("a", "wait a").await.unwrap()), "wait a");
     assert_eq!(fixture.harness.runs().len(), 1);
+}
+
+#[tokio::test]
+async fn whoever_asks_for_a_turn_may_wait_for_its_end() {
+    let fixture = start(10_000).await;
+    let _running = fixture.submit("a", "wait a");
+    fixture.reaches("a", TurnState::Running).await;
+    let (long, short) = (Duration::from_secs(20), Duration::from_millis(1));
+    let (state, outcome) = fixture.engine.status_within("a", short).await.unwrap();
+    assert_eq!((state, outcome), (TurnState::Running, None), "the wait has passed");
+    let asks = fixture.engine.status_within("a", long);
+    let ends = async {
+        fixture.until("somebody waits", async |fixture| fixture.waiters("a") == 2).await;
+        fixture.harness.release("wait a");
+    };
+    let (told, ()) = tokio::join!(asks, ends);
+    let (state, outcome) = told.unwrap();
+    assert_eq!((state, outcome.unwrap().state()), (TurnState::Completed, TurnState::Completed));
+    let begun = Instant::now();
+    assert_eq!(fixture.engine.status_within("a", long).await.unwrap().0, TurnState::Completed);
+    let unknown = fixture.engine.status_within("x", long).await;
+    assert_eq!(unknown.unwrap_err().code, ErrorCode::NotFound);
+    assert!(begun.elapsed() < long, "nobody waits for what is known");
 }
 
 #[tokio::test]

@@ -12,6 +12,9 @@ use super::record::Digest;
 use super::replies::Kept;
 use crate::activity::Busy;
 
+/// How many requests may wait for one turn: a client needs one, and its retries replace it.
+pub(super) const MOST_WAITERS: usize = 64;
+
 /// Parts of a message, as the harness gets them.
 pub(super) type Parts = Vec<Value>;
 
@@ -64,6 +67,17 @@ pub(super) struct Entry {
 }
 
 impl Entry {
+    /// Is told how the turn ends; nothing where too many wait already.
+    pub(super) fn wait(&mut self) -> Option<oneshot::Receiver<Outcome>> {
+        self.waiters.retain(|waiter| !waiter.is_closed());
+        if self.waiters.len() >= MOST_WAITERS {
+            return None;
+        }
+        let (sender, receiver) = oneshot::channel();
+        self.waiters.push(sender);
+        Some(receiver)
+    }
+
     fn tell(&mut self, outcome: &Outcome) {
         for waiter in std::mem::take(&mut self.waiters) {
             // That client went away.

@@ -35,5 +35,6 @@ mod secrets;
 mod suspend;
 mod transcripts;
 mod trust;
+mod turns_api;
 mod twenty_sessions;
 mod two_gateways;
