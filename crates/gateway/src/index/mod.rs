@@ -66,7 +66,7 @@ impl Index {
         self.sessions.read().get(name, Instant::now())
     }
 
-    /// Every Session, in no order.
+    /// Every Session, in no order, whoever asks: a route shows those that its `Ask::access` sees.
     pub fn sessions(&self) -> Vec<Arc<Session>> {
         self.sessions.read().all(Instant::now())
     }
@@ -76,7 +76,7 @@ impl Index {
         self.agents.read().get(name, Instant::now())
     }
 
-    /// Every Agent, in no order.
+    /// Every Agent, in no order, whoever asks: a route shows those that its `Ask::access` sees.
     pub fn agents(&self) -> Vec<Arc<Agent>> {
         self.agents.read().all(Instant::now())
     }

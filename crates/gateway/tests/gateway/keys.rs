@@ -7,7 +7,7 @@ use tokio::sync::Notify;
 
 use super::logs;
 use super::runner::{FakeRunner, Script};
-use super::support::{Reply, Setup, TestGateway, session};
+use super::support::{BASE, KEY, Reply, Setup, TestGateway, session, soon};
 
 const ALL: &str = "key-for-all-0123456789abcdef";
 const READER: &str = "key-that-reads-0123456789abcdef";
@@ -194,7 +194,7 @@ async fn a_key_that_is_used_too_fast_is_told_when_to_come_back() {
     let wait: u64 = refused.header("retry-after").parse().unwrap();
     assert!((90..=100).contains(&wait), "{wait}");
     assert_eq!(runner.count(), 0);
-    for key in [READER, super::support::KEY] {
+    for key in [READER, KEY] {
         assert_eq!(ask(&gateway, key, "GET", "/sessions").await.status, 200, "others are not held up");
     }
     let metrics = gateway.gateway.metrics.encode();
@@ -202,7 +202,7 @@ async fn a_key_that_is_used_too_fast_is_told_when_to_come_back() {
 }
 
 #[tokio::test]
-async fn a_key_has_so_many_requests_in_flight_and_each_counts_until_its_answer_is_sent() {
+async fn a_key_has_so_many_requests_in_flight() {
     let (gateway, runner) = two_agents(json!({"narrow": {"key": ALL, "maxInFlight": 1}})).await;
     let go = Arc::new(Notify::new());
     runner.script(Script::EchoAfter(go.clone()));
@@ -217,8 +217,31 @@ async fn a_key_has_so_many_requests_in_flight_and_each_counts_until_its_answer_i
     assert_eq!(gateway.ask("GET", "/sessions", None).await.status, 200, "the master key has no limit");
     go.notify_one();
     assert_eq!(turn.await.unwrap().status, 200);
-    // The connection's task lets go of the place a moment after its client has read the last byte.
-    super::support::soon(async { while ask(&gateway, ALL, "GET", "/sessions").await.status != 200 {} }).await;
+    room_again(&gateway).await;
+}
+
+#[tokio::test]
+async fn a_request_counts_until_all_of_its_answer_is_sent() {
+    let (gateway, _runner) = two_agents(json!({"narrow": {"key": ALL, "maxInFlight": 1}})).await;
+    // More than the sockets between them hold.
+    let body = json!({"text": "x".repeat(16 << 20)}).to_string();
+    let mut slow = gateway.raw().await;
+    let head = format!(
+        "POST {BASE}/sessions/mine/message HTTP/1.1\r\nHost: gateway\r\nAuthorization: Bearer {ALL}\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        body.len()
+    );
+    slow.write(head + &body).await.unwrap();
+    slow.read_first_byte().await;
+    assert_eq!(ask(&gateway, ALL, "GET", "/sessions").await.error(), (429, "too_many_in_flight"));
+    assert!(slow.read_to_end().await.len() > 16 << 20);
+    room_again(&gateway).await;
+}
+
+/// The connection's task lets go of a place a moment after its client has read the last byte.
+async fn room_again(gateway: &TestGateway) {
+    let room = async { while ask(gateway, ALL, "GET", "/sessions").await.status != 200 {} };
+    soon(room).await;
 }
 
 #[tokio::test]
@@ -244,7 +267,7 @@ async fn each_request_is_one_line_of_the_audit_log() {
         ["helper", "GET", "/sessions/{id}", "", "theirs", "404", "not_found", ""]
     );
     assert_eq!(
-        audit("audit-3", super::support::KEY, "GET", "/agents/helper").await,
+        audit("audit-3", KEY, "GET", "/agents/helper").await,
         ["master", "GET", "/agents/{id}", "helper", "", "200", "", ""]
     );
     assert_eq!(

@@ -261,6 +261,11 @@ impl Raw {
         String::from_utf8(bytes).unwrap()
     }
 
+    /// Waits until an answer begins, and reads no more of it than that.
+    pub async fn read_first_byte(&mut self) {
+        soon(self.0.read_u8()).await.unwrap();
+    }
+
     /// The next answer, which says how long it is.
     pub async fn read_answer(&mut self) -> String {
         let mut bytes = Vec::new();
