@@ -199,7 +199,9 @@ impl IssueCode {
             | Reason::IdleTimeout
             | Reason::SuspendRequested
             | Reason::WorkspaceNotPersistent
-            | Reason::Stopped => return None,
+            | Reason::Stopped
+            // The condition tells more.
+            | Reason::SavingTranscript => return None,
         })
     }
 }
