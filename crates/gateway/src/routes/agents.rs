@@ -1,4 +1,4 @@
-//! Reading agents.
+//! Reading agents. Writing them is in `agent_write`.
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
@@ -120,9 +120,28 @@ pub async fn find(gateway: &Gateway, id: &ObjectName) -> Result<Agent, ApiError>
     if let Some(agent) = gateway.index.agent(id.as_str()) {
         return Ok((*agent).clone());
     }
+    read(gateway, id).await
+}
+
+/// An agent as the API server has it now.
+///
+/// # Errors
+/// `not_found`, or `cluster_unavailable`.
+pub async fn read(gateway: &Gateway, id: &ObjectName) -> Result<Agent, ApiError> {
     match gateway.cluster.read_agent(id.as_str()).await {
-        Ok(Some(agent)) => Ok(agent),
-        Ok(None) => Err(ApiError::new(ErrorCode::NotFound, format!("agent {id} not found"))),
+        Ok(Some(agent)) => {
+            gateway.index.record_agent(agent.clone());
+            Ok(agent)
+        }
+        Ok(None) => {
+            gateway.index.forget_agent(id.as_str());
+            Err(not_found(id))
+        }
         Err(error) => Err(lookup::unavailable("reading the agent", &error)),
     }
+}
+
+/// There is no agent of this name.
+pub fn not_found(id: &ObjectName) -> ApiError {
+    ApiError::new(ErrorCode::NotFound, format!("agent {id} not found"))
 }

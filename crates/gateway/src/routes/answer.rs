@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
-use http::{HeaderValue, Response};
+use http::{HeaderValue, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -32,6 +32,13 @@ impl Answer {
         let bytes = serde_json::to_vec(value).unwrap_or_default();
         let mut response = Response::new(Self::Whole(Full::new(Bytes::from(bytes))));
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        response
+    }
+
+    /// Nothing, with status 204.
+    pub fn no_content() -> Response<Self> {
+        let mut response = Response::new(Self::Whole(Full::default()));
+        *response.status_mut() = StatusCode::NO_CONTENT;
         response
     }
 

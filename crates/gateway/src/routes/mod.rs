@@ -1,6 +1,9 @@
 //! One request, from head to answer: hygiene, key, route, and what every answer carries.
 
 pub mod abort;
+pub mod agent_body;
+pub mod agent_env;
+pub mod agent_write;
 pub mod agents;
 pub mod answer;
 pub mod create;
@@ -131,6 +134,9 @@ async fn answer(
         Route::ListMessages(id) => messages::list(gateway, &ask, &id).await,
         Route::CreateSession(agent) => create::create(gateway, &ask, body, &agent).await,
         Route::ListAgents => agents::list(gateway, &ask),
+        Route::CreateAgent => agent_write::create(gateway, &ask, body).await,
         Route::GetAgent(id) => agents::get(gateway, &id).await,
+        Route::UpdateAgent(id) => agent_write::update(gateway, &ask, body, id).await,
+        Route::DeleteAgent(id) => agent_write::delete(gateway, id).await,
     }
 }

@@ -69,8 +69,14 @@ pub enum Route {
     CreateSession(ObjectName),
     /// `GET /agents`
     ListAgents,
+    /// `POST /agents`
+    CreateAgent,
     /// `GET /agents/{id}`
     GetAgent(ObjectName),
+    /// `PATCH /agents/{id}`
+    UpdateAgent(ObjectName),
+    /// `DELETE /agents/{id}`
+    DeleteAgent(ObjectName),
     /// `GET /api/v1/health/k8s`
     ClusterHealth,
 }
@@ -105,8 +111,8 @@ impl Resolved {
             Self::Route(Route::SendMessage(_)) => MESSAGE,
             Self::Route(Route::ListMessages(_)) => MESSAGES,
             Self::Route(Route::CreateSession(_)) => AGENT_SESSION,
-            Self::Route(Route::ListAgents) => AGENTS,
-            Self::Route(Route::GetAgent(_)) => AGENT,
+            Self::Route(Route::ListAgents | Route::CreateAgent) => AGENTS,
+            Self::Route(Route::GetAgent(_) | Route::UpdateAgent(_) | Route::DeleteAgent(_)) => AGENT,
             Self::Route(Route::ClusterHealth) => HEALTH,
             Self::WrongMethod { template, .. } => template,
             Self::Unknown => "unknown",
@@ -172,8 +178,22 @@ pub fn resolve(method: &Method, path: &str) -> Resolved {
             };
             choose(method, template, "POST", [(Method::POST, route)])
         }
-        ("agents", None, None) => choose(method, AGENTS, "GET", [(Method::GET, Route::ListAgents)]),
-        ("agents", Some(id), None) => choose(method, AGENT, "GET", [(Method::GET, Route::GetAgent(id))]),
+        ("agents", None, None) => choose(
+            method,
+            AGENTS,
+            "GET, POST",
+            [(Method::GET, Route::ListAgents), (Method::POST, Route::CreateAgent)],
+        ),
+        ("agents", Some(id), None) => choose(
+            method,
+            AGENT,
+            "GET, PATCH, DELETE",
+            [
+                (Method::GET, Route::GetAgent(id.clone())),
+                (Method::PATCH, Route::UpdateAgent(id.clone())),
+                (Method::DELETE, Route::DeleteAgent(id)),
+            ],
+        ),
         ("agents", Some(id), Some("session")) => {
             choose(method, AGENT_SESSION, "POST", [(Method::POST, Route::CreateSession(id))])
         }
@@ -217,7 +237,10 @@ mod tests {
             (Method::POST, "/sessions/a/restart", Route::RestartSession(name("a"))),
             (Method::POST, "/agents/x/session", Route::CreateSession(name("x"))),
             (Method::GET, "/agents", Route::ListAgents),
+            (Method::POST, "/agents", Route::CreateAgent),
             (Method::GET, "/agents/x", Route::GetAgent(name("x"))),
+            (Method::PATCH, "/agents/x", Route::UpdateAgent(name("x"))),
+            (Method::DELETE, "/agents/x", Route::DeleteAgent(name("x"))),
         ] {
             assert_eq!(at(method, path), Resolved::Route(route));
         }
@@ -231,7 +254,7 @@ mod tests {
             at(Method::GET, "/sessions/a/restart"),
             Resolved::WrongMethod { allow: "POST", .. }
         ));
-        assert!(matches!(at(Method::HEAD, "/agents"), Resolved::WrongMethod { allow: "GET", .. }));
+        assert!(matches!(at(Method::HEAD, "/agents"), Resolved::WrongMethod { allow: "GET, POST", .. }));
         for path in [
             "",
             "/",

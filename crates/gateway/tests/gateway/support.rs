@@ -185,7 +185,10 @@ impl Reply {
     async fn of(response: Response<hyper::body::Incoming>) -> Self {
         let (head, body) = response.into_parts();
         let bytes = soon(body.collect()).await.unwrap().to_bytes();
-        let body = serde_json::from_slice(&bytes).unwrap_or_else(|_| panic!("not JSON: {bytes:?}"));
+        let body = match (head.status.as_u16(), bytes.is_empty()) {
+            (204, true) => Value::Null,
+            _ => serde_json::from_slice(&bytes).unwrap_or_else(|_| panic!("not JSON: {bytes:?}")),
+        };
         Self { status: head.status.as_u16(), headers: head.headers, body }
     }
 
