@@ -50,7 +50,7 @@ pub struct AgentSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 262_144))]
     pub prompt: Option<String>,
-    /// Plain environment that the agent's shells see. Never put a secret here.
+    /// Environment that the agent's shells see. A secret belongs into a Secret: valueFrom.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 50), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub env: Vec<EnvVar>,
@@ -121,9 +121,13 @@ fn default_harness() -> String {
     DEFAULT_HARNESS.to_owned()
 }
 
-/// A plain environment variable.
+/// An environment variable.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
-#[x_kube(validation = Rule::new("!(self.name in ['PATH', 'HOME', 'SHELL', 'BASH_ENV', 'LD_PRELOAD', 'LD_LIBRARY_PATH']) && !self.name.startsWith('PADDOCK_') && !self.name.startsWith('OPENCODE_')").message("this environment variable name is reserved: PATH, HOME, SHELL, BASH_ENV, LD_PRELOAD, LD_LIBRARY_PATH, PADDOCK_* and OPENCODE_* belong to the sandbox"))]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!(self.name in ['PATH', 'HOME', 'SHELL', 'BASH_ENV', 'LD_PRELOAD', 'LD_LIBRARY_PATH']) && !self.name.startsWith('PADDOCK_') && !self.name.startsWith('OPENCODE_')").message("this environment variable name is reserved: PATH, HOME, SHELL, BASH_ENV, LD_PRELOAD, LD_LIBRARY_PATH, PADDOCK_* and OPENCODE_* belong to the sandbox"),
+    validation = Rule::new("!has(self.valueFrom) || self.value.size() == 0").message("give value or valueFrom, not both")
+)]
 pub struct EnvVar {
     /// Name: letters, digits and underscores, not starting with a digit.
     #[schemars(length(min = 1, max = 256), regex(pattern = "^[A-Za-z_][A-Za-z0-9_]*$"))]
@@ -132,7 +136,58 @@ pub struct EnvVar {
     #[serde(default)]
     #[schemars(length(max = 16_384))]
     pub value: String,
+    /// Where the value is, in place of `value`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value_from: Option<EnvVarSource>,
 }
+
+impl EnvVar {
+    /// A variable with this value.
+    pub fn plain(name: impl Into<String>, value: impl Into<String>) -> Self {
+        Self { name: name.into(), value: value.into(), value_from: None }
+    }
+
+    /// A variable whose value is under `key` in `secret`.
+    pub fn from_secret(name: impl Into<String>, secret: impl Into<String>, key: impl Into<String>) -> Self {
+        let secret_key_ref = SecretKeyRef { name: secret.into(), key: key.into() };
+        Self { name: name.into(), value: String::new(), value_from: Some(EnvVarSource { secret_key_ref }) }
+    }
+
+    /// The Secret and key with the value, where it is in one.
+    pub fn secret(&self) -> Option<&SecretKeyRef> {
+        self.value_from.as_ref().map(|source| &source.secret_key_ref)
+    }
+}
+
+/// Where a variable's value is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EnvVarSource {
+    /// In a Secret. It is read whenever a pod is given its session, and never written down in an object.
+    pub secret_key_ref: SecretKeyRef,
+}
+
+/// Names a value in a Secret of the same namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SecretKeyRef {
+    /// The Secret's name. It must have the label paddock.dev/env: "true": whoever makes an Agent shall not get hold
+    /// of any other Secret.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// The key in the Secret.
+    #[schemars(length(min = 1, max = 253))]
+    pub key: String,
+}
+
+/// Whether the sandbox keeps a variable of this name to itself.
+pub fn is_reserved_env(name: &str) -> bool {
+    RESERVED_ENV.contains(&name) || RESERVED_ENV_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// Names that belong to the sandbox, as the schema's rule has them.
+const RESERVED_ENV: [&str; 6] = ["PATH", "HOME", "SHELL", "BASH_ENV", "LD_PRELOAD", "LD_LIBRARY_PATH"];
+/// Beginnings of such names.
+const RESERVED_ENV_PREFIXES: [&str; 2] = ["PADDOCK_", "OPENCODE_"];
 
 /// Names a SandboxWarmPool in the same namespace.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -283,4 +338,22 @@ pub fn merge_env(env: &[EnvVar], over: &[EnvVar]) -> Vec<EnvVar> {
     let mut merged: BTreeMap<&str, &EnvVar> = env.iter().map(|e| (e.name.as_str(), e)).collect();
     merged.extend(over.iter().map(|e| (e.name.as_str(), e)));
     merged.into_values().cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kube::CustomResourceExt;
+
+    #[test]
+    fn the_schema_reserves_the_same_names() {
+        let crd = serde_json::to_string(&Agent::crd()).unwrap();
+        let quoted: Vec<String> = RESERVED_ENV.iter().map(|name| format!("'{name}'")).collect();
+        assert!(crd.contains(&format!("!(self.name in [{}])", quoted.join(", "))));
+        for prefix in RESERVED_ENV_PREFIXES {
+            assert!(crd.contains(&format!("!self.name.startsWith('{prefix}')")), "{prefix}");
+            assert!(is_reserved_env(&format!("{prefix}X")));
+        }
+        assert!(is_reserved_env("PATH") && !is_reserved_env("PATHS") && !is_reserved_env("MY_PADDOCK_X"));
+    }
 }

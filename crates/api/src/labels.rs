@@ -10,6 +10,15 @@ pub const SESSION_UID: &str = "paddock.dev/session-uid";
 pub const INCARNATION: &str = "paddock.dev/incarnation";
 /// On Sandboxes and Pods (label) and SandboxTemplates (annotation): the harness that runs in the pod.
 pub const HARNESS: &str = "paddock.dev/harness";
+/// Annotation on Sessions: the Agent as whoever made the session has seen it, `<uid>/<resource version>`. The session is not made
+/// from an earlier state of it.
+pub const AGENT_SEEN: &str = "paddock.dev/agent-seen";
+/// Label on Secrets: `"true"` lets Agents and Sessions of the namespace use their values as environment variables.
+pub const ENV_SECRET: &str = "paddock.dev/env";
+/// Annotation on Agents: the branch that HTTP clients have given. It is shown to them, and nothing else comes of it.
+pub const BRANCH: &str = "paddock.dev/branch";
+/// Annotation on Agents: the URL of a picture, for HTTP clients that show one.
+pub const PICTURE: &str = "paddock.dev/picture-url";
 /// Annotation on Sessions: up to where the transcript of which pod is saved, `<pod uid>/<journal>.<seq>`. Written by a gateway
 /// where the status asks for it.
 pub const TRANSCRIPT_SAVED: &str = "paddock.dev/transcript-saved";

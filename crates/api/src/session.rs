@@ -62,7 +62,7 @@ pub struct SessionSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 262_144))]
     pub prompt: Option<String>,
-    /// Plain environment that the agent's shells see, on top of the agent's. Never put a secret here.
+    /// Environment that the agent's shells see, on top of the agent's. A secret belongs into a Secret: valueFrom.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 50), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub env: Vec<EnvVar>,

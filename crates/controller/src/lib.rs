@@ -6,7 +6,7 @@
 //! | `run` | the process: key file, signals, admin server |
 //! | `controller` | what runs side by side: watches, leader election, the engine's task |
 //! | `driver` | the task that owns the engine |
-//! | `perform`, [`runners`] | operations: on objects, and on the runners in pods |
+//! | `perform`, [`runners`], `secrets` | operations: on objects, and on the runners in pods |
 //!
 //! A [`Controller`] takes its client, its [`Clock`] and its way to the runners ([`runners::Transport`]) from outside, so
 //! that a simulation can run the whole of it on an API server in memory and in a time of its own.
@@ -22,6 +22,7 @@ mod pods;
 mod report;
 mod run;
 pub mod runners;
+mod secrets;
 mod watches;
 
 pub use paddock_kubeio::clock::Clock;

@@ -3,15 +3,16 @@
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use paddock_api::{Agent, Sandbox, SandboxWarmPool, Session, labels};
 use paddock_core::RunnerFailure;
-use paddock_core::op::{Named, Op, Outcome, Patch, Refresh, Refreshed, Target, WriteFailure};
+use paddock_core::op::{Activation, Named, Op, Outcome, Patch, Refresh, Refreshed, Target, WriteFailure};
 use paddock_kubeio::slim::{SlimPod, SlimVolumeClaim};
 use paddock_kubeio::write::{self, Precondition, WriteError, Written};
-use paddock_runnerapi::Activity;
+use paddock_runnerapi::{ActivateResponse, Activity};
 use serde::de::DeserializeOwned;
 
 use crate::manifest::Manifest;
 use crate::pods;
 use crate::runners::Runners;
+use crate::secrets;
 
 /// What operations need.
 pub(crate) struct Performer {
@@ -47,7 +48,7 @@ impl Performer {
             Op::DeleteSandbox(target) => self.delete::<Sandbox>(target).await,
             Op::DeletePod(target) => self.delete::<Pod>(target).await,
             Op::DeleteSession(target) => self.delete::<Session>(target).await,
-            Op::Activate(activation) => match self.runners.activate(activation).await {
+            Op::Activate(activation) => match self.activate(activation).await {
                 Ok(response) => Outcome::Activated(response),
                 Err(failure) => Outcome::Refused(failure),
             },
@@ -58,6 +59,16 @@ impl Performer {
                 Err(error) => Outcome::Failed(failure(error)),
             },
         }
+    }
+
+    async fn activate(&self, activation: &Activation) -> Result<ActivateResponse, RunnerFailure> {
+        if activation.secret_env.is_empty() {
+            return self.runners.activate(activation).await;
+        }
+        let env = secrets::env(&self.client, activation).await.map_err(RunnerFailure::Unavailable)?;
+        let mut whole = activation.clone();
+        whole.request.agent.env.extend(env);
+        self.runners.activate(&whole).await
     }
 
     async fn patch<K, T>(&self, patch: &Patch<T>) -> Outcome

@@ -1,6 +1,7 @@
 //! Which agent, pool and template a session is made from.
 
-use paddock_api::agent::{AgentSpec, Lifecycle, Workspace};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use paddock_api::agent::{AgentSpec, Lifecycle, Workspace, WorkspaceMode};
 use paddock_api::labels::{self, name_hash};
 use paddock_api::pool::Suitability;
 use paddock_api::session::{FrozenAgent, Reason};
@@ -80,6 +81,16 @@ pub fn agent(store: &Store, session: &Session) -> Result<ResolvedAgent, Missing>
                     reference.name
                 ),
             })?;
+            if is_behind(&agent.metadata, session) {
+                return Err(Missing {
+                    ask: Some(Refresh::Agent(Named { key, uid: None })),
+                    reason: Reason::AgentNotFound,
+                    message: format!(
+                        "agent {:?} has changed, and the change does not arrive",
+                        reference.name
+                    ),
+                });
+            }
             let frozen = FrozenAgent {
                 name: reference.name.clone(),
                 uid: uid(&agent.metadata).to_owned(),
@@ -98,6 +109,18 @@ pub fn agent(store: &Store, session: &Session) -> Result<ResolvedAgent, Missing>
         }
     };
     Ok(resolved(spec, frozen, session))
+}
+
+/// Whether the agent that `session` was made for has changed since the state that is known here. Agents and sessions are
+/// watched apart, so what a client wrote first may come last.
+fn is_behind(agent: &ObjectMeta, session: &Session) -> bool {
+    let seen = annotation(&session.metadata, labels::AGENT_SEEN).and_then(|seen| seen.split_once('/'));
+    let number = |version: &str| version.parse::<u64>().ok();
+    seen.is_some_and(|(uid, version)| {
+        let known = agent.resource_version.as_deref().and_then(number);
+        agent.uid.as_deref() == Some(uid)
+            && number(version).zip(known).is_some_and(|(seen, known)| known < seen)
+    })
 }
 
 fn resolved(mut spec: AgentSpec, mut frozen: FrozenAgent, session: &Session) -> ResolvedAgent {

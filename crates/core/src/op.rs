@@ -89,8 +89,33 @@ pub struct Activation {
     pub pod_uid: String,
     /// Where its runner listens, `ip:port`.
     pub endpoint: String,
-    /// What to say.
+    /// What to say, but for the variables below.
     pub request: ActivateRequest,
+    /// Variables of the agent's environment whose values are in Secrets of the session's namespace. They are read when the
+    /// pod is activated, so that no value is ever in the engine's memory, a log or an object.
+    pub secret_env: Vec<SecretEnv>,
+    /// What becomes of a variable whose value is not there.
+    pub absent: AbsentValue,
+}
+
+/// A variable whose value is in a Secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretEnv {
+    /// The variable's name.
+    pub name: String,
+    /// The Secret's name.
+    pub secret: String,
+    /// The key of the value in the Secret.
+    pub key: String,
+}
+
+/// What becomes of a variable whose value is not in its Secret, or whose Secret is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AbsentValue {
+    /// The activation waits for it: the Secret may be made a moment after its Agent.
+    Awaited,
+    /// It is left out: the session has run, and was made with a variable that was taken from its agent since.
+    LeftOut,
 }
 
 /// One thing to do. Operations of one decision run side by side.
@@ -242,7 +267,7 @@ pub enum WriteFailure {
 pub enum RunnerFailure {
     /// The pod serves another session, or does not accept this controller's key: it is spoilt for this one.
     Spoilt(String),
-    /// The runner cannot be reached or is not ready; trying again may help.
+    /// The runner cannot be reached or is not ready, or what it must be told is not there; trying again may help.
     Unavailable(String),
     /// The runner refuses for good.
     Rejected(String),

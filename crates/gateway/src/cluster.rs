@@ -3,9 +3,10 @@
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
+use k8s_openapi::api::core::v1::Secret;
 use paddock_api::{Agent, Sandbox, SandboxTemplate, SandboxWarmPool, Session};
 use paddock_kubeio::look::{self, LogQuery, SlimEvent};
-use paddock_kubeio::slim::SlimPod;
+use paddock_kubeio::slim::{SlimPod, SlimSecret};
 use paddock_kubeio::write::{self, Precondition, WriteError, Written};
 use serde_json::Value;
 
@@ -48,6 +49,32 @@ pub trait Cluster: Send + Sync + 'static {
     ) -> BoxFuture<'a, Result<Written, WriteError>>;
     /// Changes a Session's status.
     fn patch_session_status<'a>(
+        &'a self,
+        name: &'a str,
+        precondition: Precondition,
+        patch: Value,
+    ) -> BoxFuture<'a, Result<Written, WriteError>>;
+    /// Creates an Agent.
+    fn create_agent<'a>(&'a self, agent: &'a Agent) -> BoxFuture<'a, Result<Written, WriteError>>;
+    /// Changes an Agent's spec and annotations.
+    fn patch_agent<'a>(
+        &'a self,
+        name: &'a str,
+        precondition: Precondition,
+        patch: Value,
+    ) -> BoxFuture<'a, Result<Written, WriteError>>;
+    /// Deletes an Agent; its Secret goes with it.
+    fn delete_agent<'a>(
+        &'a self,
+        name: &'a str,
+        precondition: Precondition,
+    ) -> BoxFuture<'a, Result<(), WriteError>>;
+    /// Creates a Secret.
+    fn create_secret<'a>(&'a self, secret: &'a Secret) -> BoxFuture<'a, Result<Written, WriteError>>;
+    /// Reads what is not secret about a Secret.
+    fn read_secret<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<SlimSecret>, WriteError>>;
+    /// Changes a Secret's values.
+    fn patch_secret<'a>(
         &'a self,
         name: &'a str,
         precondition: Precondition,
@@ -139,5 +166,43 @@ impl Cluster for KubeCluster {
             precondition,
             patch,
         ))
+    }
+
+    fn create_agent<'a>(&'a self, agent: &'a Agent) -> BoxFuture<'a, Result<Written, WriteError>> {
+        Box::pin(write::create(&self.client, &self.namespace, agent))
+    }
+
+    fn patch_agent<'a>(
+        &'a self,
+        name: &'a str,
+        precondition: Precondition,
+        patch: Value,
+    ) -> BoxFuture<'a, Result<Written, WriteError>> {
+        Box::pin(write::merge_patch::<Agent>(&self.client, &self.namespace, name, precondition, patch))
+    }
+
+    fn delete_agent<'a>(
+        &'a self,
+        name: &'a str,
+        precondition: Precondition,
+    ) -> BoxFuture<'a, Result<(), WriteError>> {
+        Box::pin(write::delete::<Agent>(&self.client, &self.namespace, name, precondition, None))
+    }
+
+    fn create_secret<'a>(&'a self, secret: &'a Secret) -> BoxFuture<'a, Result<Written, WriteError>> {
+        Box::pin(write::create(&self.client, &self.namespace, secret))
+    }
+
+    fn read_secret<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<SlimSecret>, WriteError>> {
+        Box::pin(write::get(&self.client, &self.namespace, name))
+    }
+
+    fn patch_secret<'a>(
+        &'a self,
+        name: &'a str,
+        precondition: Precondition,
+        patch: Value,
+    ) -> BoxFuture<'a, Result<Written, WriteError>> {
+        Box::pin(write::merge_patch::<Secret>(&self.client, &self.namespace, name, precondition, patch))
     }
 }

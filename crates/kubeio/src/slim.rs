@@ -5,17 +5,19 @@
 //! They are for reading only: writing one back would erase everything that it left out.
 
 mod node;
+mod secret;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use kube::Resource;
 use serde::{Deserialize, Deserializer};
 
 pub use self::node::{NodeCondition, SlimNode, SlimNodeSpec, SlimNodeStatus};
+pub use self::secret::{SlimSecret, ValueSize};
 
 /// A pod, without what Paddock does not read.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -215,6 +217,7 @@ macro_rules! slim_kind {
 }
 slim_kind!(SlimPod, Pod);
 slim_kind!(SlimVolumeClaim, PersistentVolumeClaim);
+slim_kind!(SlimSecret, Secret);
 
 /// The names of the claims among a pod's volumes.
 fn claim_names<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {

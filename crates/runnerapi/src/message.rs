@@ -55,13 +55,19 @@ pub struct AgentBinding {
     pub max_queued_turns: u32,
 }
 
-/// A plain environment variable.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// An environment variable. Its value may be a secret and is not printed.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EnvVar {
     /// Name.
     pub name: String,
     /// Value.
     pub value: String,
+}
+
+impl std::fmt::Debug for EnvVar {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}=***", self.name)
+    }
 }
 
 /// See [`ActivateRequest::initial_turn`].

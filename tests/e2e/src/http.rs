@@ -80,6 +80,11 @@ impl Http {
         self.send(self.request(Method::POST, route).json(body)).await
     }
 
+    /// `PATCH` with a JSON body.
+    pub async fn patch(&self, route: &str, body: &Value) -> Answer {
+        self.send(self.request(Method::PATCH, route).json(body)).await
+    }
+
     /// A message to a session, any body.
     pub async fn message(&self, session: &str, body: &Value) -> Answer {
         self.post(&message_route(session), body).await

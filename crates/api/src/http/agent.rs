@@ -7,11 +7,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::agent::Agent;
+use crate::labels::{BRANCH, PICTURE};
 
 /// What stands in place of a value that must not be read back.
-pub const MASKED: &str = "********";
+pub const MASKED: &str = "***";
 /// Harnesses whose agents are used through a terminal. A client must know before a session exists.
 const TERMINAL_HARNESSES: [&str; 2] = ["claude-code", "codex"];
+
+/// The branch of an agent for which none is given.
+const DEFAULT_BRANCH: &str = "main";
 
 /// A saved agent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -63,8 +67,8 @@ impl ApiAgent {
             harness_id: agent.spec.harness.clone(),
             supports_tui: TERMINAL_HARNESSES.contains(&agent.spec.harness.as_str()),
             repo_url: None,
-            branch: "main".to_owned(),
-            pfp_url: None,
+            branch: note(agent, BRANCH).unwrap_or_else(|| DEFAULT_BRANCH.to_owned()),
+            pfp_url: note(agent, PICTURE),
             mcp_servers: Vec::new(),
             env_vars: agent.spec.env.iter().map(|e| (e.name.clone(), MASKED.to_owned())).collect(),
             env_var_hosts: BTreeMap::new(),
@@ -76,6 +80,10 @@ impl ApiAgent {
             id,
         }
     }
+}
+
+fn note(agent: &Agent, key: &str) -> Option<String> {
+    agent.metadata.annotations.as_ref()?.get(key).cloned()
 }
 
 /// An agent in a list.

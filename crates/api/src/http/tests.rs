@@ -114,6 +114,21 @@ fn values_of_environment_variables_never_get_out() {
 }
 
 #[test]
+fn an_agent_shows_what_http_clients_have_left_with_it() {
+    let agent: Agent = serde_json::from_value(json!({
+        "apiVersion": "paddock.dev/v1alpha1", "kind": "Agent",
+        "metadata": {"name": "a", "annotations": {"paddock.dev/branch": "dev", "paddock.dev/picture-url": "http://p"}},
+        "spec": {"model": "m", "env": [{"name": "T", "valueFrom": {"secretKeyRef": {"name": "s", "key": "t"}}}]},
+    }))
+    .unwrap();
+    let seen = ApiAgent::new(&agent);
+    assert_eq!((seen.branch.as_str(), seen.pfp_url.as_deref()), ("dev", Some("http://p")));
+    assert_eq!(serde_json::to_value(&seen.env_vars).unwrap(), json!({"T": "***"}));
+    let bare = ApiAgent::new(&Agent::new("b", AgentSpec::default()));
+    assert_eq!((bare.branch.as_str(), bare.pfp_url), ("main", None));
+}
+
+#[test]
 fn every_code_is_written_as_its_word() {
     for code in [
         ErrorCode::NotFound,

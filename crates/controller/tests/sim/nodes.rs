@@ -50,12 +50,15 @@ pub struct Nodes {
     residents: BTreeMap<String, Resident>,
     /// Every lock ever taken, by pod UID.
     pub claims: HashMap<String, Claim>,
+    /// The environment that each pod was last activated with, by pod UID.
+    pub environments: HashMap<String, BTreeMap<String, String>>,
     seen_version: u64,
 }
 
 impl Nodes {
     pub fn new(nature: Nature, dice: Dice) -> Self {
-        Self { nature, dice, residents: BTreeMap::new(), claims: HashMap::new(), seen_version: 0 }
+        let (residents, claims, environments) = (BTreeMap::new(), HashMap::new(), HashMap::new());
+        Self { nature, dice, residents, claims, environments, seen_version: 0 }
     }
 
     pub fn set_nature(&mut self, nature: Nature) {

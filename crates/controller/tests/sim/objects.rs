@@ -40,7 +40,7 @@ pub fn keeper() -> Value {
     )
 }
 
-fn agent(name: &str, mut rules: Value) -> Value {
+pub fn agent(name: &str, mut rules: Value) -> Value {
     rules["harness"] = "opencode".into();
     rules["model"] = "m".into();
     json!({"apiVersion": "paddock.dev/v1alpha1", "kind": "Agent", "metadata": {"name": name}, "spec": rules})

@@ -110,6 +110,8 @@ impl Wire {
             if !nodes.claim(&pod_uid, claim) {
                 return Ok(refuse(ErrorCode::BoundToOther));
             }
+            let env = request.agent.env.into_iter().map(|var| (var.name, var.value));
+            nodes.environments.insert(pod_uid.clone(), env.collect());
             return Ok(answer(&ActivateResponse {
                 session_uid: request.session.uid,
                 incarnation: request.incarnation,

@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use paddock_testkit::apiserver::Asked;
+use paddock_testkit::apiserver::{ApiServer, Asked};
 use serde_json::json;
 use tokio::time::Instant;
 
 use crate::faults::{Storm, StormKind};
 use crate::nodes::Nature;
-use crate::objects::{NS, POOL, session};
+use crate::objects::{NS, POOL, agent, session, text};
 use crate::simulate;
 use crate::users::{create, interfere, patch};
 use crate::world::{World, is_controller};
@@ -142,9 +142,7 @@ fn a_namespace_can_be_deleted_at_any_time() {
             let wait = world.dice.millis(0, 2000);
             world.pass(wait).await;
             world.server.delete_namespace(NS);
-            let gone = |server: &paddock_testkit::apiserver::ApiServer| {
-                server.object("namespaces", "", NS).is_none()
-            };
+            let gone = |server: &ApiServer| server.object("namespaces", "", NS).is_none();
             world.until("end of the namespace", seconds(15), gone).await;
             let skip = world.server.requests(0).len();
             world.pass(seconds(20)).await;
@@ -177,5 +175,62 @@ fn a_pool_fills_up_when_cold_pods_have_made_room() {
         world.pass(seconds(1)).await;
         patch(&world.server, "sandboxwarmpools", POOL, json!({"spec": {"replicas": 1}}));
         world.come_to_rest(seconds(10), seconds(5)).await;
+    });
+}
+
+/// Values of variables are read when a pod is activated. A session waits for one that is not there and says so; one of a Secret
+/// that is not meant for agents it does not get; and nothing but the Secret and the pod ever has it.
+#[test]
+fn a_session_waits_for_the_values_of_its_variables() {
+    simulate(async {
+        let mut world = World::healthy(1, 1);
+        let env = json!([
+            {"name": "PLAIN", "value": "p"},
+            {"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "keys", "key": "token"}}},
+        ]);
+        create(&world.server, "agents", agent("secretive", json!({"env": env})));
+        world.start();
+        world.until_pool_is_full().await;
+        create(&world.server, "sessions", session("one", "secretive"));
+        let says = |words: &'static str| {
+            move |server: &ApiServer| {
+                let session = server.object("sessions", NS, "one");
+                session.is_some_and(|session| text(&session, "/status/message").contains(words))
+            }
+        };
+        world.until("word of the missing Secret", seconds(5), says("there is no Secret")).await;
+        // base64 of hunter2
+        let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "keys"}, "data": {"token": "aHVudGVyMg=="}});
+        create(&world.server, "secrets", secret);
+        world.until("word of the label", seconds(10), says("is not meant for agents")).await;
+        let marked = json!({"metadata": {"labels": {"paddock.dev/env": "true"}}, "data": {"token": null, "other": "eA=="}});
+        patch(&world.server, "secrets", "keys", marked);
+        world.until("word of the key", seconds(10), says("has no key")).await;
+        patch(&world.server, "secrets", "keys", json!({"data": {"token": "aHVudGVyMg=="}}));
+        world.until_ready("one", seconds(10)).await;
+
+        let environment = |world: &World| {
+            let session = world.server.object("sessions", NS, "one").unwrap();
+            world.nodes.lock().environments[text(&session, "/status/pod/uid")].clone()
+        };
+        let with =
+            [("PLAIN", "p"), ("TOKEN", "hunter2")].map(|(key, value)| (key.to_owned(), value.to_owned()));
+        assert_eq!(environment(&world), with.into());
+        for plural in ["sessions", "agents", "sandboxes", "pods", "events"] {
+            for object in world.server.objects(plural) {
+                let object = object.to_string();
+                assert!(!object.contains("hunter2") && !object.contains("aHVudGVyMg"), "{object}");
+            }
+        }
+        // It has run with a value that is taken away meanwhile: its next pod is without.
+        patch(&world.server, "secrets", "keys", json!({"data": {"token": null}}));
+        let now = world.server.now().to_string();
+        patch(&world.server, "sessions", "one", json!({"spec": {"restartedAt": now}}));
+        let again = |server: &ApiServer| {
+            let session = server.object("sessions", NS, "one").unwrap();
+            session["status"]["phase"] == "Ready" && session["status"]["incarnation"] == 2
+        };
+        world.until("next incarnation", seconds(10), again).await;
+        assert_eq!(environment(&world), [("PLAIN".to_owned(), "p".to_owned())].into());
     });
 }

@@ -6,7 +6,7 @@ use paddock_runnerapi::{ActivateRequest, AgentBinding, EnvVar, InitialTurn, PORT
 
 use crate::catalog::ResolvedAgent;
 use crate::ids::uid;
-use crate::op::{Activation, Op};
+use crate::op::{AbsentValue, Activation, Op, SecretEnv};
 use crate::pod::Pod;
 use crate::session::{Context, incarnation};
 
@@ -71,6 +71,7 @@ pub(super) fn activate(
                 .spec
                 .env
                 .iter()
+                .filter(|e| e.secret().is_none())
                 .map(|e| EnvVar { name: e.name.clone(), value: e.value.clone() })
                 .collect(),
             turn_timeout_ms: u64::try_from(turn_timeout.as_millis()).unwrap_or(u64::MAX),
@@ -82,5 +83,15 @@ pub(super) fn activate(
             .filter(|_| prompt == Prompt::Now)
             .map(|text| InitialTurn { id: format!("initial-{session_uid}"), text: text.to_owned() }),
     };
-    Op::Activate(Box::new(Activation { pod_uid: pod.uid.clone(), endpoint: endpoint(ip), request }))
+    let secret_env = agent.spec.env.iter().filter_map(|e| {
+        let at = e.secret()?;
+        Some(SecretEnv { name: e.name.clone(), secret: at.name.clone(), key: at.key.clone() })
+    });
+    Op::Activate(Box::new(Activation {
+        pod_uid: pod.uid.clone(),
+        endpoint: endpoint(ip),
+        request,
+        secret_env: secret_env.collect(),
+        absent: if was_ready(session) { AbsentValue::LeftOut } else { AbsentValue::Awaited },
+    }))
 }

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use jiff::SignedDuration;
+use paddock_api::agent::EnvVar;
 use paddock_api::labels;
 use paddock_api::session::{DesiredState, Phase, Reason, StartupPath};
 use paddock_core::ids::label;
-use paddock_core::op::Op;
+use paddock_core::op::{AbsentValue, Op, SecretEnv};
 use paddock_core::pod::{ContainerState, PodPhase};
 
+use crate::cluster::Event;
 use crate::story::{NS, Story, agent, key, pool, session, template};
 
 #[test]
@@ -86,6 +88,87 @@ fn an_agent_that_arrives_with_its_session_is_waited_for() {
     story.cluster.add_agent(agent("coder"));
     story.run_for(10);
     assert_eq!(story.phase("s1"), Phase::Ready);
+}
+
+/// A session of an agent that was changed a moment before; returns the story and what tells the engine of the change.
+fn session_of_a_changed_agent() -> (Story, Event) {
+    let mut story = Story::with_pool(1);
+    story.cluster.change_agent(&key("coder"), |agent| agent.spec.prompt = Some("new".into()));
+    let change = story.cluster.events.pop().unwrap();
+    let agent = story.cluster.agents[&key("coder")].metadata.clone();
+    let seen = format!("{}/{}", agent.uid.unwrap(), agent.resource_version.unwrap());
+    let mut session = session("s1");
+    session.metadata.annotations = Some([(labels::AGENT_SEEN.to_owned(), seen)].into());
+    story.cluster.add_session(session);
+    (story, change)
+}
+
+fn prompts(story: &Story) -> Vec<Option<String>> {
+    let activations = story.ops.iter().filter_map(|op| match op {
+        Op::Activate(activation) => Some(activation.request.agent.prompt.clone()),
+        _ => None,
+    });
+    activations.collect()
+}
+
+#[test]
+fn a_change_of_the_agent_that_was_made_before_the_session_holds_for_it() {
+    let (mut story, change) = session_of_a_changed_agent();
+    story.settle();
+    assert_eq!((story.phase("s1"), prompts(&story)), (Phase::Creating, vec![]));
+    story.cluster.events.push(change);
+    story.settle();
+    assert_eq!((story.phase("s1"), prompts(&story)), (Phase::Ready, vec![Some("new".into())]));
+    // The watch is cut: the API server itself is asked.
+    let (mut story, _) = session_of_a_changed_agent();
+    story.run_for(6);
+    assert_eq!((story.phase("s1"), prompts(&story)), (Phase::Ready, vec![Some("new".into())]));
+}
+
+#[test]
+fn what_was_seen_of_another_agent_of_the_same_name_holds_nothing_up() {
+    let mut story = Story::with_pool(1);
+    let mut session = session("s1");
+    let seen = "another-uid/999999999".to_owned();
+    session.metadata.annotations = Some([(labels::AGENT_SEEN.to_owned(), seen)].into());
+    story.cluster.add_session(session);
+    story.settle();
+    assert_eq!(story.phase("s1"), Phase::Ready);
+}
+
+#[test]
+fn values_in_secrets_are_named_and_not_known() {
+    let mut story = Story::with_pool(1);
+    story.cluster.change_agent(&key("coder"), |agent| {
+        agent.spec.env = vec![EnvVar::plain("PLAIN", "p"), EnvVar::from_secret("TOKEN", "secret", "token")];
+    });
+    let mut own = session("s1");
+    own.spec.env = vec![EnvVar::from_secret("OWN", "other", "key")];
+    story.cluster.add_session(own);
+    story.settle();
+    let activation = |story: &Story| {
+        let last = story.ops.iter().rev().find_map(|op| match op {
+            Op::Activate(activation) => Some((**activation).clone()),
+            _ => None,
+        });
+        last.unwrap()
+    };
+    let first = activation(&story);
+    let plain: Vec<_> = first.request.agent.env.iter().map(|e| (e.name.as_str(), e.value.as_str())).collect();
+    assert_eq!(plain, [("PLAIN", "p")]);
+    let named = |name: &str, secret: &str, key: &str| SecretEnv {
+        name: name.into(),
+        secret: secret.into(),
+        key: key.into(),
+    };
+    assert_eq!(first.secret_env, [named("OWN", "other", "key"), named("TOKEN", "secret", "token")]);
+    assert_eq!(first.absent, AbsentValue::Awaited);
+    // A session that has run goes on without a value that is gone meanwhile.
+    let now = story.cluster.now;
+    story.cluster.change_session(&key("s1"), |session| session.spec.restarted_at = Some(now));
+    story.run_for(20);
+    assert_eq!((story.phase("s1"), story.status("s1").incarnation), (Phase::Ready, 2));
+    assert_eq!(activation(&story).absent, AbsentValue::LeftOut);
 }
 
 #[test]

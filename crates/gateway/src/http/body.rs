@@ -83,6 +83,12 @@ pub fn string(field: &str, raw: &RawValue) -> Result<String, ApiError> {
     serde_json::from_str(raw.get()).map_err(|_| ApiError::bad_request(format!("{field}: must be a string")))
 }
 
+/// Whether a field has no content: `{}`, `[]`, `""` or `null`.
+pub fn is_empty(raw: &RawValue) -> bool {
+    let bare: String = raw.get().chars().filter(|c| !c.is_ascii_whitespace()).take(5).collect();
+    matches!(bare.as_str(), "{}" | "[]" | "\"\"" | "null")
+}
+
 fn too_large(max: usize) -> ApiError {
     ApiError::new(
         ErrorCode::TooLarge,

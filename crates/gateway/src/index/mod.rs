@@ -56,6 +56,23 @@ impl Index {
         self.sessions.write().forget(name);
     }
 
+    /// Takes an Agent as the API server stored it for us.
+    pub fn record_agent(&self, agent: Agent) {
+        let effect = self.agents.write().record(agent, Instant::now());
+        self.tell(effect);
+    }
+
+    /// Takes it that the API server has deleted this Agent for us.
+    pub fn record_agent_deletion(&self, agent: &Agent) {
+        let effect = self.agents.write().record_deletion(agent, Instant::now());
+        self.tell(effect);
+    }
+
+    /// Takes the API server's word that there is no such Agent.
+    pub fn forget_agent(&self, name: &str) {
+        self.agents.write().forget(name);
+    }
+
     /// Whether both kinds have been listed completely.
     pub fn synced(&self) -> bool {
         self.sessions.read().synced() && self.agents.read().synced()

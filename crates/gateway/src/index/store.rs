@@ -3,7 +3,8 @@
 //! A client that has created or stopped a session must read it so at once, though the watch is a moment behind.
 //! So our writes lie over the watched objects until the watch shows that version or a later one, or says that
 //! the object is gone. An own write that the watch never confirms (the object was deleted while the watch was
-//! down) is forgotten after [`UNCONFIRMED`]. The clock is passed in; nothing here waits or does IO.
+//! down) is forgotten after [`UNCONFIRMED`]. In the same way an object that we have deleted is not shown any more.
+//! The clock is passed in; nothing here waits or does IO.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -21,6 +22,7 @@ pub struct Store<K> {
     synced: bool,
     watched: BTreeMap<String, Arc<K>>,
     written: HashMap<String, Written<K>>,
+    deleted: HashMap<String, Deletion>,
 }
 
 #[derive(Debug)]
@@ -29,9 +31,15 @@ struct Written<K> {
     forget_at: Instant,
 }
 
+#[derive(Debug)]
+struct Deletion {
+    uid: String,
+    forget_at: Instant,
+}
+
 impl<K> Default for Store<K> {
     fn default() -> Self {
-        Self { synced: false, watched: BTreeMap::new(), written: HashMap::new() }
+        Self { synced: false, watched: BTreeMap::new(), written: HashMap::new(), deleted: HashMap::new() }
     }
 }
 
@@ -83,6 +91,9 @@ impl<K: ResourceExt + Clone + PartialEq> Store<K> {
                 if self.written.get(&name).is_some_and(|own| own.object.uid() == object.uid()) {
                     self.written.remove(&name);
                 }
+                if self.deleted.get(&name).is_some_and(|own| Some(&own.uid) == object.uid().as_ref()) {
+                    self.deleted.remove(&name);
+                }
                 match self.watched.remove(&name) {
                     Some(_) => Effect::Changed,
                     None => Effect::Unchanged,
@@ -103,6 +114,14 @@ impl<K: ResourceExt + Clone + PartialEq> Store<K> {
         Effect::Changed
     }
 
+    /// Takes it that the API server has deleted this object for us, at `now`.
+    pub fn record_deletion(&mut self, object: &K, now: Instant) -> Effect {
+        self.deleted.retain(|_, own| own.forget_at > now);
+        let (name, Some(uid)) = (object.name_any(), object.uid()) else { return Effect::Unchanged };
+        self.deleted.insert(name, Deletion { uid, forget_at: now + UNCONFIRMED });
+        Effect::Changed
+    }
+
     /// Takes the API server's word that there is no such object.
     pub fn forget(&mut self, name: &str) {
         self.written.remove(name);
@@ -111,11 +130,14 @@ impl<K: ResourceExt + Clone + PartialEq> Store<K> {
     /// The newest known state of an object.
     pub fn get(&self, name: &str, now: Instant) -> Option<Arc<K>> {
         let own = self.written.get(name).filter(|own| own.forget_at > now).map(|own| &own.object);
-        match (own, self.watched.get(name)) {
-            (Some(own), Some(watched)) if newer(own.as_ref(), watched.as_ref()) => Some(own.clone()),
-            (_, Some(watched)) => Some(watched.clone()),
-            (own, None) => own.cloned(),
-        }
+        let newest = match (own, self.watched.get(name)) {
+            (Some(own), Some(watched)) if newer(own.as_ref(), watched.as_ref()) => own,
+            (_, Some(watched)) => watched,
+            (own, None) => own?,
+        };
+        let deletion = self.deleted.get(name).filter(|deletion| deletion.forget_at > now);
+        let is_deleted = deletion.is_some_and(|deletion| newest.uid().as_ref() == Some(&deletion.uid));
+        (!is_deleted).then(|| newest.clone())
     }
 
     /// The newest known state of every object.

@@ -96,6 +96,26 @@ fn a_write_that_is_never_confirmed_is_forgotten() {
     assert_eq!(seen(&store, now + UNCONFIRMED), is(&[]));
 }
 
+#[test]
+fn what_we_have_deleted_is_not_read_any_more_and_a_namesake_is() {
+    let now = Instant::now();
+    let mut store = Store::default();
+    let old = session("a", "old", 5, "Ready");
+    store.apply(Event::Synced(vec![old.clone(), session("b", "2", 6, "Ready")]));
+    assert_eq!(store.record_deletion(&old, now), Effect::Changed);
+    assert_eq!(seen(&store, now), is(&[("b", 6)]));
+    // The watch is behind.
+    store.apply(Event::Applied(session("a", "old", 7, "Ready")));
+    store.apply(Event::Synced(vec![session("a", "old", 7, "Ready"), session("b", "2", 6, "Ready")]));
+    assert_eq!(seen(&store, now), is(&[("b", 6)]));
+    store.apply(Event::Applied(session("a", "new", 9, "Ready")));
+    assert_eq!(seen(&store, now), is(&[("a", 9), ("b", 6)]));
+    // A deletion that something holds up is told again after a while.
+    store.record_deletion(&session("b", "2", 6, "Ready"), now);
+    assert_eq!(seen(&store, now), is(&[("a", 9)]));
+    assert_eq!(seen(&store, now + UNCONFIRMED), is(&[("a", 9), ("b", 6)]));
+}
+
 #[tokio::test]
 async fn a_reader_waits_for_a_change_and_no_longer_than_its_deadline() {
     let index = Arc::new(Index::default());

@@ -1,4 +1,4 @@
-//! Reading agents.
+//! Reading agents. Writing them is in `agent_write`.
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
@@ -121,9 +121,23 @@ pub async fn find(gateway: &Gateway, id: &ObjectName) -> Result<Agent, ApiError>
     if let Some(agent) = gateway.index.agent(id.as_str()) {
         return Ok((*agent).clone());
     }
+    read(gateway, id).await
+}
+
+/// An agent as the API server has it now.
+///
+/// # Errors
+/// `not_found`, or `cluster_unavailable`.
+pub async fn read(gateway: &Gateway, id: &ObjectName) -> Result<Agent, ApiError> {
     match gateway.cluster.read_agent(id.as_str()).await {
-        Ok(Some(agent)) => Ok(agent),
-        Ok(None) => Err(not_found(id)),
+        Ok(Some(agent)) => {
+            gateway.index.record_agent(agent.clone());
+            Ok(agent)
+        }
+        Ok(None) => {
+            gateway.index.forget_agent(id.as_str());
+            Err(not_found(id))
+        }
         Err(error) => Err(lookup::unavailable("reading the agent", &error)),
     }
 }

@@ -68,8 +68,8 @@ pub async fn create(
     spec.agent_ref = Some(AgentRef { name: agent.metadata.name.clone().unwrap_or_default() });
 
     let session = match key {
-        None => object(Uuid::now_v7().to_string(), spec),
-        Some(key) => object(derived_name(&gateway.namespace, &agent, &key), spec),
+        None => object(Uuid::now_v7().to_string(), spec, &agent),
+        Some(key) => object(derived_name(&gateway.namespace, &agent, &key), spec, &agent),
     };
     let name = store(gateway, session).await?;
     record.session(&name);
@@ -124,10 +124,14 @@ async fn adopt(gateway: &Gateway, wanted: &Session, name: &str) -> Result<String
     ))
 }
 
-fn object(name: String, spec: SessionSpec) -> Session {
+fn object(name: String, spec: SessionSpec, agent: &Agent) -> Session {
     let mut session = Session::new(&name, spec);
     if let Some(agent) = &session.spec.agent_ref {
         session.metadata.labels = Some([(labels::AGENT.to_owned(), agent.name.clone())].into());
+    }
+    if let (Some(uid), Some(version)) = (&agent.metadata.uid, &agent.metadata.resource_version) {
+        let seen = format!("{uid}/{version}");
+        session.metadata.annotations = Some([(labels::AGENT_SEEN.to_owned(), seen)].into());
     }
     session
 }
@@ -144,11 +148,15 @@ fn derived_name(namespace: &str, agent: &Agent, key: &Key) -> String {
 fn spec(bytes: &[u8]) -> Result<SessionSpec, ApiError> {
     let fields: Fields<'_> = body::fields(bytes)?;
     for (name, raw, instead) in [
-        ("env_vars", fields.env_vars, "set them in spec.env of a Session or an Agent with kubectl"),
+        (
+            "env_vars",
+            fields.env_vars,
+            "give them to the agent, or set them in spec.env of a Session with kubectl",
+        ),
         ("skill_ids", fields.skill_ids, "put the instructions into the agent's prompt"),
         ("initial_attachments", fields.initial_attachments, "send them with a first message instead"),
     ] {
-        if raw.is_some_and(|raw| !is_empty(raw)) {
+        if raw.is_some_and(|raw| !body::is_empty(raw)) {
             return Err(ApiError::new(
                 ErrorCode::Unsupported,
                 format!("{name}: this version does not take this field when a session is created; {instead}"),
@@ -160,11 +168,6 @@ fn spec(bytes: &[u8]) -> Result<SessionSpec, ApiError> {
         prompt: text("initial_prompt", fields.initial_prompt, MAX_PROMPT)?,
         ..SessionSpec::default()
     })
-}
-
-fn is_empty(raw: &RawValue) -> bool {
-    let bare: String = raw.get().chars().filter(|c| !c.is_ascii_whitespace()).take(3).collect();
-    matches!(bare.as_str(), "{}" | "[]")
 }
 
 /// A text field; an empty one counts as absent, as clients send it for "none".

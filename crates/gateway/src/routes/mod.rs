@@ -2,6 +2,9 @@
 
 pub mod abort;
 pub mod access;
+pub mod agent_body;
+pub mod agent_env;
+pub mod agent_write;
 pub mod agents;
 pub mod answer;
 pub mod create;
@@ -157,7 +160,10 @@ async fn answer(
         Route::Diagnose(id) => diagnose::get(gateway, &ask, &id).await,
         Route::CreateSession(agent) => create::create(gateway, &ask, body, &agent, record).await,
         Route::ListAgents => agents::list(gateway, &ask),
+        Route::CreateAgent => agent_write::create(gateway, &ask, body).await,
         Route::GetAgent(id) => agents::get(gateway, &id).await,
+        Route::UpdateAgent(id) => agent_write::update(gateway, &ask, body, id).await,
+        Route::DeleteAgent(id) => agent_write::delete(gateway, id).await,
     }
 }
 

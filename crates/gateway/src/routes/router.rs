@@ -77,8 +77,14 @@ pub enum Route {
     CreateSession(ObjectName),
     /// `GET /agents`
     ListAgents,
+    /// `POST /agents`
+    CreateAgent,
     /// `GET /agents/{id}`
     GetAgent(ObjectName),
+    /// `PATCH /agents/{id}`
+    UpdateAgent(ObjectName),
+    /// `DELETE /agents/{id}`
+    DeleteAgent(ObjectName),
     /// `GET /api/v1/health/k8s`
     ClusterHealth,
 }
@@ -115,7 +121,9 @@ impl Route {
         match self {
             Self::ClusterHealth => (Use::Read, Subject::Gateway),
             Self::ListAgents => (Use::Read, Subject::Agents),
+            Self::CreateAgent => (Use::Change, Subject::Agents),
             Self::GetAgent(id) => (Use::Read, Subject::Agent(id)),
+            Self::UpdateAgent(id) | Self::DeleteAgent(id) => (Use::Change, Subject::Agent(id)),
             Self::CreateSession(agent) => (Use::Change, Subject::NewSession(agent)),
             Self::ListSessions => (Use::Read, Subject::Sessions),
             Self::GetSession(id)
@@ -169,8 +177,8 @@ impl Resolved {
             Self::Route(Route::SandboxLogs(_)) => SANDBOX_LOGS,
             Self::Route(Route::Diagnose(_)) => DIAGNOSE,
             Self::Route(Route::CreateSession(_)) => AGENT_SESSION,
-            Self::Route(Route::ListAgents) => AGENTS,
-            Self::Route(Route::GetAgent(_)) => AGENT,
+            Self::Route(Route::ListAgents | Route::CreateAgent) => AGENTS,
+            Self::Route(Route::GetAgent(_) | Route::UpdateAgent(_) | Route::DeleteAgent(_)) => AGENT,
             Self::Route(Route::ClusterHealth) => HEALTH,
             Self::WrongMethod { template, .. } => template,
             Self::Unknown => "unknown",
@@ -252,8 +260,22 @@ pub fn resolve(method: &Method, path: &str) -> Resolved {
             };
             choose(method, template, "POST", [(Method::POST, route)])
         }
-        ("agents", None, None) => choose(method, AGENTS, "GET", [(Method::GET, Route::ListAgents)]),
-        ("agents", Some(id), None) => choose(method, AGENT, "GET", [(Method::GET, Route::GetAgent(id))]),
+        ("agents", None, None) => choose(
+            method,
+            AGENTS,
+            "GET, POST",
+            [(Method::GET, Route::ListAgents), (Method::POST, Route::CreateAgent)],
+        ),
+        ("agents", Some(id), None) => choose(
+            method,
+            AGENT,
+            "GET, PATCH, DELETE",
+            [
+                (Method::GET, Route::GetAgent(id.clone())),
+                (Method::PATCH, Route::UpdateAgent(id.clone())),
+                (Method::DELETE, Route::DeleteAgent(id)),
+            ],
+        ),
         ("agents", Some(id), Some("session")) => {
             choose(method, AGENT_SESSION, "POST", [(Method::POST, Route::CreateSession(id))])
         }
@@ -308,7 +330,10 @@ mod tests {
             (Method::POST, "/sessions/a/restart", Route::RestartSession(name("a"))),
             (Method::POST, "/agents/x/session", Route::CreateSession(name("x"))),
             (Method::GET, "/agents", Route::ListAgents),
+            (Method::POST, "/agents", Route::CreateAgent),
             (Method::GET, "/agents/x", Route::GetAgent(name("x"))),
+            (Method::PATCH, "/agents/x", Route::UpdateAgent(name("x"))),
+            (Method::DELETE, "/agents/x", Route::DeleteAgent(name("x"))),
         ] {
             assert_eq!(at(method, path), Resolved::Route(route));
         }
@@ -326,7 +351,7 @@ mod tests {
             at(Method::POST, "/sessions/a/turns/b"),
             Resolved::WrongMethod { allow: "GET", .. }
         ));
-        assert!(matches!(at(Method::HEAD, "/agents"), Resolved::WrongMethod { allow: "GET", .. }));
+        assert!(matches!(at(Method::HEAD, "/agents"), Resolved::WrongMethod { allow: "GET, POST", .. }));
         for path in [
             "",
             "/",

@@ -110,16 +110,21 @@ pub async fn delete(gateway: &Gateway, id: &ObjectName) -> Result<Response<Answe
         // It may have been restarted a moment ago, which the index may not know yet.
         session = lookup::read(gateway, id.as_str()).await?;
     }
+    Ok(deleted(id, stop(gateway, session).await?))
+}
+
+/// Asks the controller to stop a session; tells whether it had ended before.
+pub async fn stop(gateway: &Gateway, mut session: Arc<Session>) -> Result<DeletedStatus, ApiError> {
     for _ in 0..wish::ATTEMPTS {
         if ApiStatus::of(&session) == ApiStatus::Dead {
-            return Ok(deleted(id, DeletedStatus::Dead));
+            return Ok(DeletedStatus::Dead);
         }
         session = match wish::store(gateway, &session, Wish::Stop).await? {
-            Wished::Stored(_) => return Ok(deleted(id, DeletedStatus::Deleted)),
+            Wished::Stored(_) => return Ok(DeletedStatus::Deleted),
             Wished::Changed(now) => now,
         };
     }
-    Err(Wish::Stop.given_up(id.as_str()))
+    Err(Wish::Stop.given_up(session.metadata.name.as_deref().unwrap_or_default()))
 }
 
 fn deleted(id: &ObjectName, status: DeletedStatus) -> Response<Answer> {

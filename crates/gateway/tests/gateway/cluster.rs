@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
+use k8s_openapi::api::core::v1::Secret;
 use paddock_api::{Agent, Sandbox, SandboxTemplate, SandboxWarmPool, Session, labels};
 use paddock_gateway::cluster::Cluster;
 use paddock_gateway::index::Index;
 use paddock_kubeio::look::{LogQuery, SlimEvent};
-use paddock_kubeio::slim::SlimPod;
+use paddock_kubeio::slim::{SlimPod, SlimSecret};
 use paddock_kubeio::watch::Event;
 use paddock_kubeio::write::{Precondition, WriteError, Written};
 use parking_lot::Mutex;
@@ -17,6 +18,16 @@ use serde_json::{Value, json};
 
 /// What the next request of a kind meets.
 pub type Fault = Box<dyn FnOnce(&FakeCluster) -> Option<WriteError> + Send>;
+
+/// Writes to an agent and its Secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Write {
+    CreateAgent,
+    PatchAgent,
+    DeleteAgent,
+    CreateSecret,
+    PatchSecret,
+}
 
 /// Whether the index follows what happens here.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -52,6 +63,11 @@ struct State {
     next_pod_read: Option<Fault>,
     next_create: Option<Fault>,
     next_patch: Option<Fault>,
+    secrets: BTreeMap<String, Secret>,
+    faults: BTreeMap<Write, Fault>,
+    next_agent_read: Option<Fault>,
+    /// Writes to agents and their Secrets that were done, in their order.
+    writes: Vec<(Write, String)>,
 }
 
 impl FakeCluster {
@@ -76,6 +92,10 @@ impl FakeCluster {
             next_pod_read: None,
             next_create: None,
             next_patch: None,
+            secrets: BTreeMap::new(),
+            faults: BTreeMap::new(),
+            next_agent_read: None,
+            writes: Vec::new(),
         };
         Self { index, state: Mutex::new(state) }
     }
@@ -98,6 +118,81 @@ impl FakeCluster {
 
     pub fn fail_next_patch(&self, fault: impl FnOnce(&Self) -> Option<WriteError> + Send + 'static) {
         self.state.lock().next_patch = Some(Box::new(fault));
+    }
+
+    pub fn fail_next_agent_read(&self, fault: impl FnOnce(&Self) -> Option<WriteError> + Send + 'static) {
+        self.state.lock().next_agent_read = Some(Box::new(fault));
+    }
+
+    /// What the next write of this kind meets.
+    pub fn fail_next(&self, write: Write, fault: impl FnOnce(&Self) -> Option<WriteError> + Send + 'static) {
+        self.state.lock().faults.insert(write, Box::new(fault));
+    }
+
+    /// Writes to agents and their Secrets that were done, in their order.
+    pub fn writes(&self) -> Vec<Write> {
+        self.state.lock().writes.iter().map(|(write, _)| *write).collect()
+    }
+
+    /// The agent as it is stored.
+    pub fn agent(&self, name: &str) -> Option<Agent> {
+        self.state.lock().agents.get(name).cloned()
+    }
+
+    /// The names of all agents.
+    pub fn agents(&self) -> Vec<String> {
+        self.state.lock().agents.keys().cloned().collect()
+    }
+
+    /// The Secret of this name.
+    pub fn secret(&self, name: &str) -> Option<Secret> {
+        self.state.lock().secrets.get(name).cloned()
+    }
+
+    /// What a Secret has in it.
+    pub fn values(&self, name: &str) -> BTreeMap<String, String> {
+        let data = self.secret(name).and_then(|secret| secret.data).unwrap_or_default();
+        data.into_iter().map(|(key, value)| (key, String::from_utf8(value.0).unwrap())).collect()
+    }
+
+    /// Stores a Secret, whatever was there.
+    pub fn put_secret(&self, secret: Value) {
+        let mut secret: Secret = serde_json::from_value(secret).unwrap();
+        let mut state = self.state.lock();
+        secret.metadata.resource_version = Some(state.next_version());
+        state.secrets.insert(secret.metadata.name.clone().unwrap(), secret);
+    }
+
+    /// Changes an agent, as kubectl would.
+    pub fn edit_agent(&self, name: &str, change: &Value) {
+        let mut agent = serde_json::to_value(self.agent(name).unwrap()).unwrap();
+        merge(&mut agent, change);
+        let mut state = self.state.lock();
+        agent["metadata"]["resourceVersion"] = json!(state.next_version());
+        let agent: Agent = serde_json::from_value(agent).unwrap();
+        state.agents.insert(name.to_owned(), agent.clone());
+        if state.watch == Watch::Live {
+            self.index.apply_agent(Event::Applied(agent));
+        }
+    }
+
+    /// Does a write, unless something else is to happen to it.
+    fn write<T>(
+        &self,
+        write: Write,
+        name: &str,
+        act: impl FnOnce(&mut State) -> Result<T, WriteError>,
+    ) -> Result<T, WriteError> {
+        let fault = self.state.lock().faults.remove(&write);
+        let outcome = fault.and_then(|fault| fault(self));
+        // A lost answer is one to a write that was done.
+        if let Some(error) = outcome.clone().filter(|error| !error.outcome_unknown()) {
+            return Err(error);
+        }
+        let mut state = self.state.lock();
+        let done = act(&mut state)?;
+        state.writes.push((write, name.to_owned()));
+        outcome.map_or(Ok(done), Err)
     }
 
     /// How often a session was read.
@@ -267,11 +362,43 @@ impl State {
         self.version.to_string()
     }
 
+    fn tell_of_agent(&self, index: &Index, event: Event<Agent>) {
+        if self.watch == Watch::Live {
+            index.apply_agent(event);
+        }
+    }
+
     fn tell(&self, index: &Index, session: Session) {
         if self.watch == Watch::Live {
             index.apply_session(Event::Applied(session));
         }
     }
+}
+
+/// An object with `patch` made to it, if it is the one that is meant.
+fn patched<K: serde::Serialize + serde::de::DeserializeOwned + kube::Resource>(
+    object: Option<&K>,
+    precondition: &Precondition,
+    patch: &Value,
+    version: String,
+) -> Result<K, WriteError> {
+    let object = object.ok_or(WriteError::NotFound)?;
+    let meta = object.meta();
+    let same = meta.uid.as_deref() == Some(precondition.uid.as_str())
+        && precondition.resource_version.as_ref().is_none_or(|v| meta.resource_version.as_ref() == Some(v));
+    if !same {
+        return Err(WriteError::Conflict);
+    }
+    let mut value = serde_json::to_value(object).unwrap();
+    merge(&mut value, patch);
+    let mut object: K = serde_json::from_value(value).unwrap();
+    object.meta_mut().resource_version = Some(version);
+    Ok(object)
+}
+
+fn as_written<K: kube::Resource>(object: &K) -> Written {
+    let meta = object.meta();
+    Written { uid: meta.uid.clone().unwrap(), resource_version: meta.resource_version.clone().unwrap() }
 }
 
 /// RFC 7386.
@@ -334,7 +461,13 @@ impl Cluster for FakeCluster {
     }
 
     fn read_agent<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Agent>, WriteError>> {
-        Box::pin(async move { Ok(self.state.lock().agents.get(name).cloned()) })
+        Box::pin(async move {
+            let fault = self.state.lock().next_agent_read.take();
+            match fault.and_then(|fault| fault(self)) {
+                Some(error) => Err(error),
+                None => Ok(self.state.lock().agents.get(name).cloned()),
+            }
+        })
     }
 
     fn read_pod<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<SlimPod>, WriteError>> {
@@ -408,5 +541,107 @@ impl Cluster for FakeCluster {
         patch: Value,
     ) -> BoxFuture<'a, Result<Written, WriteError>> {
         Box::pin(async move { self.patch(name, &precondition, &patch, "status") })
+    }
+
+    fn create_agent<'a>(&'a self, agent: &'a Agent) -> BoxFuture<'a, Result<Written, WriteError>> {
+        Box::pin(async move {
+            let name = agent.metadata.name.clone().unwrap();
+            self.write(Write::CreateAgent, &name.clone(), |state| {
+                if state.agents.contains_key(&name) {
+                    return Err(WriteError::AlreadyExists);
+                }
+                let mut agent = agent.clone();
+                agent.metadata.uid = Some(format!("uid-{name}"));
+                agent.metadata.resource_version = Some(state.next_version());
+                agent.metadata.creation_timestamp =
+                    serde_json::from_value(json!("2026-02-02T00:00:00Z")).unwrap();
+                let written = as_written(&agent);
+                state.agents.insert(name, agent.clone());
+                state.tell_of_agent(&self.index, Event::Applied(agent));
+                Ok(written)
+            })
+        })
+    }
+
+    fn patch_agent<'a>(
+        &'a self,
+        name: &'a str,
+        precondition: Precondition,
+        patch: Value,
+    ) -> BoxFuture<'a, Result<Written, WriteError>> {
+        Box::pin(async move {
+            self.write(Write::PatchAgent, name, |state| {
+                let version = state.next_version();
+                let agent = patched(state.agents.get(name), &precondition, &patch, version)?;
+                let written = as_written(&agent);
+                state.agents.insert(name.to_owned(), agent.clone());
+                state.tell_of_agent(&self.index, Event::Applied(agent));
+                Ok(written)
+            })
+        })
+    }
+
+    fn delete_agent<'a>(
+        &'a self,
+        name: &'a str,
+        precondition: Precondition,
+    ) -> BoxFuture<'a, Result<(), WriteError>> {
+        Box::pin(async move {
+            self.write(Write::DeleteAgent, name, |state| {
+                let Some(agent) = state.agents.get(name).cloned() else { return Ok(()) };
+                if agent.metadata.uid.as_deref() != Some(&precondition.uid) {
+                    return Err(WriteError::Conflict);
+                }
+                state.agents.remove(name);
+                // The garbage collector.
+                state.secrets.retain(|_, secret| {
+                    let owners = secret.metadata.owner_references.iter().flatten();
+                    !owners.into_iter().any(|owner| owner.uid == precondition.uid)
+                });
+                state.tell_of_agent(&self.index, Event::Deleted(agent));
+                Ok(())
+            })
+        })
+    }
+
+    fn create_secret<'a>(&'a self, secret: &'a Secret) -> BoxFuture<'a, Result<Written, WriteError>> {
+        Box::pin(async move {
+            let name = secret.metadata.name.clone().unwrap();
+            self.write(Write::CreateSecret, &name.clone(), |state| {
+                if state.secrets.contains_key(&name) {
+                    return Err(WriteError::AlreadyExists);
+                }
+                let mut secret = secret.clone();
+                secret.metadata.uid = Some(format!("uid-{name}"));
+                secret.metadata.resource_version = Some(state.next_version());
+                let written = as_written(&secret);
+                state.secrets.insert(name, secret);
+                Ok(written)
+            })
+        })
+    }
+
+    fn read_secret<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<SlimSecret>, WriteError>> {
+        Box::pin(async move {
+            let secret = self.secret(name);
+            Ok(secret.map(|secret| serde_json::from_value(serde_json::to_value(secret).unwrap()).unwrap()))
+        })
+    }
+
+    fn patch_secret<'a>(
+        &'a self,
+        name: &'a str,
+        precondition: Precondition,
+        patch: Value,
+    ) -> BoxFuture<'a, Result<Written, WriteError>> {
+        Box::pin(async move {
+            self.write(Write::PatchSecret, name, |state| {
+                let version = state.next_version();
+                let secret = patched(state.secrets.get(name), &precondition, &patch, version)?;
+                let written = as_written(&secret);
+                state.secrets.insert(name.to_owned(), secret);
+                Ok(written)
+            })
+        })
     }
 }

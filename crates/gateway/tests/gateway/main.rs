@@ -3,6 +3,7 @@
 // clippy.toml allows these in functions marked as tests, not in what they share.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod agents;
 mod cluster;
 mod diagnose;
 mod drain;

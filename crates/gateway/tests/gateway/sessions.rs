@@ -36,6 +36,8 @@ async fn a_session_is_made_and_read_at_once() {
     assert_eq!(stored.spec.prompt.as_deref(), Some("Go"));
     assert_eq!(stored.spec.agent_ref.unwrap().name, "helper");
     assert_eq!(stored.metadata.labels.unwrap()["paddock.dev/agent"], "helper");
+    // The controller makes it from no earlier state of its agent.
+    assert_eq!(stored.metadata.annotations.unwrap()["paddock.dev/agent-seen"], "uid-helper/1");
 }
 
 #[tokio::test]

@@ -226,9 +226,10 @@ impl Reply {
         let bytes = soon(body.collect()).await.unwrap().to_bytes();
         let is_text =
             head.headers.get("content-type").is_some_and(|kind| kind.as_bytes().starts_with(b"text/plain"));
-        let body = match is_text {
-            true => Value::String(String::from_utf8(bytes.to_vec()).unwrap()),
-            false => serde_json::from_slice(&bytes).unwrap_or_else(|_| panic!("not JSON: {bytes:?}")),
+        let body = match (head.status.as_u16(), bytes.is_empty()) {
+            (204, true) => Value::Null,
+            _ if is_text => Value::String(String::from_utf8(bytes.to_vec()).unwrap()),
+            _ => serde_json::from_slice(&bytes).unwrap_or_else(|_| panic!("not JSON: {bytes:?}")),
         };
         Self { status: head.status.as_u16(), headers: head.headers, body }
     }

@@ -9,6 +9,7 @@
 )]
 
 mod a_silent_turn;
+mod agent_api;
 mod agents;
 mod apply;
 mod bad_requests;

@@ -1,0 +1,375 @@
+//! Reads what a client says about an agent.
+//!
+//! What this version can do nothing with is refused where it is not empty: an agent without the restriction, the tool or the
+//! repository that its maker has asked for would look as if it had it. Only the branch and the picture are kept for their
+//! own sake, in annotations, because they are shown again and say nothing about what the agent does.
+
+use paddock_api::agent::{AgentSpec, DEFAULT_HARNESS};
+use paddock_api::http::ErrorCode;
+use paddock_api::{Agent, labels};
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+use serde_json::{Map, Value, json};
+
+use super::agent_env::EnvVars;
+use crate::error::ApiError;
+use crate::http::body;
+
+/// Longest name, in characters, as the Agent kind has it.
+const MAX_NAME: usize = 200;
+/// Longest model name, in characters, as the Agent kind has it.
+const MAX_MODEL: usize = 256;
+/// Longest prompt, in characters, as the Agent kind has it.
+const MAX_PROMPT: usize = 262_144;
+/// Longest name of a harness, as the Agent kind has it.
+const MAX_HARNESS: usize = 63;
+/// Longest branch, in characters.
+const MAX_BRANCH: usize = 255;
+/// Longest URL of a picture, in characters; some clients put the picture itself into it. All annotations of an object
+/// together have 256 KiB.
+const MAX_PICTURE: usize = 65_536;
+
+/// `None`: the field is not there; `null` is a value.
+type Raw<'a> = Option<&'a RawValue>;
+
+#[derive(Deserialize)]
+struct Fields<'a> {
+    #[serde(borrow, default, deserialize_with = "present")]
+    name: Raw<'a>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    model: Raw<'a>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    prompt: Raw<'a>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    harness_id: Raw<'a>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    branch: Raw<'a>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    pfp_url: Raw<'a>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    env_vars: Raw<'a>,
+    #[serde(borrow, default)]
+    repo_url: Raw<'a>,
+    #[serde(borrow, default)]
+    tools: Raw<'a>,
+    #[serde(borrow, default)]
+    mcp_servers: Raw<'a>,
+    #[serde(borrow, default)]
+    requirements: Raw<'a>,
+    #[serde(borrow, default)]
+    skill_ids: Raw<'a>,
+    #[serde(borrow, default)]
+    sandbox_files: Raw<'a>,
+    #[serde(borrow, default)]
+    projects: Raw<'a>,
+    #[serde(borrow, default)]
+    allow_out: Raw<'a>,
+    #[serde(borrow, default)]
+    deny_out: Raw<'a>,
+    #[serde(borrow, default)]
+    env_var_hosts: Raw<'a>,
+}
+
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Raw<'de>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
+}
+
+/// What is said about a text.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+enum Said {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// There shall be none: `null`, or an empty one.
+    Cleared,
+    /// This one.
+    Text(String),
+}
+
+/// What a client says about an agent, checked.
+#[derive(Debug, Default)]
+pub struct AgentChange {
+    name: Said,
+    model: Said,
+    prompt: Said,
+    harness: Said,
+    branch: Said,
+    picture: Said,
+    /// What is said about its environment variables.
+    pub env_vars: Option<EnvVars>,
+}
+
+impl AgentChange {
+    /// Reads and checks a body.
+    ///
+    /// # Errors
+    /// `bad_request` or `unsupported`, naming the field. No value is in it.
+    pub fn read(bytes: &[u8]) -> Result<Self, ApiError> {
+        let fields: Fields<'_> = body::fields(bytes)?;
+        refuse_unsupported(&fields)?;
+        let harness = text("harness_id", fields.harness_id, MAX_HARNESS)?;
+        if let Said::Text(harness) = &harness
+            && !is_label(harness)
+        {
+            return Err(ApiError::bad_request(
+                "harness_id: must be lower-case letters, digits and hyphens, with a letter or digit at either end",
+            ));
+        }
+        let env_vars = fields.env_vars.filter(|raw| raw.get() != "null").map(EnvVars::read).transpose()?;
+        Ok(Self {
+            name: text("name", fields.name, MAX_NAME)?,
+            model: text("model", fields.model, MAX_MODEL)?,
+            prompt: text("prompt", fields.prompt, MAX_PROMPT)?,
+            harness,
+            branch: text("branch", fields.branch, MAX_BRANCH)?,
+            picture: text("pfp_url", fields.pfp_url, MAX_PICTURE)?,
+            env_vars,
+        })
+    }
+
+    /// A new agent with this name; its environment apart.
+    ///
+    /// # Errors
+    /// `bad_request`: it has no model.
+    pub fn new_agent(&self, name: &str) -> Result<Agent, ApiError> {
+        if !matches!(self.model, Said::Text(_)) {
+            return Err(ApiError::bad_request(
+                "model: is required; give the name that the model gateway knows",
+            ));
+        }
+        let spec = AgentSpec { harness: DEFAULT_HARNESS.to_owned(), ..AgentSpec::default() };
+        let mut agent = Agent::new(name, spec);
+        self.put_into(&mut agent);
+        Ok(agent)
+    }
+
+    /// Checks that it can be made to an agent that exists.
+    ///
+    /// # Errors
+    /// `bad_request`: it takes the model away.
+    pub fn check_update(&self) -> Result<(), ApiError> {
+        match self.model {
+            Said::Cleared => Err(ApiError::bad_request("model: must not be empty")),
+            Said::Nothing | Said::Text(_) => Ok(()),
+        }
+    }
+
+    /// Makes the change to `agent`, its environment apart.
+    pub fn put_into(&self, agent: &mut Agent) {
+        let spec = &mut agent.spec;
+        put(&self.name, &mut spec.display_name);
+        put(&self.prompt, &mut spec.prompt);
+        if let Said::Text(model) = &self.model {
+            spec.model.clone_from(model);
+        }
+        match &self.harness {
+            Said::Nothing => {}
+            Said::Cleared => DEFAULT_HARNESS.clone_into(&mut spec.harness),
+            Said::Text(harness) => spec.harness.clone_from(harness),
+        }
+        let annotations = &mut agent.metadata.annotations;
+        for (key, said) in self.annotations() {
+            match (said, annotations.as_mut()) {
+                (Said::Nothing, _) | (Said::Cleared, None) => {}
+                (Said::Cleared, Some(all)) => drop(all.remove(key)),
+                (Said::Text(text), _) => {
+                    annotations.get_or_insert_default().insert(key.to_owned(), text.clone());
+                }
+            }
+        }
+    }
+
+    /// The merge patch that makes the change, its environment apart: members of the spec, and annotations. A field that
+    /// nothing is said about is left to whoever else writes it.
+    pub fn patch(&self) -> (Map<String, Value>, Map<String, Value>) {
+        let mut spec = Map::new();
+        for (field, said) in [
+            ("displayName", &self.name),
+            ("model", &self.model),
+            ("prompt", &self.prompt),
+            ("harness", &self.harness),
+        ] {
+            add(&mut spec, field, said);
+        }
+        if self.harness == Said::Cleared {
+            spec.insert("harness".to_owned(), json!(DEFAULT_HARNESS));
+        }
+        let mut annotations = Map::new();
+        for (key, said) in self.annotations() {
+            add(&mut annotations, key, said);
+        }
+        (spec, annotations)
+    }
+
+    fn annotations(&self) -> [(&'static str, &Said); 2] {
+        [(labels::BRANCH, &self.branch), (labels::PICTURE, &self.picture)]
+    }
+}
+
+fn put(said: &Said, field: &mut Option<String>) {
+    match said {
+        Said::Nothing => {}
+        Said::Cleared => *field = None,
+        Said::Text(text) => *field = Some(text.clone()),
+    }
+}
+
+fn add(patch: &mut Map<String, Value>, field: &str, said: &Said) {
+    match said {
+        Said::Nothing => {}
+        Said::Cleared => drop(patch.insert(field.to_owned(), Value::Null)),
+        Said::Text(text) => drop(patch.insert(field.to_owned(), json!(text))),
+    }
+}
+
+/// Fields whose content cannot be followed, and what to do instead.
+fn unsupported<'a>(fields: &Fields<'a>) -> [(&'static str, Raw<'a>, &'static str); 10] {
+    const EGRESS: &str = "Paddock does not restrict egress yet; use a NetworkPolicy";
+    [
+        (
+            "repo_url",
+            fields.repo_url,
+            "no repository is cloned yet; let the prompt say where to clone it from",
+        ),
+        ("tools", fields.tools, "agents have all tools of their harness"),
+        ("mcp_servers", fields.mcp_servers, "MCP servers cannot be attached yet"),
+        (
+            "requirements",
+            fields.requirements,
+            "nothing is installed at the start; put it into the pool's image",
+        ),
+        ("skill_ids", fields.skill_ids, "put the instructions into the prompt"),
+        ("sandbox_files", fields.sandbox_files, "put the files into the pool's image"),
+        ("projects", fields.projects, "projects cannot be attached"),
+        ("allow_out", fields.allow_out, EGRESS),
+        ("deny_out", fields.deny_out, EGRESS),
+        ("env_var_hosts", fields.env_var_hosts, "a value cannot be bound to hosts yet"),
+    ]
+}
+
+fn refuse_unsupported(fields: &Fields<'_>) -> Result<(), ApiError> {
+    for (field, raw, instead) in unsupported(fields) {
+        if raw.is_some_and(|raw| !body::is_empty(raw)) {
+            return Err(ApiError::new(
+                ErrorCode::Unsupported,
+                format!("{field}: this version does not take this field; {instead}"),
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn text(field: &str, raw: Raw<'_>, max: usize) -> Result<Said, ApiError> {
+    let Some(raw) = raw else { return Ok(Said::Nothing) };
+    if raw.get() == "null" {
+        return Ok(Said::Cleared);
+    }
+    let text = body::string(field, raw)?;
+    if text.chars().count() > max {
+        return Err(ApiError::bad_request(format!("{field}: must have at most {max} characters")));
+    }
+    Ok(if text.is_empty() { Said::Cleared } else { Said::Text(text) })
+}
+
+/// Whether the Agent kind takes it as the name of a harness.
+fn is_label(text: &str) -> bool {
+    let plain = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let bytes = text.as_bytes();
+    bytes.first().is_some_and(plain)
+        && bytes.last().is_some_and(plain)
+        && bytes.iter().all(|byte| plain(byte) || *byte == b'-')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(body: &str) -> AgentChange {
+        AgentChange::read(body.as_bytes()).unwrap()
+    }
+
+    fn refusal(body: &str) -> ApiError {
+        AgentChange::read(body.as_bytes()).unwrap_err()
+    }
+
+    /// RFC 7386, as the API server does it.
+    fn merge(target: &mut Value, patch: &Value) {
+        let Value::Object(patch) = patch else { return *target = patch.clone() };
+        for (key, value) in patch {
+            if value.is_null() {
+                target.as_object_mut().unwrap().remove(key);
+            } else {
+                target[key] = value.clone();
+            }
+        }
+    }
+
+    #[test]
+    fn the_patch_and_the_change_in_memory_are_the_same() {
+        let before = read(r#"{"name":"n","model":"m","prompt":"p","branch":"b","pfp_url":"u"}"#);
+        let before = before.new_agent("a").unwrap();
+        for body in [
+            "{}",
+            r#"{"name":"other","model":"m2","prompt":"p2","harness_id":"codex","branch":"c","pfp_url":"v"}"#,
+            r#"{"name":null,"prompt":null,"harness_id":null,"branch":null,"pfp_url":null}"#,
+            r#"{"name":"","prompt":"","harness_id":"","branch":"","pfp_url":"","unknown":1}"#,
+            r#"{"prompt":"only"}"#,
+        ] {
+            let change = read(body);
+            let mut changed = before.clone();
+            change.put_into(&mut changed);
+            let (spec, annotations) = change.patch();
+            let mut patched = serde_json::to_value(&before).unwrap();
+            merge(&mut patched["spec"], &Value::Object(spec));
+            merge(&mut patched["metadata"]["annotations"], &Value::Object(annotations));
+            assert_eq!(patched, serde_json::to_value(&changed).unwrap(), "{body}");
+        }
+    }
+
+    #[test]
+    fn what_a_new_agent_lacks_is_as_the_contract_says() {
+        let agent = read(r#"{"model":"m"}"#).new_agent("a").unwrap();
+        assert_eq!((agent.spec.model.as_str(), agent.spec.harness.as_str()), ("m", "opencode"));
+        assert_eq!((agent.spec.display_name, agent.spec.prompt), (None, None));
+        assert_eq!(agent.metadata.annotations, None);
+        for body in ["{}", r#"{"model":null}"#, r#"{"model":""}"#] {
+            assert!(read(body).new_agent("a").unwrap_err().message.starts_with("model: "), "{body}");
+        }
+        assert!(read(r#"{"model":""}"#).check_update().is_err());
+        assert!(read("{}").check_update().is_ok());
+    }
+
+    #[test]
+    fn every_refusal_names_its_field() {
+        for (field, max) in [
+            ("name", MAX_NAME),
+            ("model", MAX_MODEL),
+            ("prompt", MAX_PROMPT),
+            ("harness_id", MAX_HARNESS),
+            ("branch", MAX_BRANCH),
+            ("pfp_url", MAX_PICTURE),
+        ] {
+            assert!(refusal(&json!({field: 5}).to_string()).message.starts_with(&format!("{field}: ")));
+            read(&json!({field: "x".repeat(max)}).to_string());
+            let long = refusal(&json!({field: "x".repeat(max + 1)}).to_string());
+            assert_eq!(long.message, format!("{field}: must have at most {max} characters"));
+        }
+        for harness in ["-a", "a-", "A", "a_b", "a b"] {
+            assert!(refusal(&json!({"harness_id": harness}).to_string()).message.starts_with("harness_id: "));
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_followed_is_refused_unless_it_is_empty() {
+        for (field, ..) in unsupported(&serde_json::from_str("{}").unwrap()) {
+            for full in [json!(["x"]), json!({"A": ["h"]}), json!("x")] {
+                let error = refusal(&json!({"model": "m", field: full}).to_string());
+                assert_eq!(error.code, ErrorCode::Unsupported);
+                assert!(error.message.starts_with(&format!("{field}: ")), "{}", error.message);
+            }
+            for empty in [json!([]), json!({}), json!(""), json!(null)] {
+                read(&json!({field: empty}).to_string());
+            }
+        }
+    }
+}
