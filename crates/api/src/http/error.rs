@@ -56,6 +56,8 @@ pub enum ErrorCode {
     SessionMismatch,
     /// 429: too many turns wait for this session already.
     QueueFull,
+    /// 429: too many follow this session's events already.
+    TooManyStreams,
     /// 431: the request's headers are larger than allowed.
     HeadersTooLarge,
     /// 500: a defect of the gateway.
@@ -103,7 +105,7 @@ impl ErrorCode {
             Self::TooLarge => 413,
             Self::UnsupportedMediaType => 415,
             Self::TurnMismatch | Self::SessionMismatch => 422,
-            Self::QueueFull => 429,
+            Self::QueueFull | Self::TooManyStreams => 429,
             Self::HeadersTooLarge => 431,
             Self::Internal => 500,
             Self::Unreachable
@@ -144,6 +146,7 @@ impl ErrorCode {
             Self::TurnMismatch => "turn_mismatch",
             Self::SessionMismatch => "session_mismatch",
             Self::QueueFull => "queue_full",
+            Self::TooManyStreams => "too_many_streams",
             Self::HeadersTooLarge => "headers_too_large",
             Self::Internal => "internal",
             Self::Unreachable => "unreachable",
