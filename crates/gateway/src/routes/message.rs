@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use http::{HeaderMap, Response};
 use hyper::body::Incoming;
+use paddock_api::Session;
 use paddock_api::http::ErrorCode;
+use tokio::task::{JoinError, JoinHandle};
 use tokio::time::Instant;
 
 use super::Ask;
@@ -47,6 +49,39 @@ pub async fn send(
     id: &ObjectName,
     record: &mut Record,
 ) -> Result<Response<Answer>, ApiError> {
+    let Accepted { session, turn, deadline } = accept(gateway, ask, incoming, id, record).await?;
+    let task = deliver(gateway, session, turn);
+    let joined = match deadline {
+        None => task.await,
+        Some(deadline) => match tokio::time::timeout_at(deadline, task).await {
+            Ok(joined) => joined,
+            Err(_) => return Err(expired()),
+        },
+    };
+    Ok(Answer::relayed(delivered(joined)?))
+}
+
+/// A message that was read and checked, and whose session takes it.
+pub struct Accepted {
+    /// The session.
+    pub session: Arc<Session>,
+    /// The turn that the message asks for.
+    pub turn: Turn,
+    /// The client's own.
+    pub deadline: Option<Instant>,
+}
+
+/// Reads a message, and holds it until its session takes it. Nothing is delivered yet.
+///
+/// # Errors
+/// What is wrong with the message, or with the session.
+pub async fn accept(
+    gateway: &Gateway,
+    ask: &Ask,
+    incoming: Incoming,
+    id: &ObjectName,
+    record: &mut Record,
+) -> Result<Accepted, ApiError> {
     let begun = Instant::now();
     let header = Key::of(&ask.head.headers)?;
     let wait = Wait::of(&ask.query, &ask.head.headers)?;
@@ -76,25 +111,34 @@ pub async fn send(
     // Said here, and not by the relay, whose answer the client's own deadline may cut short: nothing is delivered.
     let patience = Patience::from(begun, wait.ready);
     let session = hold::until_it_takes(gateway, session, patience, None).await?;
-    let task = tokio::spawn({
-        let gateway = gateway.clone();
-        async move { turn::relay(&gateway, session, &turn).await }
-    });
-    let joined = match wait.answer {
-        None => task.await,
-        Some(patience) => match tokio::time::timeout_at(begun + patience, task).await {
-            Ok(joined) => joined,
-            Err(_) => return Err(expired()),
-        },
-    };
-    let reply = joined.map_err(|error| {
-        tracing::error!(%error, "relaying a turn failed");
-        ApiError::new(ErrorCode::Internal, "the gateway failed while it relayed the message")
-    })??;
-    Ok(Answer::relayed(reply))
+    Ok(Accepted { session, turn, deadline: wait.answer.map(|patience| begun + patience) })
 }
 
-fn expired() -> ApiError {
+/// Delivers a turn, whoever waits for it.
+pub fn deliver(
+    gateway: &Arc<Gateway>,
+    session: Arc<Session>,
+    turn: Turn,
+) -> JoinHandle<Result<Response<Incoming>, ApiError>> {
+    let gateway = gateway.clone();
+    tokio::spawn(async move { turn::relay(&gateway, session, &turn).await })
+}
+
+/// What came of [`deliver`].
+///
+/// # Errors
+/// The turn's own, or a defect of the gateway.
+pub fn delivered(
+    joined: Result<Result<Response<Incoming>, ApiError>, JoinError>,
+) -> Result<Response<Incoming>, ApiError> {
+    joined.map_err(|error| {
+        tracing::error!(%error, "relaying a turn failed");
+        ApiError::new(ErrorCode::Internal, "the gateway failed while it relayed the message")
+    })?
+}
+
+/// The client's own deadline has passed, and its turn has not ended.
+pub fn expired() -> ApiError {
     ApiError::new(
         ErrorCode::WaitExpired,
         "the turn has not ended within Prefer: wait; it goes on. Send the message again with the Idempotency-Key \

@@ -4,10 +4,12 @@ pub mod abort;
 pub mod agents;
 pub mod answer;
 pub mod create;
+pub mod follow;
 pub mod health;
 pub mod lifecycle;
 pub mod message;
 pub mod message_body;
+pub mod message_stream;
 pub mod messages;
 pub mod record;
 pub mod router;
@@ -61,7 +63,7 @@ pub async fn serve(
     let resolved = router::resolve(&head.method, head.uri.path());
     let mut record =
         Record::new(gateway.metrics.clone(), &head.method, resolved.template(), request_id.clone());
-    if let Resolved::Route(Route::SendMessage(id)) = &resolved {
+    if let Resolved::Route(Route::SendMessage(id) | Route::StreamMessage(id)) = &resolved {
         message::announce(&head.headers, id, &mut record);
     }
     let ask = Ask { query: Query::parse(head.uri.query()), head, request_id: request_id.clone() };
@@ -127,6 +129,9 @@ async fn answer(
         Route::ResumeSession(id) => lifecycle::resume(gateway, &ask, &id).await,
         Route::RestartSession(id) => lifecycle::restart(gateway, &ask, &id).await,
         Route::SendMessage(id) => message::send(gateway, &ask, body, &id, record).await,
+        Route::StreamMessage(id) => message_stream::send(gateway, &ask, body, &id, record).await,
+        Route::FollowEvents(id) => follow::events(gateway, &ask, &id).await,
+        Route::FollowHarness(id) => follow::harness(gateway, &ask, &id).await,
         Route::AbortSession(id) => abort::abort(gateway, &ask, &id).await,
         Route::ListMessages(id) => messages::list(gateway, &ask, &id).await,
         Route::CreateSession(agent) => create::create(gateway, &ask, body, &agent).await,

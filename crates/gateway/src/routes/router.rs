@@ -63,6 +63,12 @@ pub enum Route {
     AbortSession(ObjectName),
     /// `POST /sessions/{id}/message`
     SendMessage(ObjectName),
+    /// `POST /sessions/{id}/message_stream`
+    StreamMessage(ObjectName),
+    /// `GET /sessions/{id}/events`
+    FollowEvents(ObjectName),
+    /// `GET /sessions/{id}/stream`
+    FollowHarness(ObjectName),
     /// `GET /sessions/{id}/messages`
     ListMessages(ObjectName),
     /// `POST /agents/{id}/session`
@@ -103,6 +109,9 @@ impl Resolved {
             Self::Route(Route::RestartSession(_)) => RESTART,
             Self::Route(Route::AbortSession(_)) => ABORT,
             Self::Route(Route::SendMessage(_)) => MESSAGE,
+            Self::Route(Route::StreamMessage(_)) => MESSAGE_STREAM,
+            Self::Route(Route::FollowEvents(_)) => EVENTS,
+            Self::Route(Route::FollowHarness(_)) => STREAM,
             Self::Route(Route::ListMessages(_)) => MESSAGES,
             Self::Route(Route::CreateSession(_)) => AGENT_SESSION,
             Self::Route(Route::ListAgents) => AGENTS,
@@ -122,6 +131,9 @@ const RESUME: &str = "/sessions/{id}/resume";
 const RESTART: &str = "/sessions/{id}/restart";
 const ABORT: &str = "/sessions/{id}/abort";
 const MESSAGE: &str = "/sessions/{id}/message";
+const MESSAGE_STREAM: &str = "/sessions/{id}/message_stream";
+const EVENTS: &str = "/sessions/{id}/events";
+const STREAM: &str = "/sessions/{id}/stream";
 const MESSAGES: &str = "/sessions/{id}/messages";
 const AGENTS: &str = "/agents";
 const AGENT: &str = "/agents/{id}";
@@ -160,9 +172,16 @@ pub fn resolve(method: &Method, path: &str) -> Resolved {
         ("sessions", Some(id), Some("messages")) => {
             choose(method, MESSAGES, "GET", [(Method::GET, Route::ListMessages(id))])
         }
+        ("sessions", Some(id), Some("events")) => {
+            choose(method, EVENTS, "GET", [(Method::GET, Route::FollowEvents(id))])
+        }
+        ("sessions", Some(id), Some("stream")) => {
+            choose(method, STREAM, "GET", [(Method::GET, Route::FollowHarness(id))])
+        }
         ("sessions", Some(id), Some(action)) => {
             let (template, route) = match action {
                 "message" => (MESSAGE, Route::SendMessage(id)),
+                "message_stream" => (MESSAGE_STREAM, Route::StreamMessage(id)),
                 "abort" => (ABORT, Route::AbortSession(id)),
                 "stop" => (STOP, Route::StopSession(id)),
                 "suspend" => (SUSPEND, Route::SuspendSession(id)),
@@ -209,6 +228,9 @@ mod tests {
             (Method::GET, "/sessions/a.b", Route::GetSession(name("a.b"))),
             (Method::DELETE, "/sessions/a", Route::DeleteSession(name("a"))),
             (Method::POST, "/sessions/a/message", Route::SendMessage(name("a"))),
+            (Method::POST, "/sessions/a/message_stream", Route::StreamMessage(name("a"))),
+            (Method::GET, "/sessions/a/events", Route::FollowEvents(name("a"))),
+            (Method::GET, "/sessions/a/stream", Route::FollowHarness(name("a"))),
             (Method::GET, "/sessions/a/messages", Route::ListMessages(name("a"))),
             (Method::POST, "/sessions/a/stop", Route::StopSession(name("a"))),
             (Method::POST, "/sessions/a/abort", Route::AbortSession(name("a"))),

@@ -13,6 +13,7 @@ mod runner;
 mod sessions;
 mod signals;
 mod store;
+mod streams;
 mod support;
 mod transcripts;
 mod waking;
