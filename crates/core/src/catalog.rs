@@ -1,7 +1,7 @@
 //! Which agent, pool and template a session is made from.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use paddock_api::agent::{AgentSpec, Lifecycle, Workspace, WorkspaceMode};
+use paddock_api::agent::{AgentSpec, Lifecycle, Workspace};
 use paddock_api::labels::{self, name_hash};
 use paddock_api::pool::Suitability;
 use paddock_api::session::{FrozenAgent, Reason};

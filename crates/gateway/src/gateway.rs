@@ -49,6 +49,10 @@ pub struct RelayTimes {
     pub retry_pause: Duration,
     /// Longest time to wait for the reply to an initial prompt when a session is read.
     pub initial_reply: Duration,
+    /// How long a stream of events is silent at most.
+    pub heartbeat: Duration,
+    /// How long a client of `/stream` is held until its session is ready.
+    pub stream_ready: Duration,
 }
 
 impl Default for RelayTimes {
@@ -57,6 +61,8 @@ impl Default for RelayTimes {
             connect: Duration::from_secs(2),
             retry_pause: Duration::from_millis(250),
             initial_reply: Duration::from_secs(2),
+            heartbeat: Duration::from_secs(15),
+            stream_ready: Duration::from_secs(60),
         }
     }
 }

@@ -3,7 +3,7 @@
 //! It authenticates, finds the session in an index in memory, and relays. It holds no turn: any replica can
 //! serve any request, and one that dies loses none. The parts, from the socket inwards: `server` (connections,
 //! limits, drain), `routes` (one file per group of routes) on `http` (reading requests), `index` (what exists),
-//! `relay` (the way to a pod), `cluster` (the few requests to the API server).
+//! `relay` (the way to a pod), `streams` (what happens in a session, as it happens), `cluster` (the few requests to the API server).
 
 pub mod auth;
 pub mod cluster;
@@ -18,6 +18,7 @@ pub mod relay;
 pub mod routes;
 pub mod run;
 pub mod server;
+pub mod streams;
 #[cfg(test)]
 mod testing;
 pub mod transcripts;

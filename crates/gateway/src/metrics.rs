@@ -63,6 +63,8 @@ pub struct Metrics {
     marked_dead: Counter,
     resumed_by_message: Counter,
     transcript_saves: Family<ReasonLabels, Counter>,
+    streams: Gauge,
+    stream_gaps: Family<ReasonLabels, Counter>,
     watch_stale: Family<WatchLabels, Gauge<f64, AtomicU64>>,
     watch_synced: Family<WatchLabels, Gauge>,
     watch_restarts: Family<WatchLabels, Gauge>,
@@ -90,6 +92,8 @@ impl Default for Metrics {
             marked_dead: Counter::default(),
             resumed_by_message: Counter::default(),
             transcript_saves: Family::default(),
+            streams: Gauge::default(),
+            stream_gaps: Family::default(),
             watch_stale: Family::default(),
             watch_synced: Family::default(),
             watch_restarts: Family::default(),
@@ -131,6 +135,12 @@ impl Default for Metrics {
             "transcript_saves",
             "Times a transcript was to be saved, by what came of it",
             metrics.transcript_saves.clone(),
+        );
+        registry.register("streams", "Clients that follow a session's events", metrics.streams.clone());
+        registry.register(
+            "stream_gaps",
+            "Times such a client was told that events are missing, by the reason",
+            metrics.stream_gaps.clone(),
         );
         registry.register_with_unit(
             "watch_stale",
@@ -199,6 +209,16 @@ impl Metrics {
     /// A transcript was saved, or not: `saved`, or why not.
     pub fn transcript_saved(&self, reason: &'static str) {
         self.transcript_saves.get_or_create(&ReasonLabels { reason }).inc();
+    }
+
+    /// A client follows a session's events.
+    pub fn stream_begun(&self) -> Held {
+        Held::new(&self.streams)
+    }
+
+    /// A client was told that events are missing; `slow_reader` where it was too slow itself.
+    pub fn stream_gap(&self, reason: &'static str) {
+        self.stream_gaps.get_or_create(&ReasonLabels { reason }).inc();
     }
 
     /// Takes a reading of how fresh the watches are.

@@ -15,6 +15,7 @@ use paddock_runnerapi::{ActivateRequest, ActivateResponse, EnvVar, ErrorBody, Er
 use serde_json::json;
 
 use crate::activity::Meter;
+use crate::events::{self, Hub};
 use crate::harness::{Harness, HarnessError, TurnNames};
 use crate::turns::{Activation, Engine, Journal, JournalError, Record, Restored};
 
@@ -24,6 +25,8 @@ pub struct Bound {
     response: ActivateResponse,
     /// The turns.
     pub engine: Engine,
+    /// What happens, for those who follow it.
+    pub events: Arc<Hub>,
 }
 
 impl Bound {
@@ -270,8 +273,13 @@ impl Activator {
             capabilities: self.harness.capabilities(),
             took_ms: activation.took_ms,
         };
-        start_initial_turn(&activation, &engine);
-        self.bound.get_or_init(|| Arc::new(Bound { activation, response, engine }))
+        self.bound.get_or_init(|| {
+            let hub = Hub::new(response.incarnation);
+            let conversation = activation.harness_session_id.clone();
+            tokio::spawn(events::follow(Arc::clone(&self.harness), conversation, Arc::clone(&hub)));
+            start_initial_turn(&activation, &engine);
+            Arc::new(Bound { activation, response, engine, events: hub })
+        })
     }
 }
 

@@ -88,11 +88,12 @@ impl App {
         }
     }
 
-    /// Accepts no more turns and ends those that run.
+    /// Accepts no more turns and ends those that run, and the streams of events.
     pub async fn stop(&self, phase: Phase, why: &'static str) {
         self.enter(phase);
         if let Some(bound) = self.activator.get().and_then(|activator| activator.bound()) {
             bound.engine.stop(why).await;
+            bound.events.close();
         }
     }
 }

@@ -11,6 +11,7 @@ pub mod app;
 pub mod boot;
 pub mod cli;
 pub mod config;
+pub mod events;
 pub mod harness;
 pub mod install;
 pub mod model_proxy;

@@ -338,3 +338,48 @@ async fn a_session_in_its_next_pods() {
     assert_ne!(renewed.body["harness_session_id"], conversation);
     assert_eq!(fourth.turn("t7", "!say anew").await.text(), "anew");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_opencode_does_in_the_conversation_is_told_as_it_happens() {
+    let Some(opencode) = opencode() else { return };
+    let model = ScriptedModel::start(([127, 0, 0, 1], 0).into()).await.unwrap();
+    let mut pod = Pod::new(&[&opencode], &model.base_url());
+    pod.start();
+    pod.ready().await;
+    let activated = pod.activate(&request()).await;
+    let conversation = &activated.body["harness_session_id"];
+    let mut events = pod.follow(None).await;
+    assert!(events.next().await.unwrap()["event"].is_null());
+
+    for (turn, word) in [("t1", "first-word"), ("t2", "second-word")] {
+        let text = format!("!run echo {word}");
+        let (mut told, mut bytes) = (Vec::new(), 0);
+        let until_rest = async {
+            loop {
+                let line = events.next().await.unwrap();
+                assert!(line["gap"].is_null(), "{line}");
+                bytes += line.to_string().len();
+                let rests = line["rests"] == true;
+                told.push(line["event"].clone());
+                if rests {
+                    return Instant::now();
+                }
+            }
+        };
+        let replies = async {
+            pod.turn(turn, &text).await;
+            Instant::now()
+        };
+        let (rested, replied) = tokio::join!(until_rest, replies);
+        report!("{turn}: {} events, {bytes} bytes", told.len());
+        report!("session.idle after the reply: {:?}", rested.checked_duration_since(replied));
+        assert_eq!(told.last().unwrap()["type"], "session.idle");
+        let is_of_conversation = |event: &Value| event.to_string().contains(conversation.as_str().unwrap());
+        assert!(told.iter().all(is_of_conversation), "{told:?}");
+        let ran = |event: &&Value| {
+            let part = &event["properties"]["part"];
+            part["type"] == "tool" && part["state"]["output"].to_string().contains(word)
+        };
+        assert!(told.iter().any(|event| ran(&event)), "the tool's part is told: {told:?}");
+    }
+}

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use paddock_runnerapi::{InitialTurn, Scope};
 use serde_json::json;
 use support::wire::Wire;
-use support::{MODEL_KEY, Pod, SESSION, request, request_of, until};
+use support::{MODEL_KEY, Pod, SESSION, memory, request, request_of, until};
 
 /// Keeps the harness process there until it is told to end.
 const STAY: &str = "exec sleep 1000";
@@ -386,4 +386,100 @@ fn installing_copies_a_program_that_runs() {
     assert!(installed.status.success());
     assert_eq!(fs::read_dir(&dir).unwrap().count(), 1);
     fs::remove_dir_all(dir).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_happens_in_the_conversation_is_told_over_every_break() {
+    let (wire, mut pod) = activated(STAY).await;
+    wire.subscribed(1).await;
+    let mut first = pod.follow(None).await;
+    let begin = first.next().await.unwrap();
+    assert!(begin["event"].is_null() && begin["gap"].is_null(), "{begin}");
+    let mine = |number: u32| json!({"sessionID": "ses_2", "n": number});
+    wire.says("message.part.delta", &json!({"sessionID": "ses_1", "n": 0}));
+    wire.says("message.part.delta", &mine(1));
+    wire.says("session.idle", &mine(2));
+    let (one, two) = (first.next().await.unwrap(), first.next().await.unwrap());
+    assert_eq!(one["event"]["properties"], mine(1), "nothing of the warm-up conversation");
+    assert_eq!(one["event"]["id"], "evt_1", "as the harness told it");
+    assert_eq!((&two["event"]["type"], &two["rests"]), (&json!("session.idle"), &json!(true)));
+
+    // The harness breaks off; readers are told that they may have missed something.
+    wire.hangs_up();
+    wire.subscribed(2).await;
+    assert_eq!(first.next().await.unwrap()["gap"], "resubscribed");
+    wire.says("message.part.delta", &mine(3));
+    assert_eq!(first.next().await.unwrap()["event"]["properties"], mine(3));
+
+    // Who comes back gets what came after the last event it had.
+    let mut second = pod.follow(one["id"].as_str()).await;
+    assert_eq!(second.next().await.unwrap()["id"], one["id"]);
+    let mut missed = Vec::new();
+    for _ in 0..3 {
+        missed.push(second.next().await.unwrap());
+    }
+    assert_eq!((&missed[0], &missed[1]["gap"]), (&two, &json!("resubscribed")));
+    assert_eq!(missed[2]["event"]["properties"], mine(3));
+
+    // A container that restarts has forgotten all, and its ids are none of before.
+    pod.kill();
+    assert!(first.next().await.is_none());
+    pod.start();
+    pod.ready().await;
+    wire.subscribed(3).await;
+    let mut third = pod.follow(missed[2]["id"].as_str()).await;
+    let begin = third.next().await.unwrap();
+    let number = |line: &serde_json::Value| -> u64 {
+        line["id"].as_str().unwrap().split_once('.').unwrap().1.parse().unwrap()
+    };
+    assert!(number(&begin) > number(&missed[2]), "{begin}");
+    assert_eq!(third.next().await.unwrap()["gap"], "unknown_id");
+    wire.says("message.part.delta", &mine(4));
+    assert_eq!(third.next().await.unwrap()["event"]["properties"], mine(4));
+
+    // An orderly end ends the streams in order.
+    pod.terminate();
+    assert!(third.next().await.is_none());
+    assert!(pod.exit().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hundreds_who_follow_are_cheap() {
+    const READERS: usize = 250;
+    const EVENTS: usize = 400;
+    let (wire, pod) = activated(STAY).await;
+    wire.subscribed(1).await;
+    let (_, before) = memory(pod.pid());
+    let mut readers = Vec::new();
+    for _ in 0..READERS {
+        let mut reader = pod.follow(None).await;
+        reader.next().await.unwrap();
+        readers.push(reader);
+    }
+    let (_, idle) = memory(pod.pid());
+    let begun = Instant::now();
+    let delta = json!({"sessionID": "ses_2", "delta": "x".repeat(200)});
+    for _ in 0..EVENTS {
+        wire.says("message.part.delta", &delta);
+    }
+    let each = readers.into_iter().map(async |mut reader| {
+        let mut latest = String::new();
+        for _ in 0..EVENTS {
+            let line = reader.next().await.unwrap();
+            assert_eq!(line["event"]["properties"], delta, "{line}");
+            assert!(line["id"].as_str().unwrap() > latest.as_str(), "ids have the same length and grow");
+            latest = line["id"].as_str().unwrap().to_owned();
+        }
+        reader
+    });
+    let readers = futures::future::join_all(each).await;
+    let (took, (_, after)) = (begun.elapsed(), memory(pod.pid()));
+    eprintln!(
+        "{READERS} readers: {} KiB idle, {} KiB after {EVENTS} events each in {took:?}",
+        idle.saturating_sub(before),
+        after.saturating_sub(before)
+    );
+    assert!(after < before + (24 << 10), "{before} {idle} {after} KiB");
+    assert_eq!(pod.turn("t1", "work").await.text(), "did work");
+    drop(readers);
 }

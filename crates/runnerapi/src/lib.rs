@@ -3,10 +3,12 @@
 //! The runner is the only server of this protocol. It is HTTP/1.1 with JSON bodies on [`PORT`]; every
 //! request but the probes carries a [`token`] that is bound to one pod and one session.
 
+pub mod events;
 pub mod message;
 pub mod token;
 pub mod transcript;
 
+pub use events::{EventId, EventLine, Gap};
 pub use message::{
     ActivateRequest, ActivateResponse, Activity, AgentBinding, Capabilities, ConversationRequest, EnvVar,
     ErrorBody, ErrorCode, InitialTurn, QuiesceRequest, SessionRef, TurnCounts, TurnRequest, TurnState,
@@ -47,6 +49,9 @@ pub const TRANSCRIPT: &str = "/v1/transcript";
 pub const CONVERSATION: &str = "/v1/conversation";
 /// `GET` → 200 with the conversation as the harness has it: a JSON array of messages.
 pub const MESSAGES: &str = "/v1/messages";
+/// `GET ?after=<event id>` → 200 with what happens, as it happens ([`events`]): after that event, or from now on where none is
+/// named. Reading is no activity.
+pub const EVENTS: &str = "/v1/events";
 
 /// Response header on every answer about a turn: its id.
 pub const TURN_ID_HEADER: &str = "x-paddock-turn-id";

@@ -223,6 +223,8 @@ pub enum ErrorCode {
     TurnMismatch,
     /// 429: too many turns wait already.
     QueueFull,
+    /// 429: the session's events have too many readers already.
+    TooManyStreams,
     /// 502: the harness failed; the message is what it said.
     HarnessFailed,
     /// 502: the turn took longer than the agent's turn timeout and was aborted.
@@ -250,7 +252,7 @@ impl ErrorCode {
             Self::BoundToOther | Self::NotActivated | Self::Busy | Self::NeedsConversation => 409,
             Self::TooLarge => 413,
             Self::TurnMismatch => 422,
-            Self::QueueFull => 429,
+            Self::QueueFull | Self::TooManyStreams => 429,
             Self::JournalFailed => 500,
             Self::HarnessFailed | Self::TurnTimeout | Self::Interrupted => 502,
             Self::NotReady | Self::Quiesced | Self::ShuttingDown => 503,

@@ -59,16 +59,19 @@ impl FromStr for Position {
     type Err = BadPosition;
 
     fn from_str(text: &str) -> Result<Self, BadPosition> {
-        let (journal, seq) = text.split_once('.').ok_or(BadPosition)?;
-        let number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-        if !number(journal) || !number(seq) {
-            return Err(BadPosition);
-        }
-        Ok(Self {
-            journal: journal.parse().map_err(|_| BadPosition)?,
-            seq: seq.parse().map_err(|_| BadPosition)?,
-        })
+        let (journal, seq) = two_numbers(text).ok_or(BadPosition)?;
+        Ok(Self { journal, seq })
     }
+}
+
+/// Reads `<number>.<number>`, digits only.
+pub(crate) fn two_numbers(text: &str) -> Option<(u32, u64)> {
+    let (first, second) = text.split_once('.')?;
+    let number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if !number(first) || !number(second) {
+        return None;
+    }
+    Some((first.parse().ok()?, second.parse().ok()?))
 }
 
 /// What an entry tells.

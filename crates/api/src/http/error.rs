@@ -62,6 +62,8 @@ pub enum ErrorCode {
     RateLimited,
     /// 429: as many of the key's requests are being served as it allows.
     TooManyInFlight,
+    /// 429: too many follow this session's events already.
+    TooManyStreams,
     /// 431: the request's headers are larger than allowed.
     HeadersTooLarge,
     /// 500: a defect of the gateway.
@@ -110,7 +112,7 @@ impl ErrorCode {
             Self::TooLarge => 413,
             Self::UnsupportedMediaType => 415,
             Self::TurnMismatch | Self::SessionMismatch => 422,
-            Self::QueueFull | Self::RateLimited | Self::TooManyInFlight => 429,
+            Self::QueueFull | Self::RateLimited | Self::TooManyInFlight | Self::TooManyStreams => 429,
             Self::HeadersTooLarge => 431,
             Self::Internal => 500,
             Self::Unreachable
@@ -154,6 +156,7 @@ impl ErrorCode {
             Self::QueueFull => "queue_full",
             Self::RateLimited => "rate_limited",
             Self::TooManyInFlight => "too_many_in_flight",
+            Self::TooManyStreams => "too_many_streams",
             Self::HeadersTooLarge => "headers_too_large",
             Self::Internal => "internal",
             Self::Unreachable => "unreachable",

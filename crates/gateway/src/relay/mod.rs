@@ -8,6 +8,7 @@
 pub mod call;
 pub mod continuation;
 pub mod dial;
+pub mod events;
 pub mod hold;
 pub mod initial;
 pub mod lookup;

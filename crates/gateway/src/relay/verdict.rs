@@ -105,6 +105,7 @@ fn of_runner(body: ErrorBody) -> Verdict {
         RunnerCode::TooLarge => error(Code::TooLarge),
         RunnerCode::TurnMismatch => error(Code::TurnMismatch),
         RunnerCode::QueueFull => error(Code::QueueFull).retry_after(QUEUE_RETRY),
+        RunnerCode::TooManyStreams => error(Code::TooManyStreams).retry_after(QUEUE_RETRY),
         RunnerCode::HarnessFailed => error(Code::HarnessFailed),
         RunnerCode::TurnTimeout => error(Code::TurnTimeout),
         RunnerCode::Interrupted => error(Code::Interrupted),
@@ -144,6 +145,7 @@ mod tests {
         for (runner, http) in [
             (RunnerCode::TurnMismatch, 422),
             (RunnerCode::QueueFull, 429),
+            (RunnerCode::TooManyStreams, 429),
             (RunnerCode::TooLarge, 413),
             (RunnerCode::BadRequest, 400),
             (RunnerCode::HarnessFailed, 502),

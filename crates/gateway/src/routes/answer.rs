@@ -16,6 +16,7 @@ use crate::error::ApiError;
 use crate::http::request_id::RequestId;
 use crate::metrics::Held;
 use crate::server::io::ActivityGuard;
+use crate::streams::sse::Frames;
 
 /// What an answer is made of.
 #[derive(Debug)]
@@ -24,6 +25,8 @@ pub enum Answer {
     Whole(Full<Bytes>),
     /// A runner's reply, passed on as it arrives.
     Relayed(Incoming),
+    /// What happens, as it happens.
+    Stream(Frames),
 }
 
 impl Answer {
@@ -96,6 +99,7 @@ impl Body for Tracked {
         match &mut self.get_mut().body {
             Answer::Whole(full) => Pin::new(full).poll_frame(cx).map_err(|never| match never {}),
             Answer::Relayed(incoming) => Pin::new(incoming).poll_frame(cx),
+            Answer::Stream(frames) => frames.poll(cx).map(|frame| frame.map(|bytes| Ok(Frame::data(bytes)))),
         }
     }
 
@@ -103,6 +107,7 @@ impl Body for Tracked {
         match &self.body {
             Answer::Whole(full) => full.is_end_stream(),
             Answer::Relayed(incoming) => incoming.is_end_stream(),
+            Answer::Stream(_) => false,
         }
     }
 
@@ -110,6 +115,7 @@ impl Body for Tracked {
         match &self.body {
             Answer::Whole(full) => full.size_hint(),
             Answer::Relayed(incoming) => incoming.size_hint(),
+            Answer::Stream(_) => SizeHint::default(),
         }
     }
 }

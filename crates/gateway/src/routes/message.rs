@@ -1,8 +1,7 @@
 //! `POST /sessions/{id}/message`: the main route.
 //!
 //! The turn lives in the runner. Once a message is complete it is delivered by a task of its own, so a client
-//! that leaves, or whose deadline passes, neither cancels the turn nor cuts its delivery short. A client that prefers
-//! `respond-async` is answered once the turn is accepted, and asks for it later (`super::turns`).
+//! that leaves, or whose deadline passes, neither cancels the turn nor cuts its delivery short.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,8 +10,10 @@ use http::header::LOCATION;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
+use paddock_api::Session;
 use paddock_api::http::{BASE_PATH, ErrorCode};
 use paddock_runnerapi::{RESPOND_ASYNC, TurnState};
+use tokio::task::{JoinError, JoinHandle};
 use tokio::time::Instant;
 
 use super::Ask;
@@ -55,55 +56,20 @@ pub async fn send(
     id: &ObjectName,
     record: &mut Record,
 ) -> Result<Response<Answer>, ApiError> {
-    let begun = Instant::now();
-    let header = Key::of(&ask.head.headers)?;
-    let wait = Wait::of(&ask.query, &ask.head.headers)?;
-    let bytes = body::read(&ask.head.headers, incoming, gateway.body_limits(), Presence::Required).await?;
-    let message = Message::read(&bytes)?;
-    let turn_id = match (header, &message.id) {
-        (Some(header), Some(field)) if header != *field => {
-            return Err(ApiError::bad_request(
-                "message_id: differs from the Idempotency-Key header; send one of the two",
-            ));
-        }
-        (Some(key), _) => key,
-        (None, Some(key)) => key.clone(),
-        (None, None) => record.turn_id(),
-    };
-    record.turn(turn_id.clone());
-    let turn = Turn {
-        body: message.turn_request(&turn_id)?,
-        id: turn_id,
-        request_id: ask.request_id.clone(),
-        patience: wait.ready,
-        answer: match prefer::respond_async(&ask.head.headers) {
-            true => AnswerAt::Acceptance,
-            false => AnswerAt::End,
-        },
-    };
+    let Accepted { session, mut turn, deadline } = accept(gateway, ask, incoming, id, record).await?;
+    if prefer::respond_async(&ask.head.headers) {
+        turn.answer = AnswerAt::Acceptance;
+    }
     let (turn_id, answer) = (turn.id.clone(), turn.answer);
-    drop(message);
-    drop(bytes);
-
-    let session = lookup::find(gateway, id.as_str()).await?;
-    // Said here, and not by the relay, whose answer the client's own deadline may cut short: nothing is delivered.
-    let patience = Patience::from(begun, wait.ready);
-    let session = hold::until_it_takes(gateway, session, patience, None).await?;
-    let task = tokio::spawn({
-        let gateway = gateway.clone();
-        async move { turn::relay(&gateway, session, &turn).await }
-    });
-    let joined = match wait.answer {
+    let task = deliver(gateway, session, turn);
+    let joined = match deadline {
         None => task.await,
-        Some(patience) => match tokio::time::timeout_at(begun + patience, task).await {
+        Some(deadline) => match tokio::time::timeout_at(deadline, task).await {
             Ok(joined) => joined,
             Err(_) => return Err(expired()),
         },
     };
-    let reply = joined.map_err(|error| {
-        tracing::error!(%error, "relaying a turn failed");
-        ApiError::new(ErrorCode::Internal, "the gateway failed while it relayed the message")
-    })??;
+    let reply = delivered(joined)?;
     Ok(match answer {
         AnswerAt::End => Answer::relayed(reply),
         AnswerAt::Acceptance => accepted(id, &turn_id, reply).await,
@@ -133,7 +99,85 @@ async fn accepted(id: &ObjectName, turn: &Key, told: Response<Incoming>) -> Resp
     response
 }
 
-fn expired() -> ApiError {
+/// A message that was read and checked, and whose session takes it.
+pub struct Accepted {
+    /// The session.
+    pub session: Arc<Session>,
+    /// The turn that the message asks for.
+    pub turn: Turn,
+    /// The client's own.
+    pub deadline: Option<Instant>,
+}
+
+/// Reads a message, and holds it until its session takes it. Nothing is delivered yet.
+///
+/// # Errors
+/// What is wrong with the message, or with the session.
+pub async fn accept(
+    gateway: &Gateway,
+    ask: &Ask,
+    incoming: Incoming,
+    id: &ObjectName,
+    record: &mut Record,
+) -> Result<Accepted, ApiError> {
+    let begun = Instant::now();
+    let header = Key::of(&ask.head.headers)?;
+    let wait = Wait::of(&ask.query, &ask.head.headers)?;
+    let bytes = body::read(&ask.head.headers, incoming, gateway.body_limits(), Presence::Required).await?;
+    let message = Message::read(&bytes)?;
+    let turn_id = match (header, &message.id) {
+        (Some(header), Some(field)) if header != *field => {
+            return Err(ApiError::bad_request(
+                "message_id: differs from the Idempotency-Key header; send one of the two",
+            ));
+        }
+        (Some(key), _) => key,
+        (None, Some(key)) => key.clone(),
+        (None, None) => record.turn_id(),
+    };
+    record.turn(turn_id.clone());
+    let turn = Turn {
+        body: message.turn_request(&turn_id)?,
+        id: turn_id,
+        request_id: ask.request_id.clone(),
+        patience: wait.ready,
+        answer: AnswerAt::End,
+    };
+    drop(message);
+    drop(bytes);
+
+    let session = lookup::find(gateway, id.as_str()).await?;
+    // Said here, and not by the relay, whose answer the client's own deadline may cut short: nothing is delivered.
+    let patience = Patience::from(begun, wait.ready);
+    let session = hold::until_it_takes(gateway, session, patience, None).await?;
+    Ok(Accepted { session, turn, deadline: wait.answer.map(|patience| begun + patience) })
+}
+
+/// Delivers a turn, whoever waits for it.
+pub fn deliver(
+    gateway: &Arc<Gateway>,
+    session: Arc<Session>,
+    turn: Turn,
+) -> JoinHandle<Result<Response<Incoming>, ApiError>> {
+    let gateway = gateway.clone();
+    tokio::spawn(async move { turn::relay(&gateway, session, &turn).await })
+}
+
+/// What came of [`deliver`].
+///
+/// # Errors
+/// The turn's own, or a defect of the gateway.
+pub fn delivered(
+    joined: Result<Result<Response<Incoming>, ApiError>, JoinError>,
+) -> Result<Response<Incoming>, ApiError> {
+    joined.map_err(|error| {
+        tracing::error!(%error, "relaying a turn failed");
+        ApiError::new(ErrorCode::Internal, "the gateway failed while it relayed the message")
+    })?
+}
+
+/// The client's own deadline has passed, and its turn has not ended.
+pub fn expired() -> ApiError {
     ApiError::new(
         ErrorCode::WaitExpired,
         "the turn has not ended within Prefer: wait; it goes on. Send the message again with the Idempotency-Key \

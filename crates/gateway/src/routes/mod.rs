@@ -9,11 +9,13 @@ pub mod agents;
 pub mod answer;
 pub mod create;
 pub mod diagnose;
+pub mod follow;
 pub mod health;
 pub mod lifecycle;
 pub mod log;
 pub mod message;
 pub mod message_body;
+pub mod message_stream;
 pub mod messages;
 pub mod record;
 pub mod router;
@@ -71,7 +73,7 @@ pub async fn serve(
     let in_flight = gateway.metrics.request_begun();
     let resolved = router::resolve(&head.method, head.uri.path());
     let mut record = Record::new(gateway.metrics.clone(), &head.method, &resolved, request_id.clone());
-    if let Resolved::Route(Route::SendMessage(_)) = &resolved {
+    if let Resolved::Route(Route::SendMessage(_) | Route::StreamMessage(_)) = &resolved {
         message::announce(&head.headers, &mut record);
     }
 
@@ -152,6 +154,9 @@ async fn answer(
         Route::ResumeSession(id) => lifecycle::resume(gateway, &ask, &id).await,
         Route::RestartSession(id) => lifecycle::restart(gateway, &ask, &id).await,
         Route::SendMessage(id) => message::send(gateway, &ask, body, &id, record).await,
+        Route::StreamMessage(id) => message_stream::send(gateway, &ask, body, &id, record).await,
+        Route::FollowEvents(id) => follow::events(gateway, &ask, &id).await,
+        Route::FollowHarness(id) => follow::harness(gateway, &ask, &id).await,
         Route::AbortSession(id) => abort::abort(gateway, &ask, &id).await,
         Route::ListMessages(id) => messages::list(gateway, &ask, &id).await,
         Route::GetTurn(id, turn) => turns::get(gateway, &ask, &id, &turn, record).await,

@@ -63,6 +63,12 @@ pub enum Route {
     AbortSession(ObjectName),
     /// `POST /sessions/{id}/message`
     SendMessage(ObjectName),
+    /// `POST /sessions/{id}/message_stream`
+    StreamMessage(ObjectName),
+    /// `GET /sessions/{id}/events`
+    FollowEvents(ObjectName),
+    /// `GET /sessions/{id}/stream`
+    FollowHarness(ObjectName),
     /// `GET /sessions/{id}/messages`
     ListMessages(ObjectName),
     /// `GET /sessions/{id}/turns/{turn}`, the turn's id as it stands in the path
@@ -131,14 +137,17 @@ impl Route {
             | Self::GetTurn(id, _)
             | Self::SessionLog(id)
             | Self::SandboxLogs(id)
-            | Self::Diagnose(id) => (Use::Read, Subject::Session(id)),
+            | Self::Diagnose(id)
+            | Self::FollowEvents(id)
+            | Self::FollowHarness(id) => (Use::Read, Subject::Session(id)),
             Self::DeleteSession(id)
             | Self::StopSession(id)
             | Self::SuspendSession(id)
             | Self::ResumeSession(id)
             | Self::RestartSession(id)
             | Self::AbortSession(id)
-            | Self::SendMessage(id) => (Use::Change, Subject::Session(id)),
+            | Self::SendMessage(id)
+            | Self::StreamMessage(id) => (Use::Change, Subject::Session(id)),
         }
     }
 }
@@ -171,6 +180,9 @@ impl Resolved {
             Self::Route(Route::RestartSession(_)) => RESTART,
             Self::Route(Route::AbortSession(_)) => ABORT,
             Self::Route(Route::SendMessage(_)) => MESSAGE,
+            Self::Route(Route::StreamMessage(_)) => MESSAGE_STREAM,
+            Self::Route(Route::FollowEvents(_)) => EVENTS,
+            Self::Route(Route::FollowHarness(_)) => STREAM,
             Self::Route(Route::ListMessages(_)) => MESSAGES,
             Self::Route(Route::GetTurn(..)) => TURN,
             Self::Route(Route::SessionLog(_)) => LOG,
@@ -194,6 +206,9 @@ const RESUME: &str = "/sessions/{id}/resume";
 const RESTART: &str = "/sessions/{id}/restart";
 const ABORT: &str = "/sessions/{id}/abort";
 const MESSAGE: &str = "/sessions/{id}/message";
+const MESSAGE_STREAM: &str = "/sessions/{id}/message_stream";
+const EVENTS: &str = "/sessions/{id}/events";
+const STREAM: &str = "/sessions/{id}/stream";
 const MESSAGES: &str = "/sessions/{id}/messages";
 const TURN: &str = "/sessions/{id}/turns/{turn}";
 const LOG: &str = "/sessions/{id}/log";
@@ -248,9 +263,16 @@ pub fn resolve(method: &Method, path: &str) -> Resolved {
         ("sessions", Some(id), Some("diagnose")) => {
             choose(method, DIAGNOSE, "GET", [(Method::GET, Route::Diagnose(id))])
         }
+        ("sessions", Some(id), Some("events")) => {
+            choose(method, EVENTS, "GET", [(Method::GET, Route::FollowEvents(id))])
+        }
+        ("sessions", Some(id), Some("stream")) => {
+            choose(method, STREAM, "GET", [(Method::GET, Route::FollowHarness(id))])
+        }
         ("sessions", Some(id), Some(action)) => {
             let (template, route) = match action {
                 "message" => (MESSAGE, Route::SendMessage(id)),
+                "message_stream" => (MESSAGE_STREAM, Route::StreamMessage(id)),
                 "abort" => (ABORT, Route::AbortSession(id)),
                 "stop" => (STOP, Route::StopSession(id)),
                 "suspend" => (SUSPEND, Route::SuspendSession(id)),
@@ -318,6 +340,9 @@ mod tests {
             (Method::GET, "/sessions/a.b", Route::GetSession(name("a.b"))),
             (Method::DELETE, "/sessions/a", Route::DeleteSession(name("a"))),
             (Method::POST, "/sessions/a/message", Route::SendMessage(name("a"))),
+            (Method::POST, "/sessions/a/message_stream", Route::StreamMessage(name("a"))),
+            (Method::GET, "/sessions/a/events", Route::FollowEvents(name("a"))),
+            (Method::GET, "/sessions/a/stream", Route::FollowHarness(name("a"))),
             (Method::GET, "/sessions/a/messages", Route::ListMessages(name("a"))),
             (Method::GET, "/sessions/a/turns/x%2Fy", Route::GetTurn(name("a"), "x%2Fy".into())),
             (Method::GET, "/sessions/a/log", Route::SessionLog(name("a"))),

@@ -18,6 +18,7 @@ mod runner;
 mod sessions;
 mod signals;
 mod store;
+mod streams;
 mod support;
 mod tracing_context;
 mod transcripts;

@@ -8,13 +8,14 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response};
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use paddock_runnerapi::{
-    ABORT, CONVERSATION, ConversationRequest, EntryKind, ErrorBody, ErrorCode, MESSAGES, Position,
+    ABORT, CONVERSATION, ConversationRequest, EVENTS, EntryKind, ErrorBody, ErrorCode, MESSAGES, Position,
     RESPOND_ASYNC, Scope, SigningKey, TRANSCRIPT, TRANSCRIPT_HEADER, TURN_ID_HEADER, TURNS, TranscriptEntry,
     TranscriptPage, TurnRequest, TurnState, TurnStatus, VerifyingKeys,
 };
@@ -32,6 +33,8 @@ MC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g
 pub fn signing_key() -> SigningKey {
     SigningKey::from_pem(PEM.as_bytes()).unwrap()
 }
+
+type Answer = Response<UnsyncBoxBody<Bytes, Broken>>;
 
 /// How turns are answered.
 #[derive(Clone)]
@@ -75,10 +78,35 @@ struct State {
     waits: AtomicBool,
     aborts: AtomicUsize,
     /// What it says of turns when it is asked; of others that they have completed.
-    told: Mutex<BTreeMap<String, Option<TurnStatus>>>,
+    statuses: Mutex<BTreeMap<String, Option<TurnStatus>>>,
     /// Paths and queries of the questions about turns.
     looks: Mutex<Vec<String>>,
     conversation: Mutex<Value>,
+    told: watch::Sender<Told>,
+    /// The queries of those who followed the session, in their order.
+    followers: watch::Sender<Vec<String>>,
+    /// How many lines were taken by those who follow.
+    taken: AtomicUsize,
+}
+
+/// What it tells those who follow the session.
+#[derive(Default)]
+struct Told {
+    /// Lines about the events 1.1, 1.2, and so on.
+    lines: Vec<Bytes>,
+    /// How the streams that are open end.
+    end: Option<End>,
+    /// How many streams were ended.
+    ended: usize,
+}
+
+/// How a stream of events ends.
+#[derive(Clone, Copy)]
+pub enum End {
+    /// In order.
+    Stopping,
+    /// With the connection.
+    Broken,
 }
 
 /// As the real one's: each entry has a place, and places grow.
@@ -132,9 +160,12 @@ impl FakeRunner {
             continues: Mutex::new(None),
             waits: AtomicBool::new(false),
             aborts: AtomicUsize::new(0),
-            told: Mutex::default(),
+            statuses: Mutex::default(),
             looks: Mutex::default(),
             conversation: Mutex::new(json!([{"info": {"id": "live"}, "parts": []}])),
+            told: watch::Sender::default(),
+            followers: watch::Sender::default(),
+            taken: AtomicUsize::new(0),
         });
         tokio::spawn({
             let state = state.clone();
@@ -142,7 +173,7 @@ impl FakeRunner {
                 while let Ok((stream, _)) = listener.accept().await {
                     let state = state.clone();
                     tokio::spawn(async move {
-                        let service = service_fn(|request| state.serve(request));
+                        let service = service_fn(|request| state.clone().serve(request));
                         let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
                     });
                 }
@@ -215,9 +246,9 @@ impl FakeRunner {
     }
 
     /// When it is asked for this turn, it says this, or that it knows no such turn.
-    pub fn tells(&self, id: &str, status: Option<Value>) {
+    pub fn answers_about(&self, id: &str, status: Option<Value>) {
         let status = status.map(|status| serde_json::from_value(status).unwrap());
-        self.state.told.lock().insert(id.to_owned(), status);
+        self.state.statuses.lock().insert(id.to_owned(), status);
     }
 
     /// A turn that it has accepted ends so, and it says so when it is asked.
@@ -225,7 +256,7 @@ impl FakeRunner {
         self.state.journal.lock().add(id, EntryKind::Ended, outcome);
         let mut status = outcome.clone();
         status["id"] = json!(id);
-        self.tells(id, Some(status));
+        self.answers_about(id, Some(status));
     }
 
     /// The questions about turns that it got.
@@ -236,6 +267,42 @@ impl FakeRunner {
     /// The conversation as its harness has it.
     pub fn shows(&self, messages: Value) {
         *self.state.conversation.lock() = messages;
+    }
+
+    /// Something happens in the session. The conversation comes to rest with events of the kind `session.idle`.
+    pub fn says(&self, event: &Value) {
+        self.tells(|id| match event["type"] == "session.idle" {
+            true => json!({"id": id, "event": event, "rests": true}),
+            false => json!({"id": id, "event": event}),
+        });
+    }
+
+    /// Events are missing.
+    pub fn misses(&self, gap: &str) {
+        self.tells(|id| json!({"id": id, "gap": gap}));
+    }
+
+    fn tells(&self, line: impl Fn(String) -> Value) {
+        self.state.told.send_modify(|told| {
+            let line = line(format!("1.{}", told.lines.len() + 1));
+            told.lines.push(format!("{line}\n").into());
+        });
+    }
+
+    /// Ends the streams of events that are open.
+    pub fn ends_streams(&self, end: End) {
+        self.state.told.send_modify(|told| (told.end, told.ended) = (Some(end), told.ended + 1));
+    }
+
+    /// The queries of those who followed the session, once there are so many.
+    pub async fn followers(&self, count: usize) -> Vec<String> {
+        let mut followers = self.state.followers.subscribe();
+        super::support::soon(followers.wait_for(|followers| followers.len() >= count)).await.unwrap().clone()
+    }
+
+    /// How many lines were taken by those who follow.
+    pub fn taken(&self) -> usize {
+        self.state.taken.load(Ordering::SeqCst)
     }
 
     /// What it was given.
@@ -266,7 +333,30 @@ pub fn ready_status(address: SocketAddr, pod_uid: &str) -> Value {
 }
 
 impl State {
-    async fn serve(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Broken> {
+    /// As the real one: where reading begins, then what comes after it.
+    fn events(self: &Arc<Self>, query: Option<&str>) -> Answer {
+        self.followers.send_modify(|followers| followers.push(query.unwrap_or_default().to_owned()));
+        let mut told = self.told.subscribe();
+        let (latest, ended) = {
+            let told = told.borrow_and_update();
+            (told.lines.len(), told.ended)
+        };
+        let after = query.and_then(|query| query.strip_prefix("after=")).map(|after| match after {
+            "0.0" => 0,
+            after => after.strip_prefix("1.").unwrap().parse().unwrap(),
+        });
+        let next = after.unwrap_or(latest);
+        let first = Bytes::from(format!("{}\n", json!({"id": format!("1.{next}")})));
+        let follower = Follower { state: self.clone(), told, next, ended, first: Some(first) };
+        let lines = futures::stream::unfold(follower, |mut follower| async move {
+            follower.line().await.map(|line| (line.map(Frame::data), follower))
+        });
+        let lines = StreamBody::new(lines).boxed_unsync();
+        let response = Response::builder().header("content-type", "application/x-ndjson");
+        response.body(lines).unwrap()
+    }
+
+    async fn serve(self: Arc<Self>, request: Request<Incoming>) -> Result<Answer, Broken> {
         let (head, body) = request.into_parts();
         let token =
             head.headers["authorization"].to_str().unwrap().strip_prefix("Bearer ").unwrap().to_owned();
@@ -281,6 +371,12 @@ impl State {
             return Ok(match self.journal.lock().page(head.uri.query()) {
                 Some(page) => answer(200, &serde_json::to_value(page).unwrap(), None),
                 None => failure(ErrorCode::BadRequest, None),
+            });
+        }
+        if head.uri.path() == EVENTS {
+            return Ok(match script {
+                Script::Fail(code @ ErrorCode::TooManyStreams) => failure(code, None),
+                _ => self.events(head.uri.query()),
             });
         }
         if head.uri.path() == CONVERSATION {
@@ -312,7 +408,7 @@ impl State {
             let parts = json!([{"type": "text", "text": format!("reply to {id}")}]);
             let reply = Some(json!({"info": {}, "parts": parts}));
             let completed = TurnStatus { id: id.clone(), state: TurnState::Completed, reply, error: None };
-            let told = self.told.lock().get(&id).cloned().unwrap_or(Some(completed));
+            let told = self.statuses.lock().get(&id).cloned().unwrap_or(Some(completed));
             let response = match told {
                 Some(status) => answer(200, &serde_json::to_value(status).unwrap(), Some(&id)),
                 None => failure(ErrorCode::NotFound, Some(&id)),
@@ -357,6 +453,34 @@ impl State {
     }
 }
 
+/// One who follows the session.
+struct Follower {
+    state: Arc<State>,
+    told: watch::Receiver<Told>,
+    next: usize,
+    ended: usize,
+    first: Option<Bytes>,
+}
+
+impl Follower {
+    async fn line(&mut self) -> Option<Result<Bytes, Broken>> {
+        if let Some(first) = self.first.take() {
+            return Some(Ok(first));
+        }
+        let (next, ended) = (self.next, self.ended);
+        let now = self.told.wait_for(|told| told.lines.len() > next || told.ended > ended).await.unwrap();
+        match (now.lines.get(next), now.end) {
+            (Some(line), _) => {
+                self.next += 1;
+                self.state.taken.fetch_add(1, Ordering::SeqCst);
+                Some(Ok(line.clone()))
+            }
+            (None, Some(End::Broken)) => Some(Err(Broken)),
+            (None, _) => None,
+        }
+    }
+}
+
 /// Makes hyper drop the connection.
 #[derive(Debug, thiserror::Error)]
 #[error("scripted")]
@@ -368,17 +492,17 @@ impl From<Infallible> for Broken {
     }
 }
 
-fn at(mut response: Response<Full<Bytes>>, position: Position) -> Response<Full<Bytes>> {
+fn at(mut response: Answer, position: Position) -> Answer {
     response.headers_mut().insert(TRANSCRIPT_HEADER, position.to_string().parse().unwrap());
     response
 }
 
-fn failure(code: ErrorCode, turn: Option<&str>) -> Response<Full<Bytes>> {
+fn failure(code: ErrorCode, turn: Option<&str>) -> Answer {
     let body = ErrorBody { code, error: format!("the runner said {code:?}") };
     answer(code.status(), &serde_json::to_value(body).unwrap(), turn)
 }
 
-fn answer(status: u16, body: &Value, turn: Option<&str>) -> Response<Full<Bytes>> {
+fn answer(status: u16, body: &Value, turn: Option<&str>) -> Answer {
     let mut response = Response::builder()
         .status(status)
         .header("content-type", "application/json")
@@ -387,5 +511,6 @@ fn answer(status: u16, body: &Value, turn: Option<&str>) -> Response<Full<Bytes>
     if let Some(turn) = turn {
         response = response.header(TURN_ID_HEADER, turn);
     }
-    response.body(Full::new(Bytes::from(body.to_string()))).unwrap()
+    let body = Full::new(Bytes::from(body.to_string()));
+    response.body(body.map_err(Broken::from).boxed_unsync()).unwrap()
 }

@@ -158,19 +158,24 @@ impl TestGateway {
         headers: &[(&str, &str)],
         body: Option<Value>,
     ) -> Reply {
-        let mut request = Request::builder()
-            .method(method)
-            .uri(format!("{BASE}{path}"))
-            .header("host", "gateway")
-            .header("authorization", format!("Bearer {key}"));
-        if body.is_some() {
-            request = request.header("content-type", "application/json");
+        self.send(request(key, method, path, headers, body)).await
+    }
+
+    /// Begins a request whose answer is a stream of events.
+    pub async fn follow(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<Value>,
+    ) -> Sse {
+        let response = self.begin(request(KEY, method, path, headers, body)).await;
+        let (head, body) = response.into_parts();
+        if head.status != 200 {
+            let text = soon(body.collect()).await.unwrap().to_bytes();
+            panic!("{path}: {} {}", head.status, String::from_utf8_lossy(&text));
         }
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let body = body.map(|body| Bytes::from(body.to_string())).unwrap_or_default();
-        self.send(request.body(Full::new(body)).unwrap()).await
+        Sse { headers: head.headers, body, read: String::new(), heartbeats: 0, last_id: String::new() }
     }
 
     pub async fn message(&self, session: &str, text: &str) -> Reply {
@@ -179,10 +184,14 @@ impl TestGateway {
 
     /// Sends any request on a connection of its own.
     pub async fn send(&self, request: Request<Full<Bytes>>) -> Reply {
+        Reply::of(self.begin(request).await).await
+    }
+
+    async fn begin(&self, request: Request<Full<Bytes>>) -> Response<hyper::body::Incoming> {
         let stream = TcpStream::connect(self.address).await.unwrap();
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
         tokio::spawn(connection);
-        Reply::of(soon(sender.send_request(request)).await.unwrap()).await
+        soon(sender.send_request(request)).await.unwrap()
     }
 
     /// A bare connection.
@@ -200,6 +209,80 @@ fn keys_secret(entries: &Value) -> Secret {
     let mut secret = Secret { data: Some(data.collect()), ..Secret::default() };
     secret.metadata.name = Some("keys".to_owned());
     secret
+}
+
+/// A request with a key.
+fn request(
+    key: &str,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: Option<Value>,
+) -> Request<Full<Bytes>> {
+    let mut request = Request::builder()
+        .method(method)
+        .uri(format!("{BASE}{path}"))
+        .header("host", "gateway")
+        .header("authorization", format!("Bearer {key}"));
+    if body.is_some() {
+        request = request.header("content-type", "application/json");
+    }
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let body = body.map(|body| Bytes::from(body.to_string())).unwrap_or_default();
+    request.body(Full::new(body)).unwrap()
+}
+
+/// A stream of events.
+pub struct Sse {
+    pub headers: http::HeaderMap,
+    body: hyper::body::Incoming,
+    read: String,
+    pub heartbeats: usize,
+    /// The id of the last event.
+    pub last_id: String,
+}
+
+impl Sse {
+    /// The data of the next event, each of which has an id; nothing once the stream has ended in order.
+    pub async fn next(&mut self) -> Option<Value> {
+        loop {
+            while let Some((frame, rest)) = self.read.split_once("\n\n") {
+                let (frame, rest) = (frame.to_owned(), rest.to_owned());
+                self.read = rest;
+                if frame == ": heartbeat" {
+                    self.heartbeats += 1;
+                    continue;
+                }
+                let (id, data) = frame.split_once('\n').unwrap_or_else(|| panic!("{frame:?}"));
+                self.last_id = id.strip_prefix("id: ").unwrap_or_else(|| panic!("{frame:?}")).to_owned();
+                return Some(serde_json::from_str(data.strip_prefix("data: ").unwrap()).unwrap());
+            }
+            if !self.more().await {
+                assert_eq!(self.read, "", "a part of an event");
+                return None;
+            }
+        }
+    }
+
+    /// Returns once there were so many heartbeats.
+    pub async fn beats(&mut self, count: usize) {
+        while self.heartbeats < count {
+            assert!(self.more().await, "the stream has ended");
+            while let Some(rest) = self.read.strip_prefix(": heartbeat\n\n") {
+                self.read = rest.to_owned();
+                self.heartbeats += 1;
+            }
+        }
+    }
+
+    async fn more(&mut self) -> bool {
+        let Some(frame) = soon(self.body.frame()).await else { return false };
+        let bytes = frame.expect("the stream was cut").into_data().unwrap();
+        self.read.push_str(std::str::from_utf8(&bytes).unwrap());
+        true
+    }
 }
 
 /// A session object without a life of its own.

@@ -46,7 +46,7 @@ async fn a_message_is_answered_when_it_is_accepted_and_its_reply_is_had_later() 
     assert_eq!(accepted.header("preference-applied"), "respond-async");
     assert_eq!(store.turns("uid-s1"), ["accepted a"], "what is said to be accepted is not lost with the pod");
 
-    runner.tells("a", Some(json!({"id": "a", "state": "running"})));
+    runner.answers_about("a", Some(json!({"id": "a", "state": "running"})));
     let running = look(&gateway, "a?wait=60s").await;
     assert_eq!((running.status, &running.body), (200, &json!({"id": "a", "state": "running"})));
     let waited: u64 =
@@ -123,7 +123,7 @@ async fn an_outcome_that_cannot_be_stored_is_not_told_and_one_that_runs_is() {
     post(&gateway, "a").await;
     post(&gateway, "b").await;
     runner.ends("a", &json!({"state": "completed", "reply": reply_of("secret words")}));
-    runner.tells("b", Some(json!({"id": "b", "state": "queued"})));
+    runner.answers_about("b", Some(json!({"id": "b", "state": "queued"})));
     store.fail(down());
     let refused = look(&gateway, "a").await;
     assert_eq!((refused.error(), refused.header("retry-after")), ((503, "transcript_unavailable"), "2"));
@@ -169,8 +169,8 @@ async fn a_new_pod_that_does_not_know_a_turn_is_not_its_end() {
     look(&gateway, "a").await;
     let next = FakeRunner::start("pod-2").await;
     next.journal_number(2);
-    next.tells("a", None);
-    next.tells("c", None);
+    next.answers_about("a", None);
+    next.answers_about("c", None);
     gateway.cluster.put_status("s1", next.ready_status());
     assert_eq!(look(&gateway, "a").await.body["reply"], reply_of("kept"));
     assert_eq!(look(&gateway, "c").await.error(), (404, "not_found"));
@@ -193,7 +193,7 @@ async fn while_the_next_pod_comes_up_it_is_waited_for() {
     gateway.cluster.put_status("s1", json!({"phase": "Creating", "incarnation": 2, "reason": "Recovering"}));
     let coming = look(&gateway, "a").await;
     assert_eq!((coming.error(), coming.header("retry-after")), ((503, "not_ready"), "2"));
-    runner.tells(
+    runner.answers_about(
         "a",
         Some(json!({"id": "a", "state": "interrupted", "error": {"code": "interrupted", "error": "x"}})),
     );
@@ -229,7 +229,7 @@ async fn malformed_questions_are_refused() {
 async fn without_a_store_the_pod_alone_is_asked() {
     let (gateway, runner) = TestGateway::with_ready_session().await;
     assert_eq!(post(&gateway, "a").await.status, 202);
-    runner.tells("b", None);
+    runner.answers_about("b", None);
     assert_eq!(look(&gateway, "a").await.body["state"], "completed");
     assert_eq!(look(&gateway, "b").await.error(), (404, "not_found"));
     gateway.cluster.put_status("s1", json!({"phase": "Dead"}));

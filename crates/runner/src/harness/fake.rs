@@ -7,13 +7,14 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bytes::Bytes;
+use futures::StreamExt;
 use futures::future::BoxFuture;
 use paddock_runnerapi::{ActivateRequest, Capabilities};
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 
-use super::{BadParts, Harness, HarnessError, TurnNames};
+use super::{BadParts, Events, Harness, HarnessError, HarnessEvent, TurnNames};
 
 #[derive(Default)]
 pub(crate) struct FakeHarness {
@@ -37,6 +38,12 @@ pub(crate) struct FakeHarness {
     pub(crate) forgetful: AtomicBool,
     /// Opening and reopening fail so many times.
     pub(crate) failures: AtomicUsize,
+    /// Subscribing fails so many times.
+    pub(crate) refusals: AtomicUsize,
+    /// How often it was subscribed to.
+    pub(crate) subscribed: AtomicUsize,
+    /// Where its events go.
+    subscriber: Mutex<Option<mpsc::UnboundedSender<HarnessEvent>>>,
 }
 
 impl FakeHarness {
@@ -50,12 +57,19 @@ impl FakeHarness {
         self.runs.lock().unwrap().clone()
     }
 
+    /// Tells an event to whoever has subscribed.
+    pub(crate) fn says(&self, event: &Value, rests: bool) {
+        let event = to_raw_value(event).unwrap();
+        self.subscriber.lock().unwrap().as_ref().unwrap().send(HarnessEvent::Said { event, rests }).unwrap();
+    }
+
+    /// Ends the stream of events.
+    pub(crate) fn hangs_up(&self) {
+        *self.subscriber.lock().unwrap() = None;
+    }
+
     fn may_fail(&self) -> Result<(), HarnessError> {
-        let fails = |left: usize| left.checked_sub(1);
-        match self.failures.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fails) {
-            Ok(_) => Err(failure()),
-            Err(_) => Ok(()),
-        }
+        count_down(&self.failures)
     }
 
     async fn wait(&self, text: &str) {
@@ -68,6 +82,14 @@ impl FakeHarness {
             }
             changed.await;
         }
+    }
+}
+
+fn count_down(failures: &AtomicUsize) -> Result<(), HarnessError> {
+    let fails = |left: usize| left.checked_sub(1);
+    match failures.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fails) {
+        Ok(_) => Err(failure()),
+        Err(_) => Ok(()),
     }
 }
 
@@ -171,6 +193,19 @@ impl Harness for FakeHarness {
 
     fn has_open_work(&self) -> BoxFuture<'_, Result<bool, HarnessError>> {
         Box::pin(async { Ok(self.works.load(Ordering::SeqCst)) })
+    }
+
+    fn events<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Events, HarnessError>> {
+        Box::pin(async move {
+            count_down(&self.refusals)?;
+            let (sender, receiver) = mpsc::unbounded_channel();
+            *self.subscriber.lock().unwrap() = Some(sender);
+            self.subscribed.fetch_add(1, Ordering::SeqCst);
+            let next = |mut receiver: mpsc::UnboundedReceiver<HarnessEvent>| async move {
+                receiver.recv().await.map(|event| (Ok(event), receiver))
+            };
+            Ok(futures::stream::unfold(receiver, next).boxed())
+        })
     }
 
     fn abort<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<(), HarnessError>> {

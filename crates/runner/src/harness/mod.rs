@@ -6,6 +6,7 @@ pub mod opencode;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
+use futures::stream::BoxStream;
 use paddock_runnerapi::{ActivateRequest, Capabilities, ErrorBody, ErrorCode};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -97,6 +98,23 @@ impl From<HarnessError> for ErrorBody {
 #[error("{0}")]
 pub struct BadParts(pub String);
 
+/// What a harness tells of a conversation as it happens.
+#[derive(Debug)]
+pub enum HarnessEvent {
+    /// An event.
+    Said {
+        /// As the harness told it: one JSON document, without line breaks.
+        event: Box<RawValue>,
+        /// Whether the conversation has come to rest with it.
+        rests: bool,
+    },
+    /// One that is larger than the runner takes.
+    TooLarge,
+}
+
+/// Events until they break off.
+pub type Events = BoxStream<'static, Result<HarnessEvent, HarnessError>>;
+
 /// A conversation in a booted harness.
 pub trait Harness: Send + Sync {
     /// What it can do.
@@ -154,6 +172,9 @@ pub trait Harness: Send + Sync {
 
     /// Whether it works on anything right now, whoever asked for it.
     fn has_open_work(&self) -> BoxFuture<'_, Result<bool, HarnessError>>;
+
+    /// Subscribes to what happens in the conversation and in those that it begins itself, from now on.
+    fn events<'a>(&'a self, conversation: &'a str) -> BoxFuture<'a, Result<Events, HarnessError>>;
 
     /// Stops what the conversation is doing.
     fn abort<'a>(&'a self, conversation: &'a str) -> BoxFuture<'a, Result<(), HarnessError>>;

@@ -1,20 +1,39 @@
-//! Answers: always JSON, errors always an [`ErrorBody`].
+//! Answers: always JSON, errors always an [`ErrorBody`]. The one that has no end is JSON too, an object a line.
+
+use std::convert::Infallible;
 
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{Method, Response, StatusCode};
-use http_body_util::Full;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::Frame;
 use paddock_runnerapi::{ErrorBody, ErrorCode, Position, TRANSCRIPT_HEADER, TURN_ID_HEADER};
 use serde::Serialize;
 
-pub(super) type Answer = Response<Full<Bytes>>;
+use crate::events::Reader;
+
+pub(super) type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
 
 /// A document that is JSON already.
 pub(super) fn raw(status: StatusCode, body: Bytes) -> Answer {
-    let mut response = Response::new(Full::new(body));
+    let mut response = Response::new(Full::new(body).boxed_unsync());
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// What a reader gets, as it gets it.
+pub(super) fn lines(reader: Reader) -> Answer {
+    let next = |mut reader: Reader| async move {
+        reader.next().await.map(|line| (Ok::<_, Infallible>(Frame::data(line)), reader))
+    };
+    let lines = futures::stream::unfold(reader, next);
+    let mut response = Response::new(StreamBody::new(lines).boxed_unsync());
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(paddock_runnerapi::events::CONTENT_TYPE));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }

@@ -12,6 +12,8 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http_body_util::BodyExt;
+use hyper::body::Body;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
@@ -19,6 +21,8 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::app::App;
+use crate::events::READERS;
+use answer::Answer;
 use limits::Limits;
 
 /// How long a client may take for its headers.
@@ -26,9 +30,9 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// The largest headers; tokens are a few hundred bytes.
 const HEADER_BYTES: usize = 64 << 10;
 /// Connections at once; more are not accepted until one closes. Those that may last are fewer
-/// ([`limits`]), so there always is room for probes.
-const CONNECTIONS: usize = 256;
-/// How long a client may take to read its answer.
+/// ([`limits`], and readers of events), so there always is room for probes.
+const CONNECTIONS: usize = 256 + READERS;
+/// How long a client may take to read its answer, or the next piece of one that has no end.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// Pause after an accept that failed, for example for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -143,7 +147,7 @@ async fn connection(
         async move {
             let answer = routes::route(request, &app, &limits).await;
             answered.notify_one();
-            Ok::<_, Infallible>(answer)
+            Ok::<_, Infallible>(telling_of_each_piece(answer, answered))
         }
     });
     let mut builder = hyper::server::conn::http1::Builder::new();
@@ -153,9 +157,10 @@ async fn connection(
     builder.keep_alive(false);
     // A connection that comes while the server drains still gets its answer.
     let mut told = *draining.borrow();
+    // Pieces of an answer are asked for as the client reads. Those without an end have one now and then.
     let mut unread = pin!(async {
         answered.notified().await;
-        tokio::time::sleep(ANSWER_TIMEOUT).await;
+        while tokio::time::timeout(ANSWER_TIMEOUT, answered.notified()).await.is_ok() {}
     });
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     loop {
@@ -176,6 +181,20 @@ async fn connection(
             }
         }
     }
+}
+
+/// The answer; of one that has no end, each piece is told of as the client asks for it.
+fn telling_of_each_piece(answer: Answer, tell: Arc<Notify>) -> Answer {
+    if answer.body().size_hint().exact().is_some() {
+        return answer;
+    }
+    answer.map(|body| {
+        body.map_frame(move |frame| {
+            tell.notify_one();
+            frame
+        })
+        .boxed_unsync()
+    })
 }
 
 #[cfg(test)]

@@ -6,8 +6,8 @@ use std::time::Duration;
 use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
 use paddock_runnerapi::{
-    ABORT, ACTIVATE, ACTIVITY, ActivateRequest, CONVERSATION, ConversationRequest, ErrorBody, ErrorCode,
-    LIVEZ, MAX_TURN_WAIT_MS, MESSAGES, QUIESCE, QuiesceRequest, READYZ, Scope, TRANSCRIPT, TURNS,
+    ABORT, ACTIVATE, ACTIVITY, ActivateRequest, CONVERSATION, ConversationRequest, EVENTS, ErrorBody,
+    ErrorCode, LIVEZ, MAX_TURN_WAIT_MS, MESSAGES, QUIESCE, QuiesceRequest, READYZ, Scope, TRANSCRIPT, TURNS,
     TurnRequest, TurnState,
 };
 use serde::Serialize;
@@ -84,6 +84,10 @@ async fn respond(request: Request<Incoming>, app: &App, limits: &Limits) -> Resu
         (MESSAGES, _) => {
             takes(Method::GET)?;
             Ok(messages(&request, app, limits).await?)
+        }
+        (EVENTS, _) => {
+            takes(Method::GET)?;
+            Ok(events(&request, app).await?)
         }
         (TURNS, _) => {
             takes(Method::POST)?;
@@ -167,6 +171,21 @@ async fn messages(request: &Request<Incoming>, app: &App, limits: &Limits) -> Re
     let bound = session(request, app, Scope::Turn)?;
     let _room = limits.request()?;
     Ok(answer::raw(StatusCode::OK, bound.engine.messages().await?))
+}
+
+/// Those who follow the session have a room of their own, so that they cannot keep turns out.
+async fn events(request: &Request<Incoming>, app: &App) -> Result<Answer, ErrorBody> {
+    let bound = session(request, app, Scope::Turn)?;
+    let after = match request.uri().query() {
+        None => None,
+        Some(query) => {
+            let id = query.strip_prefix("after=").and_then(|after| after.parse().ok());
+            Some(id.ok_or_else(|| {
+                error(ErrorCode::BadRequest, "reading the events: the query must be ?after=<id of an event>")
+            })?)
+        }
+    };
+    Ok(answer::lines(bound.events.reader(after).await?))
 }
 
 /// The session of this pod, if the token is for it.

@@ -347,3 +347,122 @@ async fn an_id_that_a_header_would_change_is_refused() {
     }
     assert!(fixture.harness.runs().is_empty());
 }
+
+/// One who follows the session.
+struct Follower {
+    stream: TcpStream,
+    read: String,
+}
+
+impl Follower {
+    async fn begin(fixture: &Fixture, query: &str) -> Self {
+        let token = fixture.token("pod", "s1", Scope::Turn);
+        let mut stream = TcpStream::connect(fixture.server.address()).await.unwrap();
+        let head =
+            format!("GET /v1/events{query} HTTP/1.1\r\nhost: pod\r\nauthorization: Bearer {token}\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        Self { stream, read: String::new() }
+    }
+
+    /// Reads until this was read; none where the connection ends before.
+    async fn reads(&mut self, what: &str) -> bool {
+        let reading = async {
+            while !self.read.contains(what) {
+                let mut bytes = [0; 4096];
+                let count = self.stream.read(&mut bytes).await.unwrap();
+                if count == 0 {
+                    return false;
+                }
+                self.read.push_str(std::str::from_utf8(&bytes[..count]).unwrap());
+            }
+            true
+        };
+        let found = tokio::time::timeout(Duration::from_secs(10), reading).await;
+        found.unwrap_or_else(|_| panic!("{what} did not come: {}", self.read))
+    }
+}
+
+#[tokio::test]
+async fn events_are_told_as_they_happen_and_the_end_of_the_pod_ends_them() {
+    let fixture = start().await;
+    fixture.boot();
+    fixture.activate("s1", &fixture.token("pod", "s1", Scope::Control)).await;
+    let mut first = Follower::begin(&fixture, "").await;
+    assert!(first.reads("{\"id\":\"1.").await);
+    assert!(first.read.contains("content-type: application/x-ndjson\r\n"), "{}", first.read);
+    fixture.harness.says(&json!({"n": 1}), false);
+    assert!(first.reads(r#""event":{"n":1}}"#).await);
+    let after = first.read.split("\"id\":\"").nth(1).unwrap().split('"').next().unwrap();
+
+    let mut second = Follower::begin(&fixture, &format!("?after={after}")).await;
+    assert!(second.reads(r#""event":{"n":1}}"#).await, "what it has missed");
+    fixture.harness.says(&json!({"n": 2}), true);
+    for follower in [&mut first, &mut second] {
+        assert!(follower.reads(r#""event":{"n":2},"rests":true}"#).await);
+    }
+    fixture.app.stop(Phase::Stopping, "test").await;
+    tokio::time::timeout(Duration::from_secs(5), fixture.server.drain()).await.unwrap();
+    for follower in [&mut first, &mut second] {
+        assert!(follower.reads("0\r\n\r\n").await, "an orderly end: {}", follower.read);
+    }
+}
+
+#[tokio::test]
+async fn following_needs_the_token_of_the_session_and_an_id_that_is_one() {
+    let fixture = start().await;
+    fixture.boot();
+    let token = fixture.token("pod", "s1", Scope::Turn);
+    let ask =
+        async |token: &str, query: &str| fixture.send("GET", &format!("/v1/events{query}"), token, "").await;
+    assert_eq!(ask(&token, "").await.code(), (409, "not_activated"));
+    let control = fixture.token("pod", "s1", Scope::Control);
+    fixture.activate("s1", &control).await;
+    assert_eq!(ask(&control, "").await.code(), (401, "unauthorized"));
+    assert_eq!(ask(&fixture.token("pod", "s2", Scope::Turn), "").await.code(), (409, "bound_to_other"));
+    for query in ["?", "?after=", "?after=1", "?after=x.1", "?before=1.1"] {
+        assert_eq!(ask(&token, query).await.code(), (400, "bad_request"), "{query}");
+    }
+    assert_eq!(fixture.send("POST", "/v1/events", &token, "").await.status, 405);
+}
+
+#[tokio::test]
+async fn who_follows_keeps_nobody_busy_and_starves_no_probe() {
+    let fixture = start().await;
+    fixture.boot();
+    let control = fixture.token("pod", "s1", Scope::Control);
+    fixture.activate("s1", &control).await;
+    let mut followers = Vec::new();
+    for _ in 0..READERS {
+        followers.push(Follower::begin(&fixture, "").await);
+    }
+    for follower in &mut followers {
+        assert!(follower.reads("{\"id\":").await);
+    }
+    let token = fixture.token("pod", "s1", Scope::Turn);
+    assert_eq!(fixture.send("GET", "/v1/events", &token, "").await.code(), (429, "too_many_streams"));
+    assert_eq!(fixture.send("GET", "/readyz", "", "").await.status, 200);
+    assert_eq!(fixture.turn(&token, "t", "x").await.status, 200);
+    // Idle time grows while they follow, also while they are told something.
+    fixture.harness.says(&json!({"n": 1}), false);
+    for follower in &mut followers {
+        assert!(follower.reads(r#"{"n":1}"#).await);
+    }
+    let begun = std::time::Instant::now();
+    let idles =
+        async || fixture.send("GET", "/v1/activity", &control, "").await.body["idle_ms"].as_u64().unwrap();
+    while idles().await < 30 {
+        assert!(begun.elapsed() < Duration::from_secs(10), "it is busy");
+    }
+    let rest = fixture.send("POST", "/v1/quiesce", &control, r#"{"if_idle_ms": 30}"#).await;
+    assert_eq!(rest.status, 200, "{}", rest.body);
+    drop(followers);
+    let begun = std::time::Instant::now();
+    loop {
+        let mut next = Follower::begin(&fixture, "").await;
+        next.reads("\r\n\r\n").await;
+        if next.read.starts_with("HTTP/1.1 200") {
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(10), "the room is not given back: {}", next.read);
+    }
+}

@@ -258,6 +258,19 @@ impl Pod {
         self.call(Method::GET, &format!("/v1/turns/{id}"), Some(&token), None).await.expect("an answer")
     }
 
+    /// Follows what happens, after an event or from now on.
+    pub async fn follow(&self, after: Option<&str>) -> Events {
+        let client: Client<_, Full<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
+        let query = after.map(|after| format!("?after={after}")).unwrap_or_default();
+        let request = Request::builder()
+            .uri(format!("http://{}/v1/events{query}", self.address))
+            .header("authorization", format!("Bearer {}", self.token(SESSION, Scope::Turn)));
+        let answer = client.request(request.body(Full::default()).unwrap()).await.unwrap();
+        assert_eq!(answer.status(), 200);
+        assert_eq!(answer.headers()["content-type"], "application/x-ndjson");
+        Events { body: answer.into_body(), read: Vec::new() }
+    }
+
     /// Waits until a turn is in this state.
     pub async fn reaches(&self, id: &str, state: &str) {
         let begun = Instant::now();
@@ -268,6 +281,30 @@ impl Pod {
                 self.log()
             );
             tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+/// What happens in a session, as it is told.
+pub struct Events {
+    body: hyper::body::Incoming,
+    read: Vec<u8>,
+}
+
+impl Events {
+    /// The next line that is not empty; nothing where the stream has ended.
+    pub async fn next(&mut self) -> Option<Value> {
+        loop {
+            if let Some(end) = self.read.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.read.drain(..=end).collect();
+                if line.len() > 1 {
+                    return Some(serde_json::from_slice(&line).unwrap());
+                }
+                continue;
+            }
+            let frame = tokio::time::timeout(Duration::from_secs(30), self.body.frame()).await;
+            let frame = frame.expect("an event in time")?.ok()?;
+            self.read.extend_from_slice(&frame.into_data().unwrap());
         }
     }
 }

@@ -1,18 +1,22 @@
 //! A server that speaks opencode's wire, in the test's process. What it does is written in the message.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use http::{Method, Request, Response};
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc, watch};
+
+type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
 
 #[derive(Default)]
 struct State {
@@ -27,6 +31,8 @@ struct State {
     sessions: Mutex<u32>,
     changed: Notify,
     broken: Notify,
+    subscribers: Mutex<Vec<mpsc::UnboundedSender<Bytes>>>,
+    subscriptions: watch::Sender<usize>,
 }
 
 pub struct Wire {
@@ -79,6 +85,23 @@ impl Wire {
         *self.state.busy.lock().unwrap() = conversation.into_iter().map(str::to_owned).collect();
     }
 
+    /// Returns once it was subscribed to so often.
+    pub async fn subscribed(&self, times: usize) {
+        self.state.subscriptions.subscribe().wait_for(|count| *count >= times).await.unwrap();
+    }
+
+    /// Tells an event to who has subscribed.
+    pub fn says(&self, kind: &str, properties: &Value) {
+        let event = json!({"id": "evt_1", "type": kind, "properties": properties});
+        let text = Bytes::from(format!("data: {event}\n\n"));
+        self.state.subscribers.lock().unwrap().retain(|subscriber| subscriber.send(text.clone()).is_ok());
+    }
+
+    /// Ends the streams of events.
+    pub fn hangs_up(&self) {
+        self.state.subscribers.lock().unwrap().clear();
+    }
+
     /// Breaks off the connection of the turn that waits for it.
     pub fn break_off(&self) {
         self.state.broken.notify_one();
@@ -98,12 +121,24 @@ fn reply(message: &str, text: &str) -> Value {
     })
 }
 
-fn json_answer(status: u16, value: &Value) -> Response<Full<Bytes>> {
+fn json_answer(status: u16, value: &Value) -> Answer {
     let response = Response::builder().status(status).header("content-type", "application/json");
-    response.body(Full::new(value.to_string().into())).unwrap()
+    response.body(Full::new(value.to_string().into()).boxed_unsync()).unwrap()
 }
 
-async fn answer(request: Request<Incoming>, state: &State) -> Result<Response<Full<Bytes>>, &'static str> {
+fn events(state: &State) -> Answer {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    sender.send("data: {\"type\":\"server.connected\",\"properties\":{}}\n\n".into()).unwrap();
+    state.subscribers.lock().unwrap().push(sender);
+    state.subscriptions.send_modify(|count| *count += 1);
+    let next = |mut receiver: mpsc::UnboundedReceiver<Bytes>| async move {
+        receiver.recv().await.map(|bytes| (Ok(Frame::data(bytes)), receiver))
+    };
+    let body = StreamBody::new(futures::stream::unfold(receiver, next)).boxed_unsync();
+    Response::builder().header("content-type", "text/event-stream").body(body).unwrap()
+}
+
+async fn answer(request: Request<Incoming>, state: &State) -> Result<Answer, &'static str> {
     let is_basic = request.headers()["authorization"].to_str().unwrap().starts_with("Basic ");
     assert!(is_basic, "the password is missing");
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
@@ -116,6 +151,7 @@ async fn answer(request: Request<Incoming>, state: &State) -> Result<Response<Fu
             *sessions += 1;
             json_answer(200, &json!({"id": format!("ses_{sessions}"), "title": body["title"]}))
         }
+        (Method::GET, ["event"]) => events(state),
         (Method::GET, ["session", "status"]) => {
             let busy = state.busy.lock().unwrap();
             let status = busy.iter().map(|id| (id.clone(), json!({"type": "busy"})));
@@ -159,13 +195,13 @@ async fn answer(request: Request<Incoming>, state: &State) -> Result<Response<Fu
 }
 
 /// What opencode answers to paths that it does not know.
-fn html() -> Response<Full<Bytes>> {
+fn html() -> Answer {
     let response = Response::builder().header("content-type", "text/html");
-    response.body(Full::new("<!doctype html>".into())).unwrap()
+    response.body(Full::new("<!doctype html>".into()).boxed_unsync()).unwrap()
 }
 
 /// An error breaks off the connection.
-async fn message(body: &Value, state: &State) -> Result<Response<Full<Bytes>>, &'static str> {
+async fn message(body: &Value, state: &State) -> Result<Answer, &'static str> {
     let text = body["parts"][0]["text"].as_str().unwrap_or_default();
     let id = body["messageID"].as_str().unwrap_or_default();
     if text == "warm-up" {

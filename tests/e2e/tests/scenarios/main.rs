@@ -33,6 +33,7 @@ mod pools;
 mod recovery;
 mod restart;
 mod secrets;
+mod streams;
 mod suspend;
 mod transcripts;
 mod trust;

@@ -7,8 +7,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
-use http::{Method, Request, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
 use hyper_util::client::legacy::Client as HyperClient;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
@@ -54,6 +55,47 @@ impl Client {
         path: &str,
         body: Option<&Value>,
     ) -> Result<Bytes, HarnessError> {
+        let response = self.send(attempt, method, path, body).await?;
+        let status = response.status();
+        // Unknown paths are answered 200 with a web page.
+        let kind = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let is_json = kind.is_some_and(|kind| kind.starts_with("application/json"));
+        let bytes = whole(attempt, response).await?;
+        if !status.is_success() {
+            return Err(HarnessError::Refused { attempt, status: status.as_u16(), said: quote(&bytes) });
+        }
+        if !is_json && status != StatusCode::NO_CONTENT {
+            return Err(HarnessError::Unusable { attempt, what: "it is not JSON" });
+        }
+        Ok(bytes)
+    }
+
+    /// Sends a request and returns its answer, a stream of server-sent events, as it comes.
+    pub(super) async fn stream(
+        &self,
+        attempt: &'static str,
+        path: &str,
+    ) -> Result<Response<Incoming>, HarnessError> {
+        let response = self.send(attempt, Method::GET, path, None).await?;
+        let status = response.status();
+        if !status.is_success() {
+            let bytes = whole(attempt, response).await?;
+            return Err(HarnessError::Refused { attempt, status: status.as_u16(), said: quote(&bytes) });
+        }
+        let kind = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        if !kind.is_some_and(|kind| kind.starts_with("text/event-stream")) {
+            return Err(HarnessError::Unusable { attempt, what: "it is no stream of events" });
+        }
+        Ok(response)
+    }
+
+    async fn send(
+        &self,
+        attempt: &'static str,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Response<Incoming>, HarnessError> {
         let payload = body.map(|body| Bytes::from(body.to_string())).unwrap_or_default();
         let request = Request::builder()
             .method(method)
@@ -63,26 +105,7 @@ impl Client {
             .body(Full::new(payload))
             .map_err(|error| HarnessError::Unreachable { attempt, source: error.into() })?;
         let response = self.http.request(request).await;
-        let response =
-            response.map_err(|error| HarnessError::Unreachable { attempt, source: error.into() })?;
-        let status = response.status();
-        // Unknown paths are answered 200 with a web page.
-        let kind = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-        let is_json = kind.is_some_and(|kind| kind.starts_with("application/json"));
-        let body = Limited::new(response.into_body(), LONGEST_ANSWER).collect().await;
-        let broken = |source: Box<dyn std::error::Error + Send + Sync>| match source.is::<LengthLimitError>()
-        {
-            true => HarnessError::Unusable { attempt, what: "it is longer than the runner takes" },
-            false => HarnessError::Unreachable { attempt, source },
-        };
-        let bytes = body.map_err(broken)?.to_bytes();
-        if !status.is_success() {
-            return Err(HarnessError::Refused { attempt, status: status.as_u16(), said: quote(&bytes) });
-        }
-        if !is_json && status != StatusCode::NO_CONTENT {
-            return Err(HarnessError::Unusable { attempt, what: "it is not JSON" });
-        }
-        Ok(bytes)
+        response.map_err(|error| HarnessError::Unreachable { attempt, source: error.into() })
     }
 
     /// As [`Self::call`], and reads the answer.
@@ -97,6 +120,15 @@ impl Client {
         serde_json::from_slice(&bytes)
             .map_err(|_| HarnessError::Unusable { attempt, what: "it lacks what was asked for" })
     }
+}
+
+async fn whole(attempt: &'static str, response: Response<Incoming>) -> Result<Bytes, HarnessError> {
+    let body = Limited::new(response.into_body(), LONGEST_ANSWER).collect().await;
+    let broken = |source: Box<dyn std::error::Error + Send + Sync>| match source.is::<LengthLimitError>() {
+        true => HarnessError::Unusable { attempt, what: "it is longer than the runner takes" },
+        false => HarnessError::Unreachable { attempt, source },
+    };
+    Ok(body.map_err(broken)?.to_bytes())
 }
 
 fn quote(bytes: &[u8]) -> String {

@@ -2,11 +2,14 @@
 
 mod client;
 mod config;
+mod events;
+mod family;
 mod ids;
 mod import;
 mod launch;
 mod parts;
 mod reply;
+mod sse;
 mod warm;
 
 use std::collections::HashMap;
@@ -24,10 +27,11 @@ use serde_json::{Value, json};
 use tokio::sync::{Mutex, RwLock};
 use tokio::time::timeout;
 
-use super::{BadParts, Harness, HarnessError, TurnNames};
+use super::{BadParts, Events, Harness, HarnessError, TurnNames};
 use crate::model_proxy::ModelProxy;
 use client::Client;
 use config::{Files, MODEL, PROVIDER};
+use family::Family;
 use ids::IdMaker;
 use import::Importer;
 
@@ -51,6 +55,8 @@ pub struct Opencode {
     prompt: RwLock<Option<String>>,
     /// Held by warm-up turns and by activation, so that no warm-up reaches a paid model.
     warming: Mutex<()>,
+    /// Whose events are told. It lives as long as the process, over subscriptions that break off.
+    family: Arc<std::sync::Mutex<Family>>,
 }
 
 impl Opencode {
@@ -61,7 +67,8 @@ impl Opencode {
     pub async fn booted(booting: Booting, proxy: Arc<ModelProxy>) -> Result<Self, HarnessError> {
         let (client, files, importer) = booting.served().await?;
         let (ids, prompt, warming) = (IdMaker::default(), RwLock::new(None), Mutex::new(()));
-        Ok(Self { client, files, ids, proxy, importer, prompt, warming })
+        let family = Arc::default();
+        Ok(Self { client, files, ids, proxy, importer, prompt, warming, family })
     }
 
     /// Brings a fresh process to its speed.
@@ -306,6 +313,10 @@ impl Harness for Opencode {
             // Those of its own helpers are listed too; one that is idle may be missing.
             Ok(status.values().any(|status| status.kind != "idle"))
         })
+    }
+
+    fn events<'a>(&'a self, conversation: &'a str) -> BoxFuture<'a, Result<Events, HarnessError>> {
+        Box::pin(events::subscribe(&self.client, conversation, Arc::clone(&self.family)))
     }
 
     fn abort<'a>(&'a self, conversation: &'a str) -> BoxFuture<'a, Result<(), HarnessError>> {
