@@ -1,16 +1,12 @@
 //! `POST /agents`, `PATCH /agents/{id}`, `DELETE /agents/{id}`: what is stored, what is shown, and what a failure leaves.
 
-use std::io;
-use std::sync::{Arc, OnceLock};
-
 use paddock_api::agent::EnvVar;
 use paddock_api::session::DesiredState;
 use paddock_kubeio::write::WriteError;
-use parking_lot::Mutex;
 use serde_json::{Value, json};
-use tracing_subscriber::fmt::MakeWriter;
 
 use super::cluster::{Watch, Write};
+use super::logs;
 use super::support::{Reply, TestGateway, session};
 
 /// In every value of a variable; it must be nowhere but in Secrets.
@@ -397,43 +393,9 @@ async fn sessions_that_are_made_during_a_deletion_are_stopped_too() {
     assert_eq!(gateway.cluster.session("late").spec.state, DesiredState::Stopped);
 }
 
-/// Everything that this process logs.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Log {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
-}
-
-fn log() -> Log {
-    static LOG: OnceLock<Log> = OnceLock::new();
-    let log = LOG.get_or_init(|| {
-        let log = Log::default();
-        let all = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(log.clone());
-        all.init();
-        log
-    });
-    log.clone()
-}
-
 #[tokio::test]
 async fn no_value_of_a_variable_is_in_an_answer_or_in_the_log() {
-    let log = log();
+    logs::keep();
     let gateway = TestGateway::start().await;
     let mut replies = Vec::new();
     let env = json!({"TOKEN": "hunter2"});
@@ -475,7 +437,7 @@ async fn no_value_of_a_variable_is_in_an_answer_or_in_the_log() {
     for reply in &replies {
         assert!(!reply.body.to_string().contains(SECRET), "{reply:?}");
     }
-    let text = String::from_utf8_lossy(&log.0.lock()).into_owned();
+    let text = logs::all();
     assert!(text.contains("made an agent") && text.contains("/agents/{id}"), "the log is read");
     assert!(
         !text.contains(SECRET),
