@@ -69,7 +69,10 @@ pub(super) fn decide(ctx: Context<'_>, session: &Session, memory: &mut Memory) -
     decision.ops.extend(workspace::give_back(ctx, session, memory, keep).ops);
     let kept = assigned_sandboxes(ctx, session).find(|sandbox| keep(sandbox));
     decision.ops.extend(kept.and_then(|sandbox| workspace::take_over(ctx, session, sandbox)));
-    if !changes {
+    // Until the runner has said whether it still takes turns, the status does not say that the wish was seen: the next leader
+    // would not ask.
+    let is_open = memory.ask_now && !asked_to_rest;
+    if !changes && !is_open {
         decision.ops.extend(status::write(ctx, session, |status| {
             idle::report(status, &pod_ref.uid, memory);
             transcript::forget(status);

@@ -142,7 +142,11 @@ impl Cluster {
     pub fn change_session(&mut self, key: &Key, change: impl FnOnce(&mut Session)) {
         let version = self.next_version();
         let session = self.sessions.get_mut(key).unwrap();
+        let before = session.spec.clone();
         change(session);
+        if session.spec != before {
+            session.metadata.generation = session.metadata.generation.map(|n| n + 1);
+        }
         session.metadata.resource_version = Some(version);
         self.events.push(Event::Session(Change::Applied(session.clone())));
     }

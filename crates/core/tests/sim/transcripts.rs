@@ -199,6 +199,31 @@ fn a_pod_that_was_brought_to_rest_in_vain_is_replaced_at_once() {
 }
 
 #[test]
+fn the_next_leader_asks_as_well_whether_a_pod_was_brought_to_rest_in_vain() {
+    let mut story = spoken("coder");
+    story.lost = |op| matches!(op, Op::Quiesce(..));
+    let pod = story.status("s1").pod.unwrap().uid;
+    ask(&mut story, DesiredState::Stopped);
+    story.settle();
+    story.cluster.usage.get_mut(&pod).unwrap().quiesced = true;
+    ask(&mut story, DesiredState::Running);
+    story.cluster.gateways_save = true;
+    // One leader hears of it and gets no answer from the runner, and then it is the next one's turn.
+    let next_leader = |story: &mut Story| {
+        story.engine.set_leading(false, story.cluster.now);
+        story.engine.set_leading(true, story.cluster.now);
+    };
+    next_leader(&mut story);
+    story.lost = |op| matches!(op, Op::ReadActivity(_));
+    story.settle();
+    next_leader(&mut story);
+    story.lost = |_| false;
+    story.run_for(15);
+    let status = story.status("s1");
+    assert_eq!((status.phase, status.incarnation), (Phase::Ready, 2), "the first pod took no more turns");
+}
+
+#[test]
 fn the_next_leader_goes_on_waiting() {
     let mut story = spoken("coder");
     ask(&mut story, DesiredState::Stopped);
