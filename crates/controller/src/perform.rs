@@ -158,7 +158,7 @@ fn answered(answer: Result<Activity, RunnerFailure>) -> Outcome {
 
 fn written(answer: Result<Written, WriteError>) -> Outcome {
     match answer {
-        Ok(Written { uid, resource_version }) => Outcome::Written { uid, resource_version },
+        Ok(Written { uid, resource_version, .. }) => Outcome::Written { uid, resource_version },
         Err(error) => Outcome::Failed(failure(error)),
     }
 }

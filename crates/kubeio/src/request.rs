@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use http_body_util::BodyExt;
+use jiff::Timestamp;
 use kube::client::Body;
 use kube::core::Status;
 use kube::core::response::StatusDetails;
@@ -128,6 +129,7 @@ pub(crate) struct IdentityMetadata {
     pub(crate) namespace: String,
     pub(crate) uid: String,
     pub(crate) resource_version: String,
+    pub(crate) creation_timestamp: Option<Timestamp>,
 }
 
 /// Decodes an object, or says why not and which one it was.

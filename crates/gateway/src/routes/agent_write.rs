@@ -20,7 +20,6 @@ use std::time::Duration;
 use futures::StreamExt;
 use http::Response;
 use hyper::body::Incoming;
-use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use paddock_api::Agent;
 use paddock_api::http::{ApiAgent, ApiStatus, ErrorCode, agent_name};
@@ -102,8 +101,8 @@ async fn make(gateway: &Gateway, mut agent: Agent, values: Values) -> Result<Age
     let name = agent.metadata.name.clone().unwrap_or_default();
     match gateway.cluster.create_agent(&agent).await {
         Ok(written) => {
+            agent.metadata.creation_timestamp = written.created.map(Time);
             stamp(&mut agent, written);
-            agent.metadata.creation_timestamp = Some(Time(Timestamp::now()));
         }
         // Nobody else makes an agent of this name, so one that is there is this one.
         Err(error) if error.outcome_unknown() => match gateway.cluster.read_agent(&name).await {

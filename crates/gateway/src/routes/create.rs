@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use http::Response;
 use hyper::body::Incoming;
-use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use paddock_api::agent::Agent;
 use paddock_api::http::{ApiStatus, ErrorCode};
@@ -91,7 +90,7 @@ async fn store(gateway: &Gateway, mut session: Session) -> Result<String, ApiErr
             // As the API server has it, but for what only a read would tell; the watch brings that.
             session.metadata.uid = Some(written.uid);
             session.metadata.resource_version = Some(written.resource_version);
-            session.metadata.creation_timestamp = Some(Time(Timestamp::now()));
+            session.metadata.creation_timestamp = written.created.map(Time);
             gateway.index.record_session(session);
             Ok(name)
         }

@@ -352,7 +352,7 @@ impl FakeCluster {
         state.sessions.insert(name.to_owned(), session.clone());
         state.patches.push(patch.clone());
         state.tell(&self.index, session);
-        outcome.map_or(Ok(Written { uid, resource_version: version }), Err)
+        outcome.map_or(Ok(Written { uid, resource_version: version, created: None }), Err)
     }
 }
 
@@ -398,7 +398,11 @@ fn patched<K: serde::Serialize + serde::de::DeserializeOwned + kube::Resource>(
 
 fn as_written<K: kube::Resource>(object: &K) -> Written {
     let meta = object.meta();
-    Written { uid: meta.uid.clone().unwrap(), resource_version: meta.resource_version.clone().unwrap() }
+    Written {
+        uid: meta.uid.clone().unwrap(),
+        resource_version: meta.resource_version.clone().unwrap(),
+        created: meta.creation_timestamp.as_ref().map(|time| time.0),
+    }
 }
 
 /// RFC 7386.
@@ -440,9 +444,10 @@ impl Cluster for FakeCluster {
             session.metadata.resource_version = Some(version.clone());
             session.metadata.creation_timestamp =
                 serde_json::from_value(json!("2026-02-02T00:00:00Z")).unwrap();
+            let created = session.metadata.creation_timestamp.as_ref().map(|time| time.0);
             state.sessions.insert(name, session.clone());
             state.tell(&self.index, session);
-            outcome.map_or(Ok(Written { uid, resource_version: version }), Err)
+            outcome.map_or(Ok(Written { uid, resource_version: version, created }), Err)
         })
     }
 

@@ -9,6 +9,7 @@ mod tests;
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use kube::Resource;
 use kube::core::params::{
     DeleteParams, GetParams, ListParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy,
@@ -91,6 +92,8 @@ pub struct Written {
     pub uid: String,
     /// The object's new resource version.
     pub resource_version: String,
+    /// When it was made, by the server's clock.
+    pub created: Option<Timestamp>,
 }
 
 /// Which object a write means.
@@ -267,7 +270,8 @@ async fn written(client: &kube::Client, built: request::Built) -> Result<Written
     // The write is done, so an answer that cannot be read leaves its outcome unknown rather than refused.
     match serde_json::from_slice::<Identity>(&body) {
         Ok(Identity { metadata }) if !metadata.uid.is_empty() => {
-            Ok(Written { uid: metadata.uid, resource_version: metadata.resource_version })
+            let created = metadata.creation_timestamp;
+            Ok(Written { uid: metadata.uid, resource_version: metadata.resource_version, created })
         }
         Ok(_) => Err(WriteError::Unavailable("the answer names no object".to_owned())),
         Err(error) => Err(WriteError::Unavailable(format!("the answer cannot be decoded: {error}"))),

@@ -31,7 +31,8 @@ async fn patch(client: &kube::Client, version: Option<&str>, patch: Value) -> Re
 async fn a_patch_names_uid_and_version_beside_what_it_changes() {
     let (client, log) = answering(vec![reply(200, &config_map("one", 8)), reply(200, &config_map("one", 9))]);
     let written = patch(&client, Some("7"), json!({"metadata": {"labels": {"a": "b"}}})).await.unwrap();
-    assert_eq!(written, Written { uid: "uid-one".to_owned(), resource_version: "8".to_owned() });
+    let expected = Written { uid: "uid-one".to_owned(), resource_version: "8".to_owned(), created: None };
+    assert_eq!(written, expected);
     patch(&client, None, json!({"data": {"a": null}})).await.unwrap();
     let seen = log.all();
     assert_eq!(seen[0].method, "PATCH");
