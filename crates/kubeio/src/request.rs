@@ -6,7 +6,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use http_body_util::BodyExt;
-use jiff::Timestamp;
 use kube::client::Body;
 use kube::core::Status;
 use kube::core::response::StatusDetails;
@@ -129,7 +128,6 @@ pub(crate) struct IdentityMetadata {
     pub(crate) namespace: String,
     pub(crate) uid: String,
     pub(crate) resource_version: String,
-    pub(crate) creation_timestamp: Option<Timestamp>,
 }
 
 /// Decodes an object, or says why not and which one it was.

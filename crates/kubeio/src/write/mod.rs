@@ -15,8 +15,8 @@ use kube::core::params::{
     DeleteParams, GetParams, ListParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy,
 };
 use kube::core::request::Request;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::request::{self, Identity, Page, Repeat};
@@ -265,11 +265,26 @@ fn with_precondition(mut patch: Value, precondition: Precondition) -> Value {
     patch
 }
 
+/// What of a written object is of interest.
+#[derive(Deserialize)]
+struct Answer {
+    #[serde(default)]
+    metadata: AnswerMetadata,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct AnswerMetadata {
+    uid: String,
+    resource_version: String,
+    creation_timestamp: Option<Timestamp>,
+}
+
 async fn written(client: &kube::Client, built: request::Built) -> Result<Written, WriteError> {
     let body = request::send(client, built, Repeat::Client).await?;
     // The write is done, so an answer that cannot be read leaves its outcome unknown rather than refused.
-    match serde_json::from_slice::<Identity>(&body) {
-        Ok(Identity { metadata }) if !metadata.uid.is_empty() => {
+    match serde_json::from_slice::<Answer>(&body) {
+        Ok(Answer { metadata }) if !metadata.uid.is_empty() => {
             let created = metadata.creation_timestamp;
             Ok(Written { uid: metadata.uid, resource_version: metadata.resource_version, created })
         }
