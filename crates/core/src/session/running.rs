@@ -78,7 +78,8 @@ pub(super) fn decide(ctx: Context<'_>, session: &Session, memory: &mut Memory) -
             transcript::forget(status);
             if asked_to_rest {
                 suspend::refuse(status);
-            } else if status.reason == Some(Reason::WorkspaceNotPersistent) {
+            } else if matches!(status.reason, Some(Reason::WorkspaceNotPersistent | Reason::SavingTranscript))
+            {
                 // The wish was taken back.
                 status.reason = Some(Reason::Activated);
                 status.message = String::new();

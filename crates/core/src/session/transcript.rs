@@ -78,10 +78,6 @@ fn ask(status: &mut SessionStatus, wanted: Position, now: Timestamp) {
 /// Nothing is asked of the gateways any more: the pod goes on, or another one comes.
 pub(super) fn forget(status: &mut SessionStatus) {
     status.transcript_wanted = None;
-    if status.reason == Some(Reason::SavingTranscript) {
-        status.reason = Some(Reason::Activated);
-        status.message = String::new();
-    }
     status.conditions.retain(|condition| condition.kind != KIND);
 }
 

@@ -182,10 +182,9 @@ fn a_stop_that_is_taken_back_asks_nobody_any_more() {
     assert_eq!((status.reason, status.message.as_str()), (Some(Reason::Activated), ""));
 }
 
-#[test]
-fn a_pod_that_was_brought_to_rest_in_vain_is_replaced_at_once() {
+/// The runner heard that the session shall stop, and its answer was lost; then the wish was taken back.
+fn brought_to_rest_in_vain() -> Story {
     let mut story = spoken("coder");
-    // The runner hears of it, and its answer is lost.
     story.lost = |op| matches!(op, Op::Quiesce(..));
     let pod = story.status("s1").pod.unwrap().uid;
     ask(&mut story, DesiredState::Stopped);
@@ -193,6 +192,12 @@ fn a_pod_that_was_brought_to_rest_in_vain_is_replaced_at_once() {
     story.cluster.usage.get_mut(&pod).unwrap().quiesced = true;
     ask(&mut story, DesiredState::Running);
     story.cluster.gateways_save = true;
+    story
+}
+
+#[test]
+fn a_pod_that_was_brought_to_rest_in_vain_is_replaced_at_once() {
+    let mut story = brought_to_rest_in_vain();
     story.run_for(15);
     let status = story.status("s1");
     assert_eq!((status.phase, status.incarnation), (Phase::Ready, 2), "the first pod took no more turns");
@@ -200,14 +205,7 @@ fn a_pod_that_was_brought_to_rest_in_vain_is_replaced_at_once() {
 
 #[test]
 fn the_next_leader_asks_as_well_whether_a_pod_was_brought_to_rest_in_vain() {
-    let mut story = spoken("coder");
-    story.lost = |op| matches!(op, Op::Quiesce(..));
-    let pod = story.status("s1").pod.unwrap().uid;
-    ask(&mut story, DesiredState::Stopped);
-    story.settle();
-    story.cluster.usage.get_mut(&pod).unwrap().quiesced = true;
-    ask(&mut story, DesiredState::Running);
-    story.cluster.gateways_save = true;
+    let mut story = brought_to_rest_in_vain();
     // One leader hears of it and gets no answer from the runner, and then it is the next one's turn.
     let next_leader = |story: &mut Story| {
         story.engine.set_leading(false, story.cluster.now);
