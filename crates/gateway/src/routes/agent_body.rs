@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use super::agent_env::EnvVars;
+use super::router::is_label;
 use crate::error::ApiError;
 use crate::http::body;
 
@@ -269,15 +270,6 @@ fn text(field: &str, raw: Raw<'_>, max: usize) -> Result<Said, ApiError> {
         return Err(ApiError::bad_request(format!("{field}: must have at most {max} characters")));
     }
     Ok(if text.is_empty() { Said::Cleared } else { Said::Text(text) })
-}
-
-/// Whether the Agent kind takes it as the name of a harness.
-fn is_label(text: &str) -> bool {
-    let plain = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    let bytes = text.as_bytes();
-    bytes.first().is_some_and(plain)
-        && bytes.last().is_some_and(plain)
-        && bytes.iter().all(|byte| plain(byte) || *byte == b'-')
 }
 
 #[cfg(test)]

@@ -20,14 +20,7 @@ pub struct ObjectName(String);
 impl ObjectName {
     /// Reads a name.
     pub fn parse(text: &str) -> Option<Self> {
-        let label = |label: &str| {
-            let bytes = label.as_bytes();
-            let alphanumeric = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-            bytes.first().is_some_and(alphanumeric)
-                && bytes.last().is_some_and(alphanumeric)
-                && bytes.iter().all(|b| alphanumeric(b) || *b == b'-')
-        };
-        (text.len() <= MAX_NAME && text.split('.').all(label)).then(|| Self(text.to_owned()))
+        (text.len() <= MAX_NAME && text.split('.').all(is_label)).then(|| Self(text.to_owned()))
     }
 
     /// The name's text.
@@ -40,6 +33,15 @@ impl fmt::Display for ObjectName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// Whether `text` is a DNS-1123 label, its length apart.
+pub fn is_label(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let alphanumeric = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    bytes.first().is_some_and(alphanumeric)
+        && bytes.last().is_some_and(alphanumeric)
+        && bytes.iter().all(|b| alphanumeric(b) || *b == b'-')
 }
 
 /// What can be asked.
