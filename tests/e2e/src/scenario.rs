@@ -12,7 +12,7 @@ use paddock_api::session::PodRef;
 use paddock_api::{Phase, Sandbox, Session, labels};
 use serde_json::{Value, json};
 
-use crate::command::Output;
+use crate::command::{self, Output};
 use crate::environment::Environment;
 use crate::gate::{self, Pass, Share};
 use crate::http::Http;
@@ -21,6 +21,9 @@ use crate::model::ScriptedModel;
 use crate::objects::{self, Kind};
 use crate::pool::PrivatePool;
 use crate::{LIVENESS, measure, wait};
+
+/// Helm may take this long for one call.
+const HELM: Duration = Duration::from_secs(300);
 
 /// What a scenario works with.
 pub struct Scenario {
@@ -293,6 +296,12 @@ impl Scenario {
     pub async fn patch_session(&self, name: &str, spec: Value) {
         let patch = json!({ "spec": spec }).to_string();
         self.kubectl.run(&["patch", "session", name, "--type=merge", "-p", &patch]).await.succeeded();
+    }
+
+    /// Runs helm in the release's namespace, and returns what it said; it must succeed.
+    pub async fn helm(&self, args: &[&str]) -> String {
+        let all = [args, &["--namespace", &self.env.namespace]].concat();
+        command::run(&self.env.helm, &all, None, HELM).await.succeeded()
     }
 
     /// Runs a command in the harness container of a session's pod.

@@ -13,16 +13,8 @@ use std::time::{Duration, Instant};
 
 use paddock_api::Session;
 use paddock_e2e::scenario::{name_of, uid};
-use paddock_e2e::{LIVENESS, Scenario, Share, command, measure, scenario, wait};
+use paddock_e2e::{LIVENESS, Scenario, Share, measure, scenario, wait};
 use serde_json::json;
-
-/// Helm may take this long for one call.
-const HELM: Duration = Duration::from_secs(300);
-
-async fn helm(s: &Scenario, args: &[&str]) -> String {
-    let all: Vec<&str> = args.iter().copied().chain(["--namespace", &s.env.namespace]).collect();
-    command::run(&s.env.helm, &all, None, HELM).await.succeeded()
-}
 
 #[tokio::test]
 #[ignore = "removes Paddock from the cluster; `make test` runs it last"]
@@ -30,14 +22,14 @@ async fn leaves_nothing_but_crds() {
     scenario("helm test, helm uninstall", Share::Alone, Duration::from_secs(900), async |s| {
         let others = s.kubectl.run(&["get", "sessions", "-o", "name"]).await.succeeded();
         assert!(others.is_empty(), "sessions of somebody else are here; delete them first:\n{others}");
-        let said = helm(s, &["test", &s.env.release]).await;
+        let said = s.helm(&["test", &s.env.release]).await;
         assert!(said.contains("Succeeded"), "{said}");
 
         // Sessions belong to the user: they outlive the installation, and can still be deleted after it.
         let agent = s.agent("left", json!({})).await;
         let session = s.ready_session("left", &agent).await;
         let started = Instant::now();
-        helm(s, &["uninstall", &s.env.release, "--wait", "--timeout=4m"]).await;
+        s.helm(&["uninstall", &s.env.release, "--wait", "--timeout=4m"]).await;
         measure::times("helm uninstall", &[started.elapsed()]);
         let id = name_of(&session);
         // Ours, and the record that `helm test` left of its own.

@@ -184,25 +184,19 @@ pub async fn see(s: &Scenario, turns: &[Turn], sessions: &[Session]) -> Seen {
 }
 
 /// Chance that can be had again: the seed is in the log.
-struct Dice(Mutex<u64>);
+struct Dice(Mutex<fastrand::Rng>);
 
 impl Dice {
     fn new(s: &Scenario) -> Self {
         let seed = std::env::var("PADDOCK_E2E_SEED").ok().and_then(|seed| seed.parse().ok());
         let seed = seed.unwrap_or_else(|| u64::from_str_radix(s.nonce(), 16).expect("a hexadecimal nonce"));
         s.log(&format!("PADDOCK_E2E_SEED={seed}"));
-        Self(Mutex::new(seed))
+        Self(Mutex::new(fastrand::Rng::with_seed(seed)))
     }
 
     /// From 0 to below `limit`.
     fn below(&self, limit: u64) -> u64 {
-        let mut state = self.0.lock().expect("never poisoned");
-        // SplitMix64.
-        *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = *state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (z ^ (z >> 31)) % limit
+        self.0.lock().expect("never poisoned").u64(..limit)
     }
 
     fn one_in(&self, n: u64) -> bool {

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
 use paddock_e2e::ledger::{Told, Turn, faults};
 use paddock_e2e::scenario::{finally, name_of, uid};
-use paddock_e2e::{LIVENESS, Scenario, Share, command, measure, processes, scenario, wait};
+use paddock_e2e::{LIVENESS, Scenario, Share, measure, processes, scenario, wait};
 use paddock_testkit::postgres::Server;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -16,7 +16,6 @@ use serde_json::{Value, json};
 use crate::exactly_once::see;
 
 const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../charts/paddock");
-const HELM: Duration = Duration::from_secs(600);
 const SESSIONS: usize = 5;
 /// So many turns at a time wait in each session.
 const WAITING: usize = 10;
@@ -30,7 +29,7 @@ async fn fifty_waiting_turns_are_taken_over() {
         let bridge: IpAddr =
             config.cluster_url.host().and_then(|host| host.parse().ok()).expect("an address");
         let server = tokio::task::spawn_blocking(move || Server::listening(bridge)).await.expect("a server");
-        let revision = helm(s, &["get", "metadata", &s.env.release, "-o", "json"]).await;
+        let revision = s.helm(&["get", "metadata", &s.env.release, "-o", "json"]).await;
         let revision: Value = serde_json::from_str(&revision).expect("JSON");
         let revision = revision["revision"].to_string();
         finally(
@@ -38,13 +37,13 @@ async fn fifty_waiting_turns_are_taken_over() {
                 let url = format!("transcripts.postgres.url={}", server.url("postgres"));
                 let set =
                     ["--set", "transcripts.store=postgres", "--set", &url, "--set", "gateway.replicas=2"];
-                let upgrade = ["upgrade", &s.env.release, CHART, "--reuse-values", "--wait", "--timeout=5m"];
-                helm(s, &[&upgrade[..], &set[..]].concat()).await;
+                let upgrade = ["upgrade", &s.env.release, CHART, "--reuse-values", "--wait", "--timeout=4m"];
+                s.helm(&[&upgrade[..], &set[..]].concat()).await;
                 let gateways = gateways(s).await;
                 take_over(s, &gateways).await;
             },
             async {
-                helm(s, &["rollback", &s.env.release, &revision, "--wait", "--timeout=5m"]).await;
+                s.helm(&["rollback", &s.env.release, &revision, "--wait", "--timeout=4m"]).await;
                 wait::until("one gateway is left", LIVENESS, async || match list(s).await.len() {
                     1 => Ok(()),
                     n => Err(format!("{n} gateways")),
@@ -55,11 +54,6 @@ async fn fifty_waiting_turns_are_taken_over() {
         .await;
     })
     .await;
-}
-
-async fn helm(s: &Scenario, args: &[&str]) -> String {
-    let all = [args, &["--namespace", &s.env.namespace]].concat();
-    command::run(&s.env.helm, &all, None, HELM).await.succeeded()
 }
 
 async fn list(s: &Scenario) -> Vec<Pod> {
