@@ -100,6 +100,35 @@ impl Http {
         let request = self.request(Method::POST, &message_route(session)).header("idempotency-key", key);
         self.send(request.json(&json!({ "text": text }))).await
     }
+
+    /// Sends a message once, as a client does that sends it again with the same key until it is told its reply.
+    pub async fn try_once(&self, session: &str, key: &str, text: &str) -> Result<Value, Unanswered> {
+        let request = self.request(Method::POST, &message_route(session)).header("idempotency-key", key);
+        let exchange = async {
+            let response = request.json(&json!({ "text": text })).send().await?;
+            let status = response.status().as_u16();
+            response.json::<Value>().await.map(|body| (status, body))
+        };
+        let (status, body) =
+            exchange.await.map_err(|error: reqwest::Error| Unanswered::ForNow(format!("{error:?}")))?;
+        let code = body["code"].as_str().unwrap_or_default();
+        match (status, code) {
+            (200, _) => Ok(body),
+            (503 | 429, _) | (502, "unreachable" | "turn_lost" | "misrouted") | (404, "creating") => {
+                Err(Unanswered::ForNow(format!("{status} {body}")))
+            }
+            _ => Err(Unanswered::ForGood(format!("{status} {code}"))),
+        }
+    }
+}
+
+/// Why a message has no reply.
+#[derive(Clone, Debug)]
+pub enum Unanswered {
+    /// It is to be sent again.
+    ForNow(String),
+    /// It never will have one: status and code.
+    ForGood(String),
 }
 
 /// The route of a session's messages.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
 use paddock_api::{Phase, Session};
-use paddock_e2e::http::message_route;
+use paddock_e2e::http::Unanswered;
 use paddock_e2e::ledger::{Seen, Told, Turn, faults};
 use paddock_e2e::scenario::{name_of, pod_of, uid};
 use paddock_e2e::{LIVENESS, Scenario, Share, measure, processes, scenario, wait};
@@ -84,25 +84,11 @@ async fn tell(s: &Scenario, session: &str, mark: &str, dice: &Dice) -> Told {
     let asked = Instant::now();
     let mut last = String::new();
     while asked.elapsed() < PERSISTENCE {
-        let request = s.http.request(Method::POST, &message_route(session)).header("idempotency-key", mark);
-        let exchange = async {
-            let response = request.json(&json!({ "text": mark })).send().await?;
-            let status = response.status().as_u16();
-            response.json::<Value>().await.map(|body| (status, body))
-        };
         let patience = if dice.one_in(8) { Duration::from_millis(dice.below(400)) } else { PERSISTENCE };
-        match tokio::time::timeout(patience, exchange).await {
-            Ok(Ok((200, reply))) => return Told::Reply(reply),
-            Ok(Ok((status, body))) => {
-                let code = body["code"].as_str().unwrap_or_default().to_owned();
-                match (status, code.as_str()) {
-                    (503 | 429, _) | (502, "unreachable" | "turn_lost" | "misrouted") | (404, "creating") => {
-                    }
-                    _ => return Told::Refused(format!("{status} {code}")),
-                }
-                last = format!("{status} {body}");
-            }
-            Ok(Err(error)) => last = format!("{error:?}"),
+        match tokio::time::timeout(patience, s.http.try_once(session, mark, mark)).await {
+            Ok(Ok(reply)) => return Told::Reply(reply),
+            Ok(Err(Unanswered::ForGood(why))) => return Told::Refused(why),
+            Ok(Err(Unanswered::ForNow(why))) => last = why,
             Err(_) => "given up halfway".clone_into(&mut last),
         }
         tokio::time::sleep(RETRY).await;
