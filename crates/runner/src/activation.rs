@@ -290,8 +290,7 @@ fn start_initial_turn(activation: &Activation, engine: &Engine) {
     if engine.knows(&turn.id) {
         return;
     }
-    let request =
-        TurnRequest { id: turn.id.clone(), parts: vec![json!({"type": "text", "text": turn.text})] };
+    let request = TurnRequest::message(&turn.id, vec![json!({"type": "text", "text": turn.text})]);
     let engine = engine.clone();
     tokio::spawn(async move {
         if let Err(failed) = engine.submit(request).await {

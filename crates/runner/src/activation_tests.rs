@@ -85,7 +85,7 @@ async fn the_initial_turn_runs_once_and_not_again_after_a_restart() {
     let answer = activator.activate(asked.clone()).await.unwrap();
     activator.activate(asked.clone()).await.unwrap();
     let parts = vec![json!({"type": "text", "text": "next"})];
-    activator.bound().unwrap().engine.submit(TurnRequest { id: "t".into(), parts }).await.unwrap();
+    activator.bound().unwrap().engine.submit(TurnRequest::message("t", parts)).await.unwrap();
     assert_eq!(harness.runs(), ["begin", "next"]);
 
     let (journal, restored) = storage.reopened();
@@ -96,7 +96,7 @@ async fn the_initial_turn_runs_once_and_not_again_after_a_restart() {
     assert_eq!(code(&second.activate(request("u2", 1)).await), ErrorCode::BoundToOther);
     let parts = vec![json!({"type": "text", "text": "begin"})];
     let bound = second.bound().unwrap();
-    bound.engine.submit(TurnRequest { id: "initial".into(), parts }).await.unwrap();
+    bound.engine.submit(TurnRequest::message("initial", parts)).await.unwrap();
     assert_eq!(harness.runs(), ["begin", "next"]);
 }
 
@@ -109,8 +109,7 @@ async fn the_initial_turn_may_come_with_a_later_activation() {
     for _ in 0..3 {
         assert_eq!(activator.activate(asked.clone()).await.unwrap(), answer);
     }
-    let begin =
-        || TurnRequest { id: "initial".into(), parts: vec![json!({"type": "text", "text": "begin"})] };
+    let begin = || TurnRequest::message("initial", vec![json!({"type": "text", "text": "begin"})]);
     activator.bound().unwrap().engine.submit(begin()).await.unwrap();
     assert_eq!(harness.runs(), ["begin"]);
 
@@ -130,7 +129,7 @@ async fn next_pod(harness: &Arc<FakeHarness>, storage: &MemoryStorage, uid: &str
 }
 
 fn message(id: &str, text: &str) -> TurnRequest {
-    TurnRequest { id: id.into(), parts: vec![json!({"type": "text", "text": text})] }
+    TurnRequest::message(id, vec![json!({"type": "text", "text": text})])
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@
 
 pub mod events;
 pub mod message;
+pub mod passage;
 pub mod token;
 pub mod transcript;
 
@@ -14,6 +15,7 @@ pub use message::{
     ErrorBody, ErrorCode, InitialTurn, QuiesceRequest, SessionRef, TurnCounts, TurnRequest, TurnState,
     TurnStatus,
 };
+pub use passage::{Action, HARNESS_API, HARNESS_HEADER, HarnessCall, Passage, passage};
 pub use token::{Scope, SigningKey, TokenError, VerifyingKeys};
 pub use transcript::{EntryKind, Position, Saved, TranscriptEntry, TranscriptPage};
 

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use crate::passage::HarnessCall;
 use crate::transcript::Position;
 
 /// Names the session that a pod is given.
@@ -145,8 +146,19 @@ pub struct TurnRequest {
     /// Names the turn; a retry with the same id and parts joins or replays it. 1 to 128 printable ASCII
     /// characters.
     pub id: String,
-    /// The message's parts as the client sent them, each an object with a string `type`.
+    /// The message's parts as the client sent them, each an object with a string `type`. None where there is a `call`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parts: Vec<Value>,
+    /// What was asked of the harness's own API instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub call: Option<HarnessCall>,
+}
+
+impl TurnRequest {
+    /// A message to the session.
+    pub fn message(id: impl Into<String>, parts: Vec<Value>) -> Self {
+        Self { id: id.into(), parts, call: None }
+    }
 }
 
 /// Gives a pod the conversation that the session had in its earlier pods.
@@ -207,6 +219,10 @@ pub enum ErrorCode {
     BadRequest,
     /// 404: no such path or turn.
     NotFound,
+    /// 404: the harness has no such conversation, or its own API no such path.
+    NotInHarness,
+    /// 403: this part of the harness's own API is not open to clients.
+    Closed,
     /// 405: the path does not take this method.
     MethodNotAllowed,
     /// 409: the pod serves, or was promised to, another session.
@@ -247,7 +263,8 @@ impl ErrorCode {
         match self {
             Self::Unauthorized => 401,
             Self::BadRequest => 400,
-            Self::NotFound => 404,
+            Self::Closed => 403,
+            Self::NotFound | Self::NotInHarness => 404,
             Self::MethodNotAllowed => 405,
             Self::BoundToOther | Self::NotActivated | Self::Busy | Self::NeedsConversation => 409,
             Self::TooLarge => 413,

@@ -12,6 +12,8 @@ mod scoped;
 
 use std::time::{Duration, Instant};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use paddock_api::http::ErrorCode;
@@ -39,7 +41,7 @@ pub struct Admitted {
     pub place: Option<Place>,
 }
 
-/// Checks the bearer key of a request, and whose it is.
+/// Checks the key of a request, and whose it is.
 ///
 /// # Errors
 /// `unauthorized`, with nothing said about why; `not_synced` where the keys are not known yet.
@@ -49,7 +51,7 @@ pub fn authenticate(
     headers: &HeaderMap,
 ) -> Result<Access, ApiError> {
     let unauthorized = || ApiError::new(ErrorCode::Unauthorized, "unauthorized");
-    let digest = Digest::of(presented(headers).ok_or_else(unauthorized)?);
+    let digest = Digest::of(&presented(headers).ok_or_else(unauthorized)?);
     if master.is(&digest) {
         return Ok(Access::Master);
     }
@@ -95,13 +97,23 @@ fn refusal(exhausted: Exhausted) -> ApiError {
     }
 }
 
-/// The one bearer key of a request. An empty one is none: its digest may have got into the Secret by mistake.
-fn presented(headers: &HeaderMap) -> Option<&[u8]> {
+/// The one key of a request: a bearer key, or the password of HTTP Basic, which is all that some clients know (opencode's CLI).
+/// An empty one is none: its digest may have got into the Secret by mistake.
+fn presented(headers: &HeaderMap) -> Option<Vec<u8>> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let (Some(value), None) = (values.next(), values.next()) else { return None };
-    let (scheme, key) = value.as_bytes().split_at_checked(7)?;
-    let key = key.trim_ascii();
-    (scheme.eq_ignore_ascii_case(b"bearer ") && !key.is_empty()).then_some(key)
+    let mut words = value.as_bytes().splitn(2, |byte| *byte == b' ');
+    let (scheme, given) = (words.next()?, words.next()?.trim_ascii());
+    let key = if scheme.eq_ignore_ascii_case(b"bearer") {
+        given.to_vec()
+    } else if scheme.eq_ignore_ascii_case(b"basic") {
+        let pair = STANDARD.decode(given).ok()?;
+        let colon = pair.iter().position(|byte| *byte == b':')?;
+        pair[colon + 1..].to_vec()
+    } else {
+        return None;
+    };
+    (!key.is_empty()).then_some(key)
 }
 
 #[cfg(test)]
@@ -143,6 +155,14 @@ mod tests {
         let master = master("s3cret\n");
         for right in ["Bearer s3cret", "bearer s3cret", "Bearer  s3cret "] {
             assert_eq!(who(&master, None, &[right]).unwrap(), "master", "{right}");
+        }
+        for right in ["opencode:s3cret", ":s3cret"] {
+            let basic = format!("Basic {}", STANDARD.encode(right));
+            assert_eq!(who(&master, None, &[&basic]).unwrap(), "master", "{right}");
+        }
+        for wrong in ["s3cret", "s3cret:", "s3cret:x", "x:y:s3cret", ":"] {
+            let basic = format!("Basic {}", STANDARD.encode(wrong));
+            assert_eq!(who(&master, None, &[&basic]), Err(ErrorCode::Unauthorized), "{wrong}");
         }
         for wrong in ["Bearer s3cre", "Bearer s3crets", "Bearer", "Bearer ", "Basic s3cret", "s3cret"] {
             assert_eq!(who(&master, None, &[wrong]), Err(ErrorCode::Unauthorized), "{wrong}");

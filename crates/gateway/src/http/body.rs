@@ -117,7 +117,11 @@ fn check_type(headers: &HeaderMap) -> Result<(), ApiError> {
     Ok(())
 }
 
-async fn collect(mut body: Incoming, limits: BodyLimits) -> Result<Bytes, ApiError> {
+/// Reads any body.
+///
+/// # Errors
+/// Too large, too slow, or broken off.
+pub async fn collect(mut body: Incoming, limits: BodyLimits) -> Result<Bytes, ApiError> {
     let expected = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     // A stated length is a wish until the bytes are there; memory is taken as they come.
     let mut collected = BytesMut::with_capacity(expected.min(64 * 1024));

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
-use http::{HeaderValue, Method, Request, Response};
+use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
@@ -33,17 +33,18 @@ pub enum CallError {
     Token(#[from] TokenError),
 }
 
-/// What is asked of a runner. No header of a client is among it, but for its place in a trace.
+/// What is asked of a runner. Of a client's headers only its place in a trace is among it, and what is for the harness.
 #[derive(Clone, Debug)]
 pub struct Call {
     method: Method,
     path: String,
-    /// JSON, or empty.
     body: Bytes,
     /// The request this is done for.
     request_id: RequestId,
     /// When it shall be answered.
     answer: AnswerAt,
+    /// Headers for the harness.
+    headers: HeaderMap,
 }
 
 /// When a runner shall answer a turn.
@@ -59,22 +60,36 @@ pub enum AnswerAt {
 impl Call {
     /// Asks for what is at `path`.
     pub fn get(path: impl Into<String>, request_id: &RequestId) -> Self {
-        Self::new(Method::GET, path.into(), Bytes::new(), request_id)
+        Self::of(Method::GET, path.into(), Bytes::new(), request_id)
     }
 
-    /// Sends `body` to `path`.
+    /// Sends `body`, which is JSON, to `path`.
     pub fn post(path: impl Into<String>, body: Bytes, request_id: &RequestId) -> Self {
-        Self::new(Method::POST, path.into(), body, request_id)
+        let json = (CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        Self::of(Method::POST, path.into(), body, request_id).with_headers([json].into_iter().collect())
+    }
+
+    /// Any request.
+    pub fn of(method: Method, path: String, body: Bytes, request_id: &RequestId) -> Self {
+        let (answer, headers) = (AnswerAt::End, HeaderMap::new());
+        Self { method, path, body, request_id: request_id.clone(), answer, headers }
+    }
+
+    /// The same with these headers.
+    #[must_use]
+    pub fn with_headers(self, headers: HeaderMap) -> Self {
+        Self { headers, ..self }
+    }
+
+    /// The request this is done for.
+    pub fn request_id(&self) -> &RequestId {
+        &self.request_id
     }
 
     /// The same, to be answered then.
     #[must_use]
     pub fn answered_at(self, answer: AnswerAt) -> Self {
         Self { answer, ..self }
-    }
-
-    fn new(method: Method, path: String, body: Bytes, request_id: &RequestId) -> Self {
-        Self { method, path, body, request_id: request_id.clone(), answer: AnswerAt::End }
     }
 }
 
@@ -92,12 +107,12 @@ pub async fn send(gateway: &Gateway, target: &Target, call: &Call) -> Result<Res
         .uri(&call.path)
         .header(HOST, target.address.to_string())
         .header(AUTHORIZATION, bearer)
-        .header(CONTENT_TYPE, "application/json")
         .header(REQUEST_ID_HEADER, call.request_id.header());
     if call.answer == AnswerAt::Acceptance {
         request = request.header("prefer", RESPOND_ASYNC);
     }
     let mut request = request.body(Full::new(call.body.clone()))?;
+    request.headers_mut().extend(call.headers.clone());
     call.request_id.trace().write_into(request.headers_mut());
 
     let stream = dial::dial(target.address, gateway.relay.connect).await?;

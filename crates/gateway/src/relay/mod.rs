@@ -14,6 +14,7 @@ pub mod initial;
 pub mod lookup;
 pub mod mark_dead;
 pub mod outcome;
+pub mod passage;
 pub mod proof;
 pub mod stand;
 pub mod target;

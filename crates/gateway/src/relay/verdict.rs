@@ -69,6 +69,12 @@ pub async fn judge(answer: Response<Incoming>, turn_id: &str) -> Verdict {
             Verdict::Error(misrouted("answered, but not for this turn"))
         };
     }
+    refusal(answer).await
+}
+
+/// Judges an answer that is no success.
+pub async fn refusal(answer: Response<Incoming>) -> Verdict {
+    let status = answer.status();
     let body = Limited::new(answer.into_body(), MAX_ERROR_BYTES).collect();
     let body = match tokio::time::timeout(ERROR_BODY_TIME, body).await {
         Ok(Ok(body)) => serde_json::from_slice::<ErrorBody>(&body.to_bytes()).ok(),
@@ -102,6 +108,8 @@ fn of_runner(body: ErrorBody) -> Verdict {
             misrouted("does not know turns: its runner is of another version")
         }
         RunnerCode::BadRequest => error(Code::BadRequest),
+        RunnerCode::NotInHarness => error(Code::NotFound),
+        RunnerCode::Closed => error(Code::Forbidden),
         RunnerCode::TooLarge => error(Code::TooLarge),
         RunnerCode::TurnMismatch => error(Code::TurnMismatch),
         RunnerCode::QueueFull => error(Code::QueueFull).retry_after(QUEUE_RETRY),
@@ -148,6 +156,8 @@ mod tests {
             (RunnerCode::TooManyStreams, 429),
             (RunnerCode::TooLarge, 413),
             (RunnerCode::BadRequest, 400),
+            (RunnerCode::NotInHarness, 404),
+            (RunnerCode::Closed, 403),
             (RunnerCode::HarnessFailed, 502),
             (RunnerCode::TurnTimeout, 502),
             (RunnerCode::Interrupted, 502),

@@ -4,27 +4,33 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use http::header::{CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderValue, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use hyper::body::Incoming;
+use paddock_runnerapi::passage::PASSED_BACK;
 use serde::Serialize;
 
 use crate::auth::Place;
 use crate::error::ApiError;
+use crate::gateway::Gateway;
 use crate::http::request_id::RequestId;
 use crate::metrics::Held;
+use crate::server::drain::Stage;
 use crate::server::io::ActivityGuard;
 use crate::streams::sse::Frames;
 
 /// What an answer is made of.
-#[derive(Debug)]
 pub enum Answer {
     /// Bytes at hand.
     Whole(Full<Bytes>),
     /// A runner's reply, passed on as it arrives.
     Relayed(Incoming),
+    /// A harness's stream without an end, passed on as it arrives. It ends when this gateway does.
+    Passed(Incoming, BoxFuture<'static, ()>),
     /// What happens, as it happens.
     Stream(Frames),
 }
@@ -66,6 +72,32 @@ impl Answer {
         response
     }
 
+    /// A harness's own answer, as it arrives.
+    pub fn passed(gateway: &Gateway, answer: Response<Incoming>) -> Response<Self> {
+        let (head, body) = answer.into_parts();
+        let kind = head.headers.get(CONTENT_TYPE);
+        let is_stream = kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
+        let body = if is_stream {
+            let drain = gateway.drain.clone();
+            Self::Passed(body, async move { drain.reached(Stage::Closing).await }.boxed())
+        } else {
+            Self::Relayed(body)
+        };
+        let mut response = Response::new(body);
+        *response.status_mut() = head.status;
+        let headers = response.headers_mut();
+        for name in PASSED_BACK {
+            if let Some(value) = head.headers.get(name) {
+                headers.insert(name, value.clone());
+            }
+        }
+        if is_stream {
+            headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+        }
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        response
+    }
+
     /// An error.
     pub fn error(error: &ApiError, request_id: &RequestId) -> Response<Self> {
         error.to_response(request_id).map(|bytes| Self::Whole(Full::new(bytes)))
@@ -73,7 +105,6 @@ impl Answer {
 }
 
 /// A body that holds its request's marks until it is sent.
-#[derive(Debug)]
 pub struct Tracked {
     body: Answer,
     _in_flight: Held,
@@ -99,6 +130,10 @@ impl Body for Tracked {
         match &mut self.get_mut().body {
             Answer::Whole(full) => Pin::new(full).poll_frame(cx).map_err(|never| match never {}),
             Answer::Relayed(incoming) => Pin::new(incoming).poll_frame(cx),
+            Answer::Passed(incoming, ending) => match ending.as_mut().poll(cx) {
+                Poll::Ready(()) => Poll::Ready(None),
+                Poll::Pending => Pin::new(incoming).poll_frame(cx),
+            },
             Answer::Stream(frames) => frames.poll(cx).map(|frame| frame.map(|bytes| Ok(Frame::data(bytes)))),
         }
     }
@@ -107,7 +142,7 @@ impl Body for Tracked {
         match &self.body {
             Answer::Whole(full) => full.is_end_stream(),
             Answer::Relayed(incoming) => incoming.is_end_stream(),
-            Answer::Stream(_) => false,
+            Answer::Passed(..) | Answer::Stream(_) => false,
         }
     }
 
@@ -115,7 +150,7 @@ impl Body for Tracked {
         match &self.body {
             Answer::Whole(full) => full.size_hint(),
             Answer::Relayed(incoming) => incoming.size_hint(),
-            Answer::Stream(_) => SizeHint::default(),
+            Answer::Passed(..) | Answer::Stream(_) => SizeHint::default(),
         }
     }
 }

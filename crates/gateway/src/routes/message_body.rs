@@ -267,7 +267,7 @@ mod tests {
     fn text_becomes_one_part_and_parts_stay_as_they_are() {
         assert_eq!(
             request(&json!({"text": "hi", "parts": null, "unknown": 1})),
-            RunnerRequest { id: "t1".into(), parts: vec![json!({"type": "text", "text": "hi"})] }
+            RunnerRequest::message("t1", vec![json!({"type": "text", "text": "hi"})])
         );
         let parts = json!([{"type": "text", "text": "a"}, {"type": "x", "deep": {"n": [1.5, null]}}]);
         assert_eq!(request(&json!({"parts": parts})).parts, *parts.as_array().unwrap());

@@ -10,6 +10,7 @@ pub mod answer;
 pub mod create;
 pub mod diagnose;
 pub mod follow;
+pub mod harness_api;
 pub mod health;
 pub mod lifecycle;
 pub mod log;
@@ -73,7 +74,12 @@ pub async fn serve(
     let in_flight = gateway.metrics.request_begun();
     let resolved = router::resolve(&head.method, head.uri.path());
     let mut record = Record::new(gateway.metrics.clone(), &head.method, &resolved, request_id.clone());
-    if let Resolved::Route(Route::SendMessage(_) | Route::StreamMessage(_)) = &resolved {
+    let is_turn = match &resolved {
+        Resolved::Route(Route::SendMessage(_) | Route::StreamMessage(_)) => true,
+        Resolved::Route(Route::HarnessApi(_, path)) => harness_api::is_turn(&head.method, path),
+        _ => false,
+    };
+    if is_turn {
         message::announce(&head.headers, &mut record);
     }
 
@@ -157,6 +163,7 @@ async fn answer(
         Route::StreamMessage(id) => message_stream::send(gateway, &ask, body, &id, record).await,
         Route::FollowEvents(id) => follow::events(gateway, &ask, &id).await,
         Route::FollowHarness(id) => follow::harness(gateway, &ask, &id).await,
+        Route::HarnessApi(id, path) => harness_api::serve(gateway, &ask, body, &id, &path, record).await,
         Route::AbortSession(id) => abort::abort(gateway, &ask, &id).await,
         Route::ListMessages(id) => messages::list(gateway, &ask, &id).await,
         Route::GetTurn(id, turn) => turns::get(gateway, &ask, &id, &turn, record).await,

@@ -75,6 +75,8 @@ pub enum Route {
     ListMessages(ObjectName),
     /// `GET /sessions/{id}/turns/{turn}`, the turn's id as it stands in the path
     GetTurn(ObjectName, String),
+    /// `ANY /sessions/{id}/opencode/{path}`, the path with its slash
+    HarnessApi(ObjectName, String),
     /// `GET /sessions/{id}/log`
     SessionLog(ObjectName),
     /// `GET /sessions/{id}/sandbox_logs`
@@ -149,7 +151,9 @@ impl Route {
             | Self::RestartSession(id)
             | Self::AbortSession(id)
             | Self::SendMessage(id)
-            | Self::StreamMessage(id) => (Use::Change, Subject::Session(id)),
+            | Self::StreamMessage(id)
+            // Reading there may show any file of the pod.
+            | Self::HarnessApi(id, _) => (Use::Change, Subject::Session(id)),
         }
     }
 }
@@ -187,6 +191,7 @@ impl Resolved {
             Self::Route(Route::FollowHarness(_)) => STREAM,
             Self::Route(Route::ListMessages(_)) => MESSAGES,
             Self::Route(Route::GetTurn(..)) => TURN,
+            Self::Route(Route::HarnessApi(..)) => HARNESS_API,
             Self::Route(Route::SessionLog(_)) => LOG,
             Self::Route(Route::SandboxLogs(_)) => SANDBOX_LOGS,
             Self::Route(Route::Diagnose(_)) => DIAGNOSE,
@@ -213,6 +218,7 @@ const EVENTS: &str = "/sessions/{id}/events";
 const STREAM: &str = "/sessions/{id}/stream";
 const MESSAGES: &str = "/sessions/{id}/messages";
 const TURN: &str = "/sessions/{id}/turns/{turn}";
+const HARNESS_API: &str = "/sessions/{id}/opencode/{path}";
 const LOG: &str = "/sessions/{id}/log";
 const SANDBOX_LOGS: &str = "/sessions/{id}/sandbox_logs";
 const DIAGNOSE: &str = "/sessions/{id}/diagnose";
@@ -234,6 +240,14 @@ pub fn resolve(method: &Method, path: &str) -> Resolved {
     let Some(rest) = path.strip_prefix(BASE_PATH).and_then(|rest| rest.strip_prefix('/')) else {
         return Resolved::Unknown;
     };
+    if let Some((id, path)) = harness_path_in(rest) {
+        return match HARNESS_METHODS.contains(method) {
+            true => Resolved::Route(Route::HarnessApi(id, path)),
+            false => {
+                Resolved::WrongMethod { allow: "GET, HEAD, POST, PUT, PATCH, DELETE", template: HARNESS_API }
+            }
+        };
+    }
     if let Some((id, turn)) = turn_in(rest) {
         return choose(method, TURN, "GET", [(Method::GET, Route::GetTurn(id, turn.to_owned()))]);
     }
@@ -307,6 +321,16 @@ pub fn resolve(method: &Method, path: &str) -> Resolved {
     }
 }
 
+const HARNESS_METHODS: [Method; 6] =
+    [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
+
+/// Session and path, with its slash, of `sessions/{id}/opencode/{path}`.
+fn harness_path_in(rest: &str) -> Option<(ObjectName, String)> {
+    let (id, path) = rest.strip_prefix("sessions/")?.split_once("/opencode")?;
+    let path = if path.is_empty() { "/" } else { path };
+    path.starts_with('/').then(|| ObjectName::parse(id).map(|id| (id, path.to_owned())))?
+}
+
 /// Session and turn of `sessions/{id}/turns/{turn}`.
 fn turn_in(rest: &str) -> Option<(ObjectName, &str)> {
     let (id, turn) = rest.strip_prefix("sessions/")?.split_once("/turns/")?;
@@ -347,6 +371,13 @@ mod tests {
             (Method::GET, "/sessions/a/stream", Route::FollowHarness(name("a"))),
             (Method::GET, "/sessions/a/messages", Route::ListMessages(name("a"))),
             (Method::GET, "/sessions/a/turns/x%2Fy", Route::GetTurn(name("a"), "x%2Fy".into())),
+            (Method::GET, "/sessions/a/opencode", Route::HarnessApi(name("a"), "/".into())),
+            (Method::PUT, "/sessions/a/opencode/x/y/", Route::HarnessApi(name("a"), "/x/y/".into())),
+            (
+                Method::POST,
+                "/sessions/a/opencode/a/turns/b",
+                Route::HarnessApi(name("a"), "/a/turns/b".into()),
+            ),
             (Method::GET, "/sessions/a/log", Route::SessionLog(name("a"))),
             (Method::GET, "/sessions/a/sandbox_logs", Route::SandboxLogs(name("a"))),
             (Method::GET, "/sessions/a/diagnose", Route::Diagnose(name("a"))),

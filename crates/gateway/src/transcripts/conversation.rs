@@ -51,6 +51,9 @@ async fn turns(store: &dyn TranscriptStore, session_uid: &str) -> Result<Turns, 
 struct Accepted {
     #[serde(default)]
     parts: Option<Box<RawValue>>,
+    /// The conversation, where it is not the session's own.
+    #[serde(default)]
+    conversation: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -79,6 +82,8 @@ pub struct TurnError {
 #[derive(Default)]
 struct Turn {
     id: String,
+    /// It belongs to a conversation that a client has opened beside the session's own.
+    elsewhere: bool,
     accepted_ms: i64,
     ended_ms: i64,
     parts: Option<Box<RawValue>>,
@@ -104,9 +109,11 @@ impl Turns {
         let Some(turn) = self.order.get_mut(at) else { return };
         let ms = entry.at.as_millisecond();
         let read = match entry.kind {
-            EntryKind::Accepted => serde_json::from_str(&entry.body).map(|Accepted { parts }| {
-                (turn.parts, turn.accepted_ms) = (parts, ms);
-            }),
+            EntryKind::Accepted => {
+                serde_json::from_str(&entry.body).map(|Accepted { parts, conversation }| {
+                    (turn.parts, turn.accepted_ms, turn.elsewhere) = (parts, ms, conversation.is_some());
+                })
+            }
             EntryKind::Messages => {
                 serde_json::from_str(&entry.body).map(|Messages { messages }| turn.messages = messages)
             }
@@ -121,7 +128,8 @@ impl Turns {
 
     fn into_messages(self) -> Vec<Box<RawValue>> {
         let mut seen = HashSet::new();
-        let all = self.order.into_iter().flat_map(Turn::into_messages);
+        let own = self.order.into_iter().filter(|turn| !turn.elsewhere);
+        let all = own.flat_map(Turn::into_messages);
         all.filter(|message| message_id(message.get().as_bytes()).is_none_or(|id| seen.insert(id))).collect()
     }
 }
@@ -134,7 +142,9 @@ impl Turn {
         if messages.is_empty() {
             messages.extend(asked);
         }
-        messages.extend(self.reply.or(failed));
+        // Work that is no message may be answered by a bare word.
+        let reply = self.reply.filter(|reply| reply.get().starts_with('{'));
+        messages.extend(reply.or(failed));
         messages
     }
 
@@ -220,6 +230,17 @@ mod tests {
         ]);
         assert_eq!(told[1]["info"]["error"]["data"]["message"], "too long");
         assert_eq!(told[1]["info"]["parentID"], told[0]["info"]["id"]);
+    }
+
+    #[test]
+    fn what_was_said_in_another_conversation_is_not_in_the_session_s_own() {
+        let told = messages(vec![
+            entry("a", EntryKind::Accepted, json!({"parts": [], "conversation": "ses_other"})),
+            entry("a", EntryKind::Ended, json!({"state": "completed", "reply": message("m1")})),
+            entry("b", EntryKind::Accepted, json!({"parts": []})),
+            entry("b", EntryKind::Ended, json!({"state": "completed", "reply": true})),
+        ]);
+        assert_eq!(ids(&told), ["b-user"]);
     }
 
     #[test]

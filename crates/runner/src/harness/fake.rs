@@ -9,12 +9,15 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::BoxFuture;
-use paddock_runnerapi::{ActivateRequest, Capabilities};
+use http::{Request, Response};
+use hyper::body::Incoming;
+use paddock_runnerapi::passage::{Passage, passage};
+use paddock_runnerapi::{ActivateRequest, Capabilities, TurnRequest};
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 use tokio::sync::{Notify, mpsc};
 
-use super::{BadParts, Events, Harness, HarnessError, HarnessEvent, TurnNames};
+use super::{BadParts, Events, Harness, HarnessError, HarnessEvent, Task, TurnNames};
 
 #[derive(Default)]
 pub(crate) struct FakeHarness {
@@ -126,27 +129,42 @@ impl Harness for FakeHarness {
         })
     }
 
-    fn prepare(&self, parts: &[Value]) -> Result<Vec<Value>, BadParts> {
+    fn prepare(&self, own: &str, request: &TurnRequest) -> Result<Task, BadParts> {
+        let parts = &request.parts;
         if parts.iter().any(|part| part["text"].as_str().is_some_and(|text| text.starts_with("bad"))) {
             return Err(BadParts("parts[0] is bad".to_owned()));
         }
-        Ok(parts.to_vec())
+        let Some(call) = &request.call else { return Ok(Task::message(parts.clone())) };
+        let Passage::Turn { conversation, action } = passage("POST", &call.path) else {
+            return Err(BadParts("it is no turn".to_owned()));
+        };
+        let parts = call.body["parts"].as_array().cloned().unwrap_or_default();
+        let conversation = (conversation != own).then_some(conversation);
+        Ok(Task { conversation, action, attended: true, ..Task::message(parts) })
     }
 
-    fn name_turn(&self, parts: usize) -> Result<TurnNames, HarnessError> {
+    fn knows<'a>(&'a self, conversation: &'a str) -> BoxFuture<'a, Result<bool, HarnessError>> {
+        Box::pin(async move { Ok(conversation.starts_with("ses_")) })
+    }
+
+    fn pass<'a>(&'a self, _: Request<Bytes>) -> BoxFuture<'a, Result<Response<Incoming>, HarnessError>> {
+        Box::pin(async { Err(HarnessError::NotThere { what: "API of its own".to_owned() }) })
+    }
+
+    fn name_turn(&self, task: &Task) -> Result<TurnNames, HarnessError> {
         let number = self.named.fetch_add(1, Ordering::SeqCst);
-        let parts = (0..parts).map(|part| format!("prt_{number}_{part}")).collect();
-        Ok(TurnNames { message: format!("msg_{number}"), parts })
+        let parts = (0..task.parts.len()).map(|part| format!("prt_{number}_{part}")).collect();
+        Ok(TurnNames { conversation: task.conversation.clone(), message: format!("msg_{number}"), parts })
     }
 
     fn run<'a>(
         &'a self,
         _: &'a str,
         _: &'a TurnNames,
-        parts: Vec<Value>,
+        task: Task,
     ) -> BoxFuture<'a, Result<Bytes, HarnessError>> {
         Box::pin(async move {
-            let text = parts[0]["text"].as_str().unwrap().to_owned();
+            let text = task.parts[0]["text"].as_str().unwrap().to_owned();
             self.runs.lock().unwrap().push(text.clone());
             if text.starts_with("wait") {
                 self.wait(&text).await;

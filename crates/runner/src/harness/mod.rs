@@ -7,19 +7,55 @@ pub mod opencode;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
-use paddock_runnerapi::{ActivateRequest, Capabilities, ErrorBody, ErrorCode};
+use http::{Request, Response};
+use hyper::body::Incoming;
+use paddock_runnerapi::passage::Action;
+use paddock_runnerapi::{ActivateRequest, Capabilities, ErrorBody, ErrorCode, TurnRequest};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
 /// The harness's own names of a turn's message, chosen by us before the harness sees the turn, so that its
 /// reply can be found again after a crash.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TurnNames {
+    /// The conversation, where it is not the session's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conversation: Option<String>,
     /// The message.
     pub message: String,
     /// Its parts, in order.
     pub parts: Vec<String>,
+}
+
+impl TurnNames {
+    /// The conversation; `own` is the session's.
+    pub fn conversation<'a>(&'a self, own: &'a str) -> &'a str {
+        self.conversation.as_deref().unwrap_or(own)
+    }
+}
+
+/// What a turn asks of a harness, checked and reduced to what a client may ask.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Task {
+    /// The conversation it is for, where it is not the session's own but one that a client has opened through the harness's own
+    /// API.
+    pub conversation: Option<String>,
+    /// What the harness shall do.
+    pub action: Action,
+    /// The message's parts.
+    pub parts: Vec<Value>,
+    /// What else is said with it.
+    pub options: Map<String, Value>,
+    /// Its client follows the conversation and answers the harness's questions.
+    pub attended: bool,
+}
+
+impl Task {
+    /// A message of the session's own conversation.
+    pub fn message(parts: Vec<Value>) -> Self {
+        Self { conversation: None, action: Action::Message, parts, options: Map::new(), attended: false }
+    }
 }
 
 /// Why a harness did not do what it was asked.
@@ -32,6 +68,12 @@ pub enum HarnessError {
         attempt: &'static str,
         /// How it failed.
         source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// It has no such conversation, or its own API no such path.
+    #[error("asking the harness: it has no {what}")]
+    NotThere {
+        /// What it does not have.
+        what: String,
     },
     /// It does not take the message; that is for the client to mend.
     #[error("running the turn: the harness does not take the message: {said}")]
@@ -87,6 +129,7 @@ impl From<HarnessError> for ErrorBody {
     fn from(error: HarnessError) -> Self {
         let code = match error {
             HarnessError::BadMessage { .. } => ErrorCode::BadRequest,
+            HarnessError::NotThere { .. } => ErrorCode::NotInHarness,
             _ => ErrorCode::HarnessFailed,
         };
         Self { code, error: error.to_string() }
@@ -133,25 +176,32 @@ pub trait Harness: Send + Sync {
         latest: Option<&'a TurnNames>,
     ) -> BoxFuture<'a, Result<String, HarnessError>>;
 
-    /// Checks a client's parts and reduces them to what a client may say.
+    /// Checks what a client asks for and reduces it to what a client may ask. `own` is the session's conversation.
     ///
     /// # Errors
     /// [`BadParts`], for the client.
-    fn prepare(&self, parts: &[Value]) -> Result<Vec<Value>, BadParts>;
+    fn prepare(&self, own: &str, request: &TurnRequest) -> Result<Task, BadParts>;
 
-    /// New names for a turn of so many parts. They sort after all earlier ones.
+    /// Whether it has this conversation.
+    fn knows<'a>(&'a self, conversation: &'a str) -> BoxFuture<'a, Result<bool, HarnessError>>;
+
+    /// New names for a turn. They sort after all earlier ones.
     ///
     /// # Errors
     /// Where no random bytes can be had.
-    fn name_turn(&self, parts: usize) -> Result<TurnNames, HarnessError>;
+    fn name_turn(&self, task: &Task) -> Result<TurnNames, HarnessError>;
 
     /// Hands over one turn and waits for the reply, a JSON document. Never sent twice.
     fn run<'a>(
         &'a self,
         conversation: &'a str,
         names: &'a TurnNames,
-        parts: Vec<Value>,
+        task: Task,
     ) -> BoxFuture<'a, Result<Bytes, HarnessError>>;
+
+    /// Answers a request to the harness's own API that begins no turn (its `uri` is the path and query there).
+    fn pass<'a>(&'a self, request: Request<Bytes>)
+    -> BoxFuture<'a, Result<Response<Incoming>, HarnessError>>;
 
     /// All messages of a turn, in order and in the harness's form: the user's first, the reply last.
     fn messages_of<'a>(

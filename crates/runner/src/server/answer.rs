@@ -1,23 +1,24 @@
 //! Answers: always JSON, errors always an [`ErrorBody`]. The one that has no end is JSON too, an object a line.
 
-use std::convert::Infallible;
-
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{Method, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::Frame;
+use hyper::body::Incoming;
+use paddock_runnerapi::passage::{HARNESS_HEADER, PASSED_BACK};
 use paddock_runnerapi::{ErrorBody, ErrorCode, Position, TRANSCRIPT_HEADER, TURN_ID_HEADER};
 use serde::Serialize;
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::events::Reader;
 
-pub(super) type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
+pub(super) type Answer = Response<UnsyncBoxBody<Bytes, hyper::Error>>;
 
 /// A document that is JSON already.
 pub(super) fn raw(status: StatusCode, body: Bytes) -> Answer {
-    let mut response = Response::new(Full::new(body).boxed_unsync());
+    let mut response = Response::new(Full::new(body).map_err(|never| match never {}).boxed_unsync());
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -28,13 +29,31 @@ pub(super) fn raw(status: StatusCode, body: Bytes) -> Answer {
 /// What a reader gets, as it gets it.
 pub(super) fn lines(reader: Reader) -> Answer {
     let next = |mut reader: Reader| async move {
-        reader.next().await.map(|line| (Ok::<_, Infallible>(Frame::data(line)), reader))
+        reader.next().await.map(|line| (Ok::<_, hyper::Error>(Frame::data(line)), reader))
     };
     let lines = futures::stream::unfold(reader, next);
     let mut response = Response::new(StreamBody::new(lines).boxed_unsync());
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(paddock_runnerapi::events::CONTENT_TYPE));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// The harness's own answer to a client's own request, as it comes. `room` is taken until its end.
+pub(super) fn harness(answer: Response<Incoming>, room: OwnedSemaphorePermit) -> Answer {
+    let (head, body) = answer.into_parts();
+    let held = body.map_frame(move |frame| {
+        let _ = &room;
+        frame
+    });
+    let mut response = Response::new(held.boxed_unsync());
+    *response.status_mut() = head.status;
+    for name in PASSED_BACK {
+        if let Some(value) = head.headers.get(name) {
+            response.headers_mut().insert(name, value.clone());
+        }
+    }
+    response.headers_mut().insert(HARNESS_HEADER, HeaderValue::from_static("answered"));
     response
 }
 

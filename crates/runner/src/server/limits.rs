@@ -12,6 +12,8 @@ use super::request::LARGEST_BODY;
 
 /// Requests with a valid token at once. Most of them wait for a turn.
 const REQUESTS: usize = 192;
+/// Clients' own requests to the harness's API at once. Those that follow its events stay.
+pub(super) const PASSAGES: usize = 64;
 /// Bodies that are read or looked at, together, in [`UNIT`]s: two of the largest.
 const BODY_UNITS: usize = 2 * LARGEST_BODY / UNIT;
 /// Permits are counted in `u32`, and small bodies need not be counted exactly.
@@ -20,12 +22,17 @@ const UNIT: usize = 4 << 10;
 /// What requests share.
 pub(super) struct Limits {
     requests: Arc<Semaphore>,
+    passages: Arc<Semaphore>,
     bodies: Arc<Semaphore>,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { requests: Arc::new(Semaphore::new(REQUESTS)), bodies: Arc::new(Semaphore::new(BODY_UNITS)) }
+        Self {
+            requests: Arc::new(Semaphore::new(REQUESTS)),
+            passages: Arc::new(Semaphore::new(PASSAGES)),
+            bodies: Arc::new(Semaphore::new(BODY_UNITS)),
+        }
     }
 }
 
@@ -39,6 +46,16 @@ impl Limits {
     pub(super) fn request(&self) -> Result<OwnedSemaphorePermit, ErrorBody> {
         let taken = Arc::clone(&self.requests).try_acquire_owned();
         taken.map_err(|_| full(&format!("{REQUESTS} others are being served")))
+    }
+
+    /// Room for one more request to the harness's own API. It does not take that of turns.
+    pub(super) fn passage(&self) -> Result<OwnedSemaphorePermit, ErrorBody> {
+        let taken = Arc::clone(&self.passages).try_acquire_owned();
+        taken.map_err(|_| {
+            let error =
+                format!("asking the harness: {PASSAGES} other requests to its own API are open; close one");
+            ErrorBody { code: ErrorCode::TooManyStreams, error }
+        })
     }
 
     /// Room for a request's body. One that does not announce its length may be of the largest.

@@ -31,7 +31,7 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 const HEADER_BYTES: usize = 64 << 10;
 /// Connections at once; more are not accepted until one closes. Those that may last are fewer
 /// ([`limits`], and readers of events), so there always is room for probes.
-const CONNECTIONS: usize = 256 + READERS;
+const CONNECTIONS: usize = 256 + limits::PASSAGES + READERS;
 /// How long a client may take to read its answer, or the next piece of one that has no end.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// Pause after an accept that failed, for example for want of file descriptors.

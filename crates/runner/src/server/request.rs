@@ -52,16 +52,17 @@ pub(super) async fn read<T: DeserializeOwned>(request: Request<Incoming>) -> Res
     if !kind.eq_ignore_ascii_case("application/json") {
         return Err(bad("its content-type must be application/json"));
     }
-    let announced = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
-    if announced.and_then(|length| length.parse::<usize>().ok()).is_some_and(|length| length > LARGEST_BODY) {
-        return Err(too_large());
-    }
     let body = bounded(request).await?;
     serde_json::from_slice(&body)
         .map_err(|error| bad(&format!("the body is not what this path takes: {error}")))
 }
 
-async fn bounded(request: Request<Incoming>) -> Result<Bytes, ErrorBody> {
+/// Reads any body.
+pub(super) async fn bounded(request: Request<Incoming>) -> Result<Bytes, ErrorBody> {
+    let announced = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    if announced.and_then(|length| length.parse::<usize>().ok()).is_some_and(|length| length > LARGEST_BODY) {
+        return Err(too_large());
+    }
     let reading = Limited::new(request.into_body(), LARGEST_BODY).collect();
     match tokio::time::timeout(BODY_TIMEOUT, reading).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),

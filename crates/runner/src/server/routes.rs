@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
+use paddock_runnerapi::passage::{HARNESS_API, PASSED_ON, Passage, passage};
 use paddock_runnerapi::{
     ABORT, ACTIVATE, ACTIVITY, ActivateRequest, CONVERSATION, ConversationRequest, EVENTS, ErrorBody,
     ErrorCode, LIVEZ, MAX_TURN_WAIT_MS, MESSAGES, QUIESCE, QuiesceRequest, READYZ, Scope, TRANSCRIPT, TURNS,
@@ -17,7 +18,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::answer::{self, Answer};
 use super::limits::Limits;
-use super::request::{bearer, check_head, percent_decoded, prefers_async, read};
+use super::request::{bearer, bounded, check_head, percent_decoded, prefers_async, read};
 use crate::activation::Bound;
 use crate::app::{App, Phase};
 use crate::turns::{Outcome, Ticket};
@@ -46,8 +47,12 @@ async fn respond(request: Request<Incoming>, app: &App, limits: &Limits) -> Resu
     check_head(&request)?;
     let path = request.uri().path().to_owned();
     let turn = path.strip_prefix(TURNS).and_then(|rest| rest.strip_prefix('/'));
+    let passes = path.strip_prefix(HARNESS_API).filter(|rest| rest.starts_with('/'));
     let asked = request.method().clone();
     let takes = |method: Method| if asked == method { Ok(()) } else { Err(Refused::Method(method)) };
+    if let Some(within) = passes {
+        return Ok(pass(request, within, app, limits).await?);
+    }
     match (path.as_str(), turn) {
         (LIVEZ, _) => {
             takes(Method::GET)?;
@@ -171,6 +176,54 @@ async fn messages(request: &Request<Incoming>, app: &App, limits: &Limits) -> Re
     let bound = session(request, app, Scope::Turn)?;
     let _room = limits.request()?;
     Ok(answer::raw(StatusCode::OK, bound.engine.messages().await?))
+}
+
+/// A client's own request to the harness. What begins work is a turn and has a path of its own.
+async fn pass(
+    request: Request<Incoming>,
+    path: &str,
+    app: &App,
+    limits: &Limits,
+) -> Result<Answer, ErrorBody> {
+    let bound = session(&request, app, Scope::Turn)?;
+    let room = limits.passage()?;
+    let method = request.method().clone();
+    let own = bound.engine.conversation();
+    match passage(method.as_str(), path) {
+        Passage::Live => {}
+        Passage::Deletion { conversation } if conversation != own => {}
+        Passage::Deletion { .. } => {
+            let text =
+                "asking the harness: this is the session's own conversation; delete the session instead";
+            return Err(error(ErrorCode::Closed, text));
+        }
+        Passage::Turn { .. } => {
+            return Err(error(ErrorCode::BadRequest, "asking the harness: this is a turn"));
+        }
+        Passage::Closed => {
+            let text = "asking the harness: this part of its API is not open; what the agent may do is set in its Agent";
+            return Err(error(ErrorCode::Closed, text));
+        }
+        Passage::Malformed => {
+            return Err(error(ErrorCode::BadRequest, "asking the harness: its API has no such paths"));
+        }
+    }
+    bound.engine.has_conversation()?;
+    // Reading is no activity.
+    let _busy = (!method.is_safe()).then(|| bound.engine.busy());
+    let query = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
+    let mut passed = Request::builder().method(method).uri(format!("{path}{query}"));
+    for name in PASSED_ON {
+        if let Some(value) = request.headers().get(name) {
+            passed = passed.header(name, value);
+        }
+    }
+    let _body = limits.body(&request)?;
+    let body = bounded(request).await?;
+    let passed = passed
+        .body(body)
+        .map_err(|_| error(ErrorCode::BadRequest, "asking the harness: its API has no such paths"))?;
+    Ok(answer::harness(bound.engine.pass(passed).await?, room))
 }
 
 /// Those who follow the session have a room of their own, so that they cannot keep turns out.

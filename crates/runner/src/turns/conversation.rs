@@ -5,12 +5,29 @@
 
 use std::sync::atomic::Ordering;
 
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper::body::Incoming;
 use paddock_runnerapi::{ConversationRequest, ErrorBody, ErrorCode};
 
 use super::engine::{Engine, error};
 use super::record::Record;
+use crate::harness::HarnessError;
 
 impl Engine {
+    /// The session's own conversation.
+    pub fn conversation(&self) -> &str {
+        &self.0.conversation
+    }
+
+    /// A client's own request to the harness, which begins no turn.
+    ///
+    /// # Errors
+    /// The harness's.
+    pub async fn pass(&self, request: Request<Bytes>) -> Result<Response<Incoming>, HarnessError> {
+        self.0.harness.pass(request).await
+    }
+
     /// Gives the harness what was said in earlier pods. Does nothing where it is not waited for.
     ///
     /// # Errors
@@ -40,7 +57,10 @@ impl Engine {
     }
 
     /// Whether the harness knows what was said before.
-    pub(super) fn has_conversation(&self) -> Result<(), ErrorBody> {
+    ///
+    /// # Errors
+    /// `needs_conversation`.
+    pub fn has_conversation(&self) -> Result<(), ErrorBody> {
         if !self.0.needs_conversation.load(Ordering::SeqCst) {
             return Ok(());
         }

@@ -9,8 +9,8 @@ use tokio::time::timeout;
 use super::engine::{Engine, Shared, error};
 use super::outcome::Outcome;
 use super::record::Record;
-use super::table::{Entry, Parts, Queued, Stage};
-use crate::harness::{HarnessError, TurnNames};
+use super::table::{Entry, Queued, Stage};
+use crate::harness::{HarnessError, Task, TurnNames};
 
 /// How long a harness may take to stop a turn that took too long; then the next turn goes on regardless.
 const ABORT_GRACE: Duration = Duration::from_secs(5);
@@ -34,14 +34,14 @@ impl Engine {
 
     /// Takes one turn from its start to its end.
     pub(super) async fn drive(self, id: String, queued: Queued, names: Option<TurnNames>) {
-        let Queued { parts, busy, .. } = queued;
-        let (outcome, messages) = match self.started(&id, parts.len(), names).await {
+        let Queued { task, busy, .. } = queued;
+        let (outcome, messages) = match self.started(&id, &task, names).await {
             Ok(_) if *self.0.stops.borrow() => {
                 (Outcome::interrupted("the runner stopped before it ran"), Vec::new())
             }
             Ok(names) => {
                 tracing::info!(turn = id, message = names.message, "turn started");
-                let outcome = self.run(&names, parts).await;
+                let outcome = self.run(&names, task).await;
                 let messages = self.messages_beside(Some(&names), &outcome).await;
                 (outcome, messages)
             }
@@ -76,29 +76,24 @@ impl Engine {
     }
 
     /// Writes that the harness is about to see the turn, where that is not written yet.
-    async fn started(
-        &self,
-        id: &str,
-        parts: usize,
-        names: Option<TurnNames>,
-    ) -> Result<TurnNames, ErrorBody> {
+    async fn started(&self, id: &str, task: &Task, names: Option<TurnNames>) -> Result<TurnNames, ErrorBody> {
         if let Some(names) = names {
             return Ok(names);
         }
-        let names = self.0.harness.name_turn(parts)?;
+        let names = self.0.harness.name_turn(task)?;
         self.0.journal.append(vec![Record::started(id, &names)]).await?;
         Ok(names)
     }
 
-    async fn run(&self, names: &TurnNames, parts: Parts) -> Outcome {
+    async fn run(&self, names: &TurnNames, task: Task) -> Outcome {
         let Shared { harness, conversation, turn_timeout, .. } = &*self.0;
-        let mut running = harness.run(conversation, names, parts);
+        let mut running = harness.run(names.conversation(conversation), names, task);
         match timeout(*turn_timeout, &mut running).await {
             Ok(Ok(reply)) => Outcome::Completed(reply),
             Ok(Err(broke_off @ HarnessError::Unreachable { .. })) => self.broke_off(names, &broke_off).await,
             Ok(Err(failed)) => Outcome::Failed(failed.into()),
             Err(_) => {
-                self.abort().await;
+                self.abort(names).await;
                 // The next turn must not meet this one still at work.
                 let _ = timeout(ABORT_GRACE, running).await;
                 let text =
@@ -113,20 +108,23 @@ impl Engine {
     /// # Errors
     /// Where the harness does not take it in time.
     pub async fn abort_running(&self) -> Result<(), ErrorBody> {
-        if self.table().running.is_none() {
-            return Ok(());
-        }
+        let conversation = {
+            let table = self.table();
+            let Some(running) = &table.running else { return Ok(()) };
+            table.turns.get(running).and_then(|entry| entry.conversation.clone())
+        };
         tracing::info!("asked to abort the running turn");
-        self.tell_to_stop().await.map_err(ErrorBody::from)
+        let conversation = conversation.as_deref().unwrap_or(&self.0.conversation);
+        self.tell_to_stop(conversation).await.map_err(ErrorBody::from)
     }
 
-    async fn tell_to_stop(&self) -> Result<(), HarnessError> {
+    async fn tell_to_stop(&self, conversation: &str) -> Result<(), HarnessError> {
         let late = |_| HarnessError::Unusable { attempt: "abort the turn", what: "it did not come in time" };
-        timeout(ABORT_GRACE, self.0.harness.abort(&self.0.conversation)).await.map_err(late)?
+        timeout(ABORT_GRACE, self.0.harness.abort(conversation)).await.map_err(late)?
     }
 
-    async fn abort(&self) {
-        if let Err(error) = self.tell_to_stop().await {
+    async fn abort(&self, names: &TurnNames) {
+        if let Err(error) = self.tell_to_stop(names.conversation(&self.0.conversation)).await {
             tracing::warn!(%error, "the harness did not take the abort of a turn");
         }
     }
@@ -142,8 +140,9 @@ impl Engine {
             return interrupted;
         }
         // The next turn must not meet this one still at work.
-        self.abort().await;
-        let found = timeout(ABORT_GRACE, self.0.harness.recover(&self.0.conversation, names)).await;
+        self.abort(names).await;
+        let conversation = names.conversation(&self.0.conversation);
+        let found = timeout(ABORT_GRACE, self.0.harness.recover(conversation, names)).await;
         match found {
             Ok(Ok(Some(reply))) => Outcome::Completed(reply),
             _ => interrupted,

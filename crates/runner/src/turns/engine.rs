@@ -14,8 +14,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use paddock_runnerapi::passage::Action;
 use paddock_runnerapi::{ErrorBody, ErrorCode, TurnRequest, TurnState};
+use serde_json::{Value, json};
 use tokio::sync::{oneshot, watch};
+use tokio::time::timeout;
 
 use super::journal::{Journal, JournalError, Span};
 use super::outcome::Outcome;
@@ -23,13 +26,16 @@ use super::record::{Activation, Digest, Record};
 use super::restore::{Restored, RestoredTurn};
 use super::table::{Ended, Entry, MOST_WAITERS, Queued, Stage, Table};
 use crate::activity::Meter;
-use crate::harness::{Harness, TurnNames};
+use crate::harness::{Harness, HarnessError, Task, TurnNames};
 
 /// How large the waiting messages may be together. One of the largest always fits.
 const MOST_QUEUED_BYTES: usize = 64 << 20;
 /// How many turns a session may have. Each id stays in memory (about 400 bytes) for as long as the pod
 /// lives, because it must reach the harness at most once.
 const MOST_TURNS: usize = 100_000;
+
+/// How long the harness may take to say whether it has a conversation.
+const LOOK_LIMIT: Duration = Duration::from_secs(2);
 
 pub(super) struct Shared {
     pub(super) harness: Arc<dyn Harness>,
@@ -136,14 +142,15 @@ impl Engine {
         };
         // All outcomes are in the journal: none needs to be in memory.
         let ended = Ended { state, outcome: None, span: Some(span) };
-        let entry = Entry { digest: turn.digest.clone(), stage: Stage::Ended(ended), waiters: Vec::new() };
+        let (digest, stage, waiters) = (turn.digest.clone(), Stage::Ended(ended), Vec::new());
+        let entry = Entry { digest, conversation: None, stage, waiters };
         self.table().turns.insert(id.to_owned(), entry);
         Ok(())
     }
 
     async fn end_of_lost_turn(&self, id: &str, names: Option<&TurnNames>) -> Outcome {
         let Some(names) = names else { return Outcome::interrupted("the runner ended while it waited") };
-        match self.0.harness.recover(&self.0.conversation, names).await {
+        match self.0.harness.recover(names.conversation(&self.0.conversation), names).await {
             Ok(Some(reply)) => Outcome::Completed(reply),
             Ok(None) => Outcome::interrupted("the runner ended while it ran"),
             Err(error) => {
@@ -264,7 +271,7 @@ impl Engine {
 
     async fn admit(&self, request: TurnRequest) -> Result<Admitted, ErrorBody> {
         check_id(&request.id)?;
-        let digest = Digest::of(&request.parts);
+        let digest = Digest::of(&request);
         let _turnstile = self.0.admission.lock().await;
         self.has_conversation()?;
         if let Some(known) = self.join(&request.id, &digest) {
@@ -279,15 +286,29 @@ impl Engine {
         let bad = |bad: crate::harness::BadParts| {
             error(ErrorCode::BadRequest, format!("reading the message: {bad}"))
         };
-        let parts = self.0.harness.prepare(&request.parts).map_err(bad)?;
-        let queued = Queued::new(parts, self.0.meter.busy());
+        let task = self.0.harness.prepare(&self.0.conversation, &request).map_err(bad)?;
+        self.knows_conversation(&task).await?;
+        let said = said(&request, &task);
+        let queued = Queued::new(task, self.0.meter.busy());
         let starts_at_once = self.has_room(&queued)?;
         // Names sort by time, so a turn that has to wait gets its own when it starts.
-        let names = if starts_at_once { Some(self.0.harness.name_turn(queued.parts.len())?) } else { None };
-        let mut records = vec![Record::accepted(&request.id, &digest, request.parts)];
+        let names = if starts_at_once { Some(self.0.harness.name_turn(&queued.task)?) } else { None };
+        let mut records =
+            vec![Record::accepted(&request.id, &digest, said, queued.task.conversation.clone())];
         records.extend(names.iter().map(|names| Record::started(&request.id, names)));
         self.0.journal.append(records).await?;
         Ok(Admitted::Wait(self.enter(request.id, digest, queued, names)))
+    }
+
+    /// A conversation that a client has opened is the harness's own affair, so it is asked before the turn is taken.
+    async fn knows_conversation(&self, task: &Task) -> Result<(), ErrorBody> {
+        let Some(conversation) = &task.conversation else { return Ok(()) };
+        let late =
+            |_| HarnessError::Unusable { attempt: "find a conversation", what: "it did not come in time" };
+        if timeout(LOOK_LIMIT, self.0.harness.knows(conversation)).await.map_err(late)?? {
+            return Ok(());
+        }
+        Err(HarnessError::NotThere { what: "such conversation".to_owned() }.into())
     }
 
     /// What is known about a turn of this id, if anything.
@@ -347,7 +368,8 @@ impl Engine {
     ) -> oneshot::Receiver<Outcome> {
         let (sender, receiver) = oneshot::channel();
         let mut table = self.table();
-        let mut entry = Entry { digest, stage: Stage::Running, waiters: vec![sender] };
+        let conversation = queued.task.conversation.clone();
+        let mut entry = Entry { digest, conversation, stage: Stage::Running, waiters: vec![sender] };
         if let Some(why) = table.stopping {
             // The stop came while the turn was written; the harness never sees it.
             table.turns.insert(id.clone(), entry);
@@ -371,6 +393,22 @@ impl Engine {
         }
         receiver
     }
+}
+
+/// What the user said, for the journal: of a call that is no message, in words.
+fn said(request: &TurnRequest, task: &Task) -> Vec<Value> {
+    if request.call.is_none() {
+        return request.parts.clone();
+    }
+    let text = |name: &str| task.options.get(name).and_then(Value::as_str).unwrap_or_default();
+    let words = match task.action {
+        Action::Message | Action::MessageAsync => return task.parts.clone(),
+        Action::Command => format!("/{} {}", text("command"), text("arguments")),
+        Action::Shell => format!("!{}", text("command")),
+        Action::Init => "/init".to_owned(),
+        Action::Summarize => "/summarize".to_owned(),
+    };
+    vec![json!({"type": "text", "text": words.trim_end()})]
 }
 
 enum Known {

@@ -61,7 +61,7 @@ pub(in crate::turns) async fn resume(
 }
 
 fn turn(id: &str, text: &str) -> TurnRequest {
-    TurnRequest { id: id.into(), parts: vec![json!({"type": "text", "text": text})] }
+    TurnRequest::message(id, vec![json!({"type": "text", "text": text})])
 }
 
 impl Fixture {
@@ -415,7 +415,8 @@ async fn a_session_has_only_so_many_turns() {
         let mut table = fixture.engine.table();
         for number in 1..MOST_TURNS {
             let ended = Ended { state: TurnState::Completed, outcome: None, span: None };
-            let entry = Entry { digest: Digest::of(&[]), stage: Stage::Ended(ended), waiters: vec![] };
+            let digest = Digest::of(&TurnRequest::message("t", vec![]));
+            let entry = Entry { digest, conversation: None, stage: Stage::Ended(ended), waiters: vec![] };
             table.turns.insert(number.to_string(), entry);
         }
     }

@@ -1,6 +1,8 @@
 use std::path::PathBuf;
 
 use super::super::outcome::Outcome;
+use paddock_runnerapi::TurnRequest;
+
 use super::super::record::Digest;
 use super::super::testing::{Disk, MemoryStorage};
 use super::*;
@@ -37,7 +39,7 @@ impl Drop for Dir {
 }
 
 fn accepted(turn: &str) -> Record {
-    Record::accepted(turn, &Digest::of(&[]), Vec::new())
+    Record::accepted(turn, &Digest::of(&TurnRequest::message(turn, Vec::new())), Vec::new(), None)
 }
 
 fn ended(reply: &'static str) -> Record {

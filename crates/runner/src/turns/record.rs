@@ -1,7 +1,7 @@
 //! Lines of the journal.
 
 use bytes::Bytes;
-use paddock_runnerapi::{ActivateRequest, ErrorBody, TurnState};
+use paddock_runnerapi::{ActivateRequest, ErrorBody, TurnRequest, TurnState};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -16,13 +16,20 @@ use crate::harness::TurnNames;
 pub struct Digest(String);
 
 impl Digest {
-    /// Of a message's parts, as the client sent them.
-    pub fn of(parts: &[Value]) -> Self {
+    /// Of what the client asked for, as it was sent.
+    pub fn of(request: &TurnRequest) -> Self {
         let mut hasher = Sha256::new();
-        for part in parts {
-            hasher.update(part.to_string());
-            // JSON text holds no such byte, so borders between parts count.
+        let mut add = |text: &str| {
+            hasher.update(text);
+            // JSON text holds no such byte, so borders between the pieces count.
             hasher.update([0]);
+        };
+        for part in &request.parts {
+            add(&part.to_string());
+        }
+        if let Some(call) = &request.call {
+            add(&call.path);
+            add(&Value::Object(call.body.clone()).to_string());
         }
         Self(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
     }
@@ -62,9 +69,12 @@ pub enum Record {
         turn: String,
         /// Of its parts.
         digest: Digest,
-        /// Its parts, as the client sent them.
+        /// Its parts, as the client sent them; of a call to the harness's own API, what it says.
         #[serde(default)]
         parts: Vec<Value>,
+        /// The conversation, where it is not the session's own.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        conversation: Option<String>,
         /// When, RFC 3339.
         at: String,
     },
@@ -108,8 +118,13 @@ impl Record {
         Self::Continued { messages, at: now() }
     }
 
-    pub(super) fn accepted(turn: &str, digest: &Digest, parts: Vec<Value>) -> Self {
-        Self::Accepted { turn: turn.to_owned(), digest: digest.clone(), parts, at: now() }
+    pub(super) fn accepted(
+        turn: &str,
+        digest: &Digest,
+        parts: Vec<Value>,
+        conversation: Option<String>,
+    ) -> Self {
+        Self::Accepted { turn: turn.to_owned(), digest: digest.clone(), parts, conversation, at: now() }
     }
 
     pub(super) fn started(turn: &str, names: &TurnNames) -> Self {
@@ -161,6 +176,7 @@ fn now() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use paddock_runnerapi::HarnessCall;
     use serde_json::json;
 
     #[test]
@@ -183,9 +199,17 @@ mod tests {
 
     #[test]
     fn digests_tell_messages_apart() {
-        let digest = |parts: Value| Digest::of(parts.as_array().unwrap());
+        let digest = |parts: Value| Digest::of(&TurnRequest::message("t", parts.as_array().unwrap().clone()));
         assert_eq!(digest(json!([{"a": 1, "b": 2}])), digest(json!([{"b": 2, "a": 1}])));
         assert_ne!(digest(json!(["a", "b"])), digest(json!(["ab"])));
         assert_ne!(digest(json!([])), digest(json!([""])));
+        let call = |path: &str, body: Value| {
+            let call = HarnessCall { path: path.into(), body: body.as_object().unwrap().clone() };
+            Digest::of(&TurnRequest { call: Some(call), ..TurnRequest::message("t", vec![]) })
+        };
+        let one = call("/session/a/message", json!({"parts": []}));
+        assert_eq!(one, call("/session/a/message", json!({"parts": []})));
+        assert_ne!(one, call("/session/b/message", json!({"parts": []})));
+        assert_ne!(one, call("/session/a/message", json!({"parts": [], "agent": "plan"})));
     }
 }

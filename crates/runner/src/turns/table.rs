@@ -11,16 +11,14 @@ use super::outcome::Outcome;
 use super::record::Digest;
 use super::replies::Kept;
 use crate::activity::Busy;
+use crate::harness::Task;
 
 /// How many requests may wait for one turn: a client needs one, and its retries replace it.
 pub(super) const MOST_WAITERS: usize = 64;
 
-/// Parts of a message, as the harness gets them.
-pub(super) type Parts = Vec<Value>;
-
 /// A message that waits.
 pub(super) struct Queued {
-    pub(super) parts: Parts,
+    pub(super) task: Task,
     /// About how much memory it takes.
     pub(super) bytes: usize,
     /// From its acceptance to its end.
@@ -28,9 +26,9 @@ pub(super) struct Queued {
 }
 
 impl Queued {
-    pub(super) fn new(parts: Parts, busy: Busy) -> Self {
-        let bytes = parts.iter().map(size).sum();
-        Self { parts, bytes, busy }
+    pub(super) fn new(task: Task, busy: Busy) -> Self {
+        let bytes = task.parts.iter().chain(task.options.values()).map(size).sum();
+        Self { task, bytes, busy }
     }
 }
 
@@ -62,6 +60,8 @@ pub(super) struct Ended {
 
 pub(super) struct Entry {
     pub(super) digest: Digest,
+    /// The conversation it is in, where that is not the session's own. Of a turn that has ended it does not matter.
+    pub(super) conversation: Option<String>,
     pub(super) stage: Stage,
     pub(super) waiters: Vec<oneshot::Sender<Outcome>>,
 }

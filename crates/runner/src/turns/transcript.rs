@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use paddock_runnerapi::transcript::message_id;
 use paddock_runnerapi::{EntryKind, ErrorBody, Position, TranscriptEntry, TranscriptPage};
-use serde_json::json;
+use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 use tokio::time::timeout;
 
@@ -48,13 +48,14 @@ impl Engine {
         Ok(self.0.harness.history(&self.0.conversation).await?)
     }
 
-    /// The messages of a turn beside its reply. A harness that cannot show them keeps no turn from ending.
+    /// The messages that the conversation gained with a turn beside its reply. A harness that cannot show them keeps no turn from ending.
     pub(super) async fn messages_beside(
         &self,
         names: Option<&TurnNames>,
         outcome: &Outcome,
     ) -> Vec<Box<RawValue>> {
-        let Some(names) = names else { return Vec::new() };
+        // The conversation is the session's own; what is said in others is in their turns' replies only.
+        let Some(names) = names.filter(|names| names.conversation.is_none()) else { return Vec::new() };
         let said = timeout(HISTORY_LIMIT, self.0.harness.messages_of(&self.0.conversation, names)).await;
         let mut messages = match said {
             Ok(Ok(messages)) => messages,
@@ -83,9 +84,12 @@ impl Engine {
 fn entry(seq: u64, record: Record) -> Option<TranscriptEntry> {
     let (turn, kind, at, body) = match record {
         Record::Activated(_) | Record::Continued { .. } | Record::Started { .. } => return None,
-        Record::Accepted { turn, parts, at, .. } => {
-            (turn, EntryKind::Accepted, at, to_raw_value(&json!({"parts": parts})))
-        }
+        Record::Accepted { turn, parts, conversation, at, .. } => (
+            turn,
+            EntryKind::Accepted,
+            at,
+            to_raw_value(&Asked { parts: &parts, conversation: conversation.as_deref() }),
+        ),
         Record::Messages { turn, messages, at } => {
             (turn, EntryKind::Messages, at, to_raw_value(&Messages { messages: &messages }))
         }
@@ -95,6 +99,13 @@ fn entry(seq: u64, record: Record) -> Option<TranscriptEntry> {
         }
     };
     Some(TranscriptEntry { seq, turn, kind, at, body: body.ok()? })
+}
+
+#[derive(serde::Serialize)]
+struct Asked<'a> {
+    parts: &'a [Value],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    conversation: Option<&'a str>,
 }
 
 #[derive(serde::Serialize)]

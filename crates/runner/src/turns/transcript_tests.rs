@@ -47,7 +47,7 @@ async fn the_reply_is_not_among_the_messages_before_it() {
     let fixture = start(10_000).await;
     *fixture.harness.steps.lock().unwrap() = vec!["step".to_owned(), "last".to_owned()];
     let reply = Outcome::Completed(Bytes::from_static(br#"{"info":{"id":"last"},"parts":[]}"#));
-    let names = TurnNames { message: "msg".to_owned(), parts: Vec::new() };
+    let names = TurnNames { conversation: None, message: "msg".to_owned(), parts: Vec::new() };
     let messages = fixture.engine.messages_beside(Some(&names), &reply).await;
     let ids: Vec<_> = messages.iter().map(|message| message_id(message.get().as_bytes()).unwrap()).collect();
     assert_eq!(ids, ["msg", "step"]);

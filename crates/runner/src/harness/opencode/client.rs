@@ -89,6 +89,25 @@ impl Client {
         Ok(response)
     }
 
+    /// Passes a client's own request on. What opencode does not know it answers with a web page, which no client of an API
+    /// wants.
+    pub(super) async fn pass(&self, mut request: Request<Bytes>) -> Result<Response<Incoming>, HarnessError> {
+        let attempt = "answer a client's own request";
+        let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
+        let uri = format!("{}{path}", self.base).parse();
+        *request.uri_mut() =
+            uri.map_err(|_| HarnessError::Unusable { attempt, what: "it has no address" })?;
+        request.headers_mut().insert(AUTHORIZATION, self.authorization.clone());
+        let response = self.http.request(request.map(Full::new)).await;
+        let response =
+            response.map_err(|error| HarnessError::Unreachable { attempt, source: error.into() })?;
+        let kind = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        if kind.is_some_and(|kind| kind.starts_with("text/html")) {
+            return Err(HarnessError::NotThere { what: "such path in its API".to_owned() });
+        }
+        Ok(response)
+    }
+
     async fn send(
         &self,
         attempt: &'static str,

@@ -24,6 +24,7 @@ impl IdMaker {
     /// Names for a message of so many parts, made at `now_ms` (milliseconds since 1970).
     pub(super) fn turn(&self, parts: usize, now_ms: u64) -> Result<TurnNames, RandomError> {
         Ok(TurnNames {
+            conversation: None,
             message: self.next(MESSAGE, now_ms)?,
             parts: (0..parts).map(|_| self.next(PART, now_ms)).collect::<Result<_, _>>()?,
         })

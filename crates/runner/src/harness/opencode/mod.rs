@@ -10,6 +10,7 @@ mod launch;
 mod parts;
 mod reply;
 mod sse;
+mod task;
 mod warm;
 
 use std::collections::HashMap;
@@ -18,19 +19,21 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use http::Method;
+use http::{Method, Request, Response};
+use hyper::body::Incoming;
 use jiff::Timestamp;
-use paddock_runnerapi::{ActivateRequest, Capabilities};
+use paddock_runnerapi::passage::Action;
+use paddock_runnerapi::{ActivateRequest, Capabilities, TurnRequest};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, RwLock};
 use tokio::time::timeout;
 
-use super::{BadParts, Events, Harness, HarnessError, TurnNames};
+use super::{BadParts, Events, Harness, HarnessError, Task, TurnNames};
 use crate::model_proxy::ModelProxy;
 use client::Client;
-use config::{Files, MODEL, PROVIDER};
+use config::Files;
 use family::Family;
 use ids::IdMaker;
 use import::Importer;
@@ -102,32 +105,20 @@ impl Opencode {
         Ok(())
     }
 
-    async fn message(
-        &self,
-        conversation: &str,
-        names: &TurnNames,
-        parts: Vec<Value>,
-    ) -> Result<Bytes, HarnessError> {
-        let named = parts.into_iter().zip(&names.parts).map(|(mut part, id)| {
-            part["id"] = json!(id);
-            part
-        });
-        let mut body = json!({
-            "messageID": names.message,
-            "model": {"providerID": PROVIDER, "modelID": MODEL},
-            "parts": named.collect::<Vec<_>>(),
-        });
-        if let Some(prompt) = self.prompt.read().await.as_ref() {
-            body["system"] = json!(prompt);
-        }
-        let path = format!("/session/{conversation}/message");
+    async fn work(&self, conversation: &str, names: &TurnNames, task: Task) -> Result<Bytes, HarnessError> {
+        let wants_reply = task.options.get("noReply") != Some(&Value::Bool(true));
+        let is_message = matches!(task.action, Action::Message | Action::MessageAsync);
+        let (path, body) = {
+            let prompt = self.prompt.read().await;
+            task::request(conversation, names, task, prompt.as_deref())
+        };
         let reply = self.client.call("run a turn", Method::POST, &path, Some(&body)).await;
         let reply = reply.map_err(|error| match error {
             // For example an image that cannot be decoded.
             HarnessError::Refused { status: 400, said, .. } => HarnessError::BadMessage { said },
             error => error,
         })?;
-        if reply::answers(&reply, &names.message) {
+        if !is_message || !wants_reply || reply::answers(&reply, &names.message) {
             return Ok(reply);
         }
         // opencode answers with the conversation's last reply, whoever asked.
@@ -239,26 +230,41 @@ impl Harness for Opencode {
         })
     }
 
-    fn prepare(&self, parts: &[Value]) -> Result<Vec<Value>, BadParts> {
-        parts::prepare(parts)
+    fn prepare(&self, own: &str, request: &TurnRequest) -> Result<Task, BadParts> {
+        task::prepare(own, request)
     }
 
-    fn name_turn(&self, parts: usize) -> Result<TurnNames, HarnessError> {
-        Ok(self.ids.turn(parts, now_ms())?)
+    fn knows<'a>(&'a self, conversation: &'a str) -> BoxFuture<'a, Result<bool, HarnessError>> {
+        Box::pin(self.has_conversation(conversation))
+    }
+
+    fn name_turn(&self, task: &Task) -> Result<TurnNames, HarnessError> {
+        let names = self.ids.turn(task.parts.len(), now_ms())?;
+        Ok(TurnNames { conversation: task.conversation.clone(), ..names })
     }
 
     fn run<'a>(
         &'a self,
         conversation: &'a str,
         names: &'a TurnNames,
-        parts: Vec<Value>,
+        task: Task,
     ) -> BoxFuture<'a, Result<Bytes, HarnessError>> {
         Box::pin(async move {
+            if task.attended {
+                return self.work(conversation, names, task).await;
+            }
             tokio::select! {
-                reply = self.message(conversation, names, parts) => reply,
+                reply = self.work(conversation, names, task) => reply,
                 () = self.refuse_questions() => Err(HarnessError::Unusable { attempt: "run a turn", what: "nothing came" }),
             }
         })
+    }
+
+    fn pass<'a>(
+        &'a self,
+        request: Request<Bytes>,
+    ) -> BoxFuture<'a, Result<Response<Incoming>, HarnessError>> {
+        Box::pin(self.client.pass(request))
     }
 
     fn messages_of<'a>(
@@ -299,7 +305,7 @@ impl Harness for Opencode {
             }
             // Later messages must sort after these.
             if let Some(last) = ids.into_iter().max() {
-                self.ids.not_before(&TurnNames { message: last, parts: Vec::new() });
+                self.ids.not_before(&TurnNames { conversation: None, message: last, parts: Vec::new() });
             }
             Ok(())
         })
