@@ -383,3 +383,118 @@ async fn what_opencode_does_in_the_conversation_is_told_as_it_happens() {
         assert!(told.iter().any(|event| ran(&event)), "the tool's part is told: {told:?}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn its_own_api_is_open_and_what_works_there_is_a_turn() {
+    let Some(opencode) = opencode() else { return };
+    let model = ScriptedModel::start(([127, 0, 0, 1], 0).into()).await.unwrap();
+    let mut pod = Pod::new(&[&opencode], &model.base_url());
+    pod.start();
+    pod.ready().await;
+    let own = pod.activate(&request()).await.body["harness_session_id"].as_str().unwrap().to_owned();
+
+    // A conversation beside the session's own, with the agent's prompt and model.
+    let made = pod.pass(Method::POST, "/session", Some(&json!({"title": "beside"}))).await;
+    assert_eq!(made.status, 200, "{}", made.body);
+    assert_eq!(made.headers["x-paddock-harness"], "answered");
+    let beside = made.body["id"].as_str().unwrap().to_owned();
+    assert_ne!(beside, own);
+    let message = format!("/session/{beside}/message");
+    let text = |text: &str| json!({"parts": [{"type": "text", "text": text}], "model": {"providerID": "x", "modelID": "y"}});
+    let said = pod.call_turn("t1", &message, &text("!say beside")).await;
+    assert_eq!((said.status, said.text().as_str()), (200, "beside"), "{}", said.body);
+    assert_eq!(said.headers["x-paddock-turn-id"], "t1");
+    let call = model.log().last().unwrap().clone();
+    assert_eq!(call.model, "gpt-test");
+    assert!(call.system.ends_with("You are a careful tester."), "{}", call.system);
+    assert_eq!(pod.turn("t2", "!say own").await.text(), "own");
+    assert_eq!(
+        pod.call_turn("t3", &format!("/session/{own}/message"), &text("!say mine")).await.text(),
+        "mine"
+    );
+
+    // The same again is the same turn, and asks no model.
+    let calls = model.log().len();
+    assert_eq!(pod.call_turn("t1", &message, &text("!say beside")).await.body, said.body);
+    assert_eq!(pod.call_turn("t1", &message, &text("!say other")).await.status, 422);
+    assert_eq!(model.log().len(), calls);
+
+    // Each conversation has its own messages only; the transcript has the session's.
+    let texts = |told: &Value| {
+        let parts = told.as_array().unwrap().iter().flat_map(|message| message["parts"].as_array().unwrap());
+        let texts =
+            parts.filter(|part| part["type"] == "text").map(|part| part["text"].as_str().unwrap().to_owned());
+        texts.collect::<Vec<_>>()
+    };
+    let told = pod.pass(Method::GET, &message, None).await.body;
+    assert_eq!(texts(&told), ["!say beside", "beside"]);
+    let token = pod.token(SESSION, paddock_runnerapi::Scope::Turn);
+    let told = pod.call(Method::GET, "/v1/messages", Some(&token), None).await.unwrap().body;
+    assert_eq!(texts(&told), ["!say own", "own", "!say mine", "mine"]);
+    let page = pod.call(Method::GET, "/v1/transcript?after=0", Some(&token), None).await.unwrap().body;
+    let of_t1: Vec<&Value> =
+        page["entries"].as_array().unwrap().iter().filter(|e| e["turn"] == "t1").collect();
+    assert_eq!(of_t1[0]["body"]["conversation"], json!(beside));
+    assert!(of_t1.iter().all(|entry| entry["kind"] != "messages"), "{of_t1:?}");
+
+    // A shell command is a turn as well, and what it says is in the conversation.
+    let shell = json!({"agent": "build", "command": "printf %s from-a-call > called.txt"});
+    let ran = pod.call_turn("t4", &format!("/session/{own}/shell"), &shell).await;
+    assert_eq!(ran.status, 200, "{}", ran.body);
+    assert_eq!(std::fs::read_to_string(pod.workspace().join("called.txt")).unwrap(), "from-a-call");
+    let page = pod.call(Method::GET, "/v1/transcript?after=0", Some(&token), None).await.unwrap().body;
+    let of_t4: Vec<&Value> =
+        page["entries"].as_array().unwrap().iter().filter(|e| e["turn"] == "t4").collect();
+    assert_eq!(of_t4[0]["body"]["parts"][0]["text"], "!printf %s from-a-call > called.txt");
+    let summary = pod
+        .call_turn("t5", &format!("/session/{own}/summarize"), &json!({"providerID": "x", "modelID": "y"}))
+        .await;
+    assert_eq!((summary.status, &summary.body), (200, &json!(true)));
+
+    // What is not there, what is closed, and what is no API.
+    for (method, path, status) in [
+        (Method::DELETE, format!("/session/{own}"), 403),
+        (Method::PATCH, "/config".to_owned(), 403),
+        (Method::POST, message.clone(), 400),
+        (Method::GET, "/no/such/path".to_owned(), 404),
+        (Method::GET, "/session/ses_unknown".to_owned(), 404),
+        (Method::DELETE, format!("/session/{beside}"), 200),
+    ] {
+        let answer = pod.pass(method.clone(), &path, None).await;
+        assert_eq!(answer.status, status, "{method} {path}: {}", answer.body);
+    }
+    let gone = pod.call_turn("t6", &message, &text("!say gone")).await;
+    assert_eq!((gone.status, gone.body["code"].as_str().unwrap()), (404, "not_in_harness"), "{}", gone.body);
+    let calls = model.log().len();
+    let bad = pod.call_turn("t7", &format!("/session/{own}/message"), &json!({})).await;
+    assert_eq!((bad.status, bad.body["code"].as_str().unwrap()), (400, "bad_request"), "{}", bad.body);
+    assert_eq!(model.log().len(), calls);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_conversation_beside_the_session_s_own_survives_the_runner() {
+    let Some(opencode) = opencode() else { return };
+    let model = ScriptedModel::start(([127, 0, 0, 1], 0).into()).await.unwrap();
+    let mut pod = Pod::new(&[&opencode], &model.base_url());
+    pod.start();
+    pod.ready().await;
+    assert_eq!(pod.activate(&request()).await.status, 200);
+    let made = pod.pass(Method::POST, "/session", Some(&json!({"title": "beside"}))).await;
+    let message = format!("/session/{}/message", made.body["id"].as_str().unwrap());
+    let text = |text: &str| json!({"parts": [{"type": "text", "text": text}]});
+    let said = pod.call_turn("t1", &message, &text("!say before")).await;
+    assert_eq!(said.text(), "before");
+
+    pod.kill();
+    pod.start();
+    pod.ready().await;
+    assert_eq!(pod.activate(&request()).await.status, 200);
+    let calls = model.log().len();
+    assert_eq!(
+        pod.call_turn("t1", &message, &text("!say before")).await.body,
+        said.body,
+        "it is not run again"
+    );
+    assert_eq!(model.log().len(), calls);
+    assert_eq!(pod.call_turn("t2", &message, &text("!say after")).await.text(), "after");
+}

@@ -7,6 +7,7 @@ mod agents;
 mod cluster;
 mod diagnose;
 mod drain;
+mod harness_api;
 mod hygiene;
 mod keys;
 mod lifecycle;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bytes::Bytes;
+use futures::StreamExt;
 use http::{HeaderMap, Method, Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
@@ -15,9 +16,10 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use paddock_runnerapi::{
-    ABORT, CONVERSATION, ConversationRequest, EVENTS, EntryKind, ErrorBody, ErrorCode, MESSAGES, Position,
-    RESPOND_ASYNC, Scope, SigningKey, TRANSCRIPT, TRANSCRIPT_HEADER, TURN_ID_HEADER, TURNS, TranscriptEntry,
-    TranscriptPage, TurnRequest, TurnState, TurnStatus, VerifyingKeys,
+    ABORT, CONVERSATION, ConversationRequest, EVENTS, EntryKind, ErrorBody, ErrorCode, HARNESS_API,
+    HARNESS_HEADER, MESSAGES, Position, RESPOND_ASYNC, Scope, SigningKey, TRANSCRIPT, TRANSCRIPT_HEADER,
+    TURN_ID_HEADER, TURNS, TranscriptEntry, TranscriptPage, TurnRequest, TurnState, TurnStatus,
+    VerifyingKeys,
 };
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -401,6 +403,13 @@ impl State {
         if head.uri.path() == MESSAGES {
             return Ok(answer(200, &self.conversation.lock(), None));
         }
+        if let Some(path) = head.uri.path_and_query().and_then(|uri| uri.as_str().strip_prefix(HARNESS_API)) {
+            let body = body.collect().await.unwrap().to_bytes();
+            return Ok(match script {
+                Script::Fail(code) => failure(code, None),
+                _ => harness(&head, path, &body),
+            });
+        }
         if head.method == Method::GET {
             self.looks.lock().push(head.uri.to_string());
             let encoded = head.uri.path().strip_prefix(&format!("{TURNS}/")).unwrap();
@@ -417,7 +426,8 @@ impl State {
         }
         assert_eq!(head.uri.path(), TURNS);
         let turn: TurnRequest = serde_json::from_slice(&body.collect().await.unwrap().to_bytes()).unwrap();
-        let reply = json!({"info": {"id": turn.id}, "parts": turn.parts});
+        let parts = turn.call.as_ref().map_or(json!(turn.parts), |call| call.body["parts"].clone());
+        let reply = json!({"info": {"id": turn.id}, "parts": parts});
         let id = turn.id.clone();
         let at_acceptance = head.headers.get("prefer").is_some_and(|prefer| prefer == RESPOND_ASYNC);
         self.seen.send_modify(|seen| seen.push(Seen { turn, headers: head.headers, session_uid }));
@@ -451,6 +461,25 @@ impl State {
         }
         Ok(at(response, journal.position()))
     }
+}
+
+/// The harness's own API: it tells what it was asked. Its events never end, and one path of it is unknown to it.
+fn harness(head: &http::request::Parts, path: &str, body: &Bytes) -> Answer {
+    let mut response = if path == "/event" {
+        let first = futures::stream::iter([Ok(Frame::data(Bytes::from_static(b"id: 1\ndata: {}\n\n")))]);
+        let body = StreamBody::new(first.chain(futures::stream::pending())).boxed_unsync();
+        Response::builder().header("content-type", "text/event-stream").body(body).unwrap()
+    } else {
+        let headers: BTreeMap<&str, &str> =
+            head.headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
+        let asked = json!({
+            "method": head.method.as_str(), "path": path, "headers": headers,
+            "body": String::from_utf8_lossy(body),
+        });
+        answer(if path == "/unknown" { 404 } else { 200 }, &asked, None)
+    };
+    response.headers_mut().insert(HARNESS_HEADER, "answered".parse().unwrap());
+    response
 }
 
 /// One who follows the session.

@@ -253,6 +253,19 @@ impl Pod {
         self.call(Method::POST, "/v1/turns", Some(&token), Some(&body)).await
     }
 
+    /// A turn that was asked of the harness's own API.
+    pub async fn call_turn(&self, id: &str, path: &str, body: &Value) -> Answer {
+        let request = json!({"id": id, "call": {"path": path, "body": body}});
+        let token = self.token(SESSION, Scope::Turn);
+        self.call(Method::POST, "/v1/turns", Some(&token), Some(&request)).await.expect("an answer")
+    }
+
+    /// A request to the harness's own API.
+    pub async fn pass(&self, method: Method, path: &str, body: Option<&Value>) -> Answer {
+        let token = self.token(SESSION, Scope::Turn);
+        self.call(method, &format!("/v1/harness{path}"), Some(&token), body).await.expect("an answer")
+    }
+
     pub async fn status(&self, id: &str) -> Answer {
         let token = self.token(SESSION, Scope::Turn);
         self.call(Method::GET, &format!("/v1/turns/{id}"), Some(&token), None).await.expect("an answer")
