@@ -110,9 +110,12 @@ real_parts() {
 }
 
 scenarios() {
+  local opencode clients
+  opencode=$(hack/opencode.sh) && clients=$(hack/clients.sh) || return 1
   # shellcheck source=/dev/null # written by up.sh
   source "$(env_file "$cluster")"
   export PADDOCK_TEST_DEVCLUSTER=$PADDOCK_CACHE/bin/devcluster PADDOCK_TEST_CLUSTER=$cluster PADDOCK_TEST_SPARE_NODE=2
+  export PADDOCK_TEST_OPENCODE=$opencode PADDOCK_TEST_CLIENTS=$clients
   # Most of them wait most of the time.
   RUST_TEST_THREADS=4 cargo test --locked --workspace --no-fail-fast --test scenarios
 }

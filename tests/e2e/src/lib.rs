@@ -13,6 +13,7 @@ pub mod census;
 pub mod command;
 pub mod environment;
 pub mod gate;
+pub mod gateways;
 pub mod http;
 pub mod kubectl;
 pub mod ledger;

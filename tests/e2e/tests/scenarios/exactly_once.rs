@@ -6,12 +6,10 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::core::v1::Pod;
-use kube::api::ListParams;
 use paddock_api::{Phase, Session};
 use paddock_e2e::http::Unanswered;
 use paddock_e2e::ledger::{Seen, Told, Turn, faults};
-use paddock_e2e::scenario::{name_of, pod_of, uid};
+use paddock_e2e::scenario::{name_of, pod_of};
 use paddock_e2e::{LIVENESS, Scenario, Share, measure, processes, scenario, wait};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -117,29 +115,16 @@ async fn kill_this_and_that(s: &Scenario, sessions: &[Session], dice: &Dice, don
                 kills.runners += 1;
             }
         } else {
-            kill_gateways(s, kills.gateways).await;
+            let gateways = s.gateways().await;
+            s.sigkill_gateways(&gateways).await;
+            if kills.gateways > 0 {
+                s.remove_pods(&gateways).await;
+            }
             kills.gateways += 1;
         }
     }
     assert!(kills.gateways > 0 && kills.runners > 0, "nothing was killed in time: {kills:?}");
     kills
-}
-
-/// As a power cut does. The kubelet waits ever longer before it starts a container again, so after the first time the
-/// pods go as well.
-async fn kill_gateways(s: &Scenario, before: usize) {
-    let selector = "app.kubernetes.io/component=gateway";
-    let pods = s.api::<Pod>().list(&ListParams::default().labels(selector)).await.expect("a list of pods");
-    let pids: Vec<u32> =
-        pods.items.iter().flat_map(|pod| processes::of_pod(&uid(pod), "paddock-gateway")).collect();
-    s.log(&format!("kills {} gateways", pids.len()));
-    if !pids.is_empty() {
-        processes::sigkill(&pids).await;
-    }
-    if before > 0 {
-        let args = ["delete", "pods", "--force", "--grace-period=0", "--wait=false", "-l", selector];
-        s.kubectl.run(&args).await.succeeded();
-    }
 }
 
 /// What the model was asked, and all conversations.

@@ -15,6 +15,7 @@ mod apply;
 mod bad_requests;
 mod bad_specs;
 mod broken_agents;
+mod clients;
 mod cluster_life;
 mod endings;
 mod exactly_once;

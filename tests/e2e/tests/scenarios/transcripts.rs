@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use paddock_api::condition::ConditionStatus;
 use paddock_api::{Phase, Session, labels};
 use paddock_e2e::scenario::{name_of, pod_of};
-use paddock_e2e::{LIVENESS, Scenario, Share, measure, processes, scenario, wait};
+use paddock_e2e::{LIVENESS, Scenario, Share, measure, scenario, wait};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -92,23 +92,8 @@ async fn outlive_the_gateway_too() {
         let id = name_of(&session);
         let reply = s.http.say(&id, &s.word("kept")).await;
         reply.reply();
-        let gateways = s
-            .kubectl
-            .run(&[
-                "get",
-                "pods",
-                "-l",
-                "app.kubernetes.io/component=gateway",
-                "-o",
-                "jsonpath={.items[*].metadata.uid}",
-            ])
-            .await;
-        let mut pids = Vec::new();
-        for uid in gateways.stdout.split_whitespace() {
-            pids.extend(processes::of_pod(uid, "paddock-gateway"));
-        }
-        assert!(!pids.is_empty(), "no gateway found: {}", gateways.stdout);
-        processes::sigkill(&pids).await;
+        let gateways = s.gateways().await;
+        assert!(s.sigkill_gateways(&gateways).await > 0, "no gateway found");
         let pod = pod_of(&session).name;
         s.kubectl.run(&["delete", "pod", &pod, "--grace-period=0", "--force"]).await;
         let route = format!("/sessions/{id}/messages");

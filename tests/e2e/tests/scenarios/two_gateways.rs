@@ -5,10 +5,9 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::ListParams;
 use paddock_e2e::ledger::{Told, Turn, faults};
-use paddock_e2e::scenario::{finally, name_of, uid};
-use paddock_e2e::{LIVENESS, Scenario, Share, measure, processes, scenario, wait};
+use paddock_e2e::scenario::{finally, name_of};
+use paddock_e2e::{LIVENESS, Scenario, Share, measure, scenario, wait};
 use paddock_testkit::postgres::Server;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -43,7 +42,7 @@ async fn fifty_waiting_turns_are_taken_over() {
             },
             async {
                 s.helm(&["rollback", &s.env.release, &revision, "--wait", "--timeout=4m"]).await;
-                wait::until("one gateway is left", LIVENESS, async || match list(s).await.len() {
+                wait::until("one gateway is left", LIVENESS, async || match s.gateways().await.len() {
                     1 => Ok(()),
                     n => Err(format!("{n} gateways")),
                 })
@@ -55,11 +54,6 @@ async fn fifty_waiting_turns_are_taken_over() {
     .await;
 }
 
-async fn list(s: &Scenario) -> Vec<Pod> {
-    let selector = ListParams::default().labels("app.kubernetes.io/component=gateway");
-    s.api::<Pod>().list(&selector).await.expect("a list of pods").items
-}
-
 /// The two that serve, once there are no others.
 async fn gateways(s: &Scenario) -> [Pod; 2] {
     let name = format!("{}-gateway", s.env.release);
@@ -67,7 +61,7 @@ async fn gateways(s: &Scenario) -> [Pod; 2] {
     assert_eq!(deployment.spec.and_then(|spec| spec.replicas), Some(2));
     wait::until("two gateways serve", LIVENESS, async || {
         let pods: [Pod; 2] =
-            list(s).await.try_into().map_err(|pods: Vec<Pod>| format!("{} pods", pods.len()))?;
+            s.gateways().await.try_into().map_err(|pods: Vec<Pod>| format!("{} pods", pods.len()))?;
         for pod in &pods {
             let answer = s.http.at(&url_of(pod)).request(Method::GET, "/sessions").send().await;
             let status = answer.map_err(|error| error.to_string())?.status();
@@ -131,12 +125,10 @@ async fn take_over(s: &Scenario, [first, second]: &[Pod; 2]) {
         })
         .await;
     }
-    let pids = processes::of_pod(&uid(first), "paddock-gateway");
-    assert!(!pids.is_empty(), "the gateway runs on this machine");
-    processes::sigkill(&pids).await;
+    let first = std::slice::from_ref(first);
+    assert_eq!(s.sigkill_gateways(first).await, 1, "the gateway runs on this machine");
     let killed = Instant::now();
-    let args = ["delete", "pod", &name_of(first), "--force", "--grace-period=0", "--wait=false"];
-    s.kubectl.run(&args).await.succeeded();
+    s.remove_pods(first).await;
     for answer in futures::future::join_all(asked).await {
         let answer = answer.expect("a task that does not panic");
         assert!(answer.is_err(), "it waited at the first gateway: {answer:?}");
