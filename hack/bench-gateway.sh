@@ -13,7 +13,7 @@ effort=()
 if [[ -n ${BENCH_QUICK:-} ]]; then
   mkdir -p .dev
   page=.dev/benchmarks-gateway.md
-  effort=(--seconds 2 --waiting 500)
+  effort=(--seconds 2 --held 500)
 fi
 
 main() {

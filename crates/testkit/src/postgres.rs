@@ -139,6 +139,35 @@ impl Server {
         }
     }
 
+    /// Runs statements as its user, each by itself, and waits for their end. Returns what the server says to those that fail.
+    pub fn sql(&self, database: &str, statements: &[&str]) -> Result<(), String> {
+        let mut psql = unprivileged(&programs().join("psql"));
+        psql.args(["--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1"]).stdout(Stdio::null());
+        for statement in statements {
+            psql.args(["--command", statement]);
+        }
+        let ended = psql.arg(self.url(database)).output().unwrap();
+        match ended.status.success() {
+            true => Ok(()),
+            false => Err(String::from_utf8_lossy(&ended.stderr).into_owned()),
+        }
+    }
+
+    /// A disk of its own with room for so many bytes, as the tablespace of this name. Needs root. It is gone when the result is
+    /// dropped, so nothing that is wanted may be on it then.
+    pub fn small_disk(&self, tablespace: &str, bytes: usize) -> SmallDisk {
+        let path = self.folder.join(tablespace);
+        fs::create_dir(&path).unwrap();
+        let size = format!("size={bytes},uid={NOBODY},gid={NOBODY},mode=0700");
+        let mounted =
+            Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(&path).status().unwrap();
+        assert!(mounted.success(), "a disk of its own needs root");
+        let disk = SmallDisk { path };
+        let create = format!("CREATE TABLESPACE {tablespace} LOCATION '{}'", disk.path.display());
+        self.sql("postgres", &[&create]).unwrap();
+        disk
+    }
+
     /// Stops all its processes where they are, until the result is dropped.
     pub fn freeze(&self) -> Frozen {
         let mut frozen = Frozen(vec![self.postmaster]);
@@ -159,6 +188,18 @@ impl Drop for Server {
     fn drop(&mut self) {
         drop(self.wanted.take());
         let _ = self.keeper.wait();
+    }
+}
+
+/// See [`Server::small_disk`].
+pub struct SmallDisk {
+    path: PathBuf,
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Lazily: the server may still have files of it open.
+        let _ = Command::new("umount").arg("--lazy").arg(&self.path).status();
     }
 }
 

@@ -1,7 +1,7 @@
 //! What pods of a benchmark run in place of runner and harness: it is ready at once and confirms any session.
 //!
 //! It says what `paddock_runnerapi` says a runner says, checks no token, and keeps nothing. Beside fake nodes one
-//! process on the host answers for all pods. A turn is answered at once; one whose text is `wait` never is.
+//! process on the host answers for all pods. A turn is answered at once; one whose text is `wait` never is. No event ever happens.
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -11,15 +11,18 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Incoming;
+use futures::StreamExt;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, Limited, StreamBody};
+use hyper::body::{Frame, Incoming};
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use paddock_runnerapi::events::HEARTBEAT;
 use paddock_runnerapi::{
-    ACTIVATE, ACTIVITY, ActivateRequest, ActivateResponse, Activity, Capabilities, LIVEZ, PORT, QUIESCE,
-    READYZ, TURN_ID_HEADER, TURNS, TurnRequest,
+    ACTIVATE, ACTIVITY, ActivateRequest, ActivateResponse, Activity, Capabilities, EVENTS, LIVEZ, PORT,
+    QUIESCE, READYZ, TURN_ID_HEADER, TURNS, TurnRequest,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -28,12 +31,12 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// The largest request that is read.
 const MAX_BODY: usize = 4 << 20;
-/// How many turns wait now.
-const WAITING: &str = "/waiting";
+/// How many turns and streams are held now.
+const HELD: &str = "/held";
 
-static WAITING_NOW: AtomicUsize = AtomicUsize::new(0);
+static HELD_NOW: AtomicUsize = AtomicUsize::new(0);
 
-type Answer = Result<Response<Full<Bytes>>, Infallible>;
+type Answer = Result<Response<UnsyncBoxBody<Bytes, Infallible>>, Infallible>;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -75,35 +78,53 @@ async fn serve() -> Result<(), Box<dyn Error>> {
 
 async fn answer(request: Request<Incoming>) -> Answer {
     match (request.method(), request.uri().path()) {
-        (&Method::GET, LIVEZ | READYZ) => Ok(Response::new(Full::from("ok"))),
+        (&Method::GET, LIVEZ | READYZ) => Ok(Response::new(Full::from("ok").boxed_unsync())),
         (&Method::POST, ACTIVATE) => activate(request).await,
         (&Method::GET, ACTIVITY) | (&Method::POST, QUIESCE) => json(&Activity::default()),
         (&Method::POST, TURNS) => turn(request).await,
-        (&Method::GET, WAITING) => json(&WAITING_NOW.load(Ordering::Relaxed)),
+        (&Method::GET, EVENTS) => Ok(events()),
+        (&Method::GET, HELD) => json(&HELD_NOW.load(Ordering::Relaxed)),
         _ => status(StatusCode::NOT_FOUND),
     }
 }
 
 /// Counts as long as it is there.
-struct Waits;
+struct Held;
 
-impl Waits {
+impl Held {
     fn begin() -> Self {
-        WAITING_NOW.fetch_add(1, Ordering::Relaxed);
+        HELD_NOW.fetch_add(1, Ordering::Relaxed);
         Self
     }
 }
 
-impl Drop for Waits {
+impl Drop for Held {
     fn drop(&mut self) {
-        WAITING_NOW.fetch_sub(1, Ordering::Relaxed);
+        HELD_NOW.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+/// Where reading begins, and then a sign of life now and then.
+fn events() -> Response<UnsyncBoxBody<Bytes, Infallible>> {
+    let lines = futures::stream::unfold((Held::begin(), true), |(held, first)| async move {
+        if first {
+            return Some((Bytes::from_static(b"{\"id\":\"1.0\"}\n"), (held, false)));
+        }
+        tokio::time::sleep(HEARTBEAT).await;
+        Some((Bytes::from_static(b"\n"), (held, false)))
+    });
+    let body = StreamBody::new(lines.map(|line| Ok(Frame::data(line)))).boxed_unsync();
+    let mut answer = Response::new(body);
+    answer
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(paddock_runnerapi::events::CONTENT_TYPE));
+    answer
 }
 
 async fn turn(request: Request<Incoming>) -> Answer {
     let Some(asked) = read::<TurnRequest>(request).await else { return status(StatusCode::BAD_REQUEST) };
     if asked.parts.iter().any(|part| part["text"] == "wait") {
-        let _counted = Waits::begin();
+        let _counted = Held::begin();
         return std::future::pending().await;
     }
     // About as long as a short reply of opencode's.
@@ -136,13 +157,13 @@ async fn activate(request: Request<Incoming>) -> Answer {
 
 fn json<T: Serialize>(body: &T) -> Answer {
     match serde_json::to_vec(body) {
-        Ok(bytes) => Ok(Response::new(Full::from(bytes))),
+        Ok(bytes) => Ok(Response::new(Full::from(bytes).boxed_unsync())),
         Err(_) => status(StatusCode::INTERNAL_SERVER_ERROR),
     }
 }
 
 fn status(code: StatusCode) -> Answer {
-    let mut response = Response::new(Full::default());
+    let mut response = Response::new(Full::default().boxed_unsync());
     *response.status_mut() = code;
     Ok(response)
 }

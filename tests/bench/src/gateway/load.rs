@@ -32,7 +32,9 @@ impl Sender {
         Self {
             client: Client::builder(TokioExecutor::new()).build(connector),
             urls: Arc::new(
-                proxy.paths.iter().map(|path| format!("http://{}{path}", proxy.address)).collect(),
+                (0..proxy.sessions.len().max(1))
+                    .map(|n| format!("http://{}{}", proxy.address, proxy.message_path(n)))
+                    .collect(),
             ),
             message: proxy.message.clone(),
             next: Arc::default(),

@@ -4,11 +4,11 @@
 //! The gateway does what the others do not: it reads the message, finds the session, signs a token for its pod and looks at
 //! the answer.
 
+mod held;
 mod load;
 mod page;
 mod proxies;
 mod sessions;
-mod waiting;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -17,6 +17,7 @@ use clap::Args;
 
 use crate::Result;
 use crate::process::Process;
+use held::Hold;
 use proxies::Proxy;
 
 /// The rate at which latency and processor time are measured, per second.
@@ -51,9 +52,9 @@ pub struct Run {
     /// How long each measurement lasts, in seconds.
     #[arg(long, default_value_t = 8)]
     seconds: u64,
-    /// Turns that wait at the same time.
+    /// Turns that wait, and streams on which nothing happens, at the same time.
     #[arg(long, default_value_t = 10_000)]
-    waiting: usize,
+    held: usize,
 }
 
 /// What was measured of one.
@@ -68,12 +69,14 @@ pub struct Figures {
     /// Requests a second when so many as can be are sent, a value a round.
     pub most_per_s: Vec<f64>,
     /// Memory of a waiting turn, in KiB.
-    pub waiting_kib: Option<f64>,
+    pub turn_kib: Option<f64>,
+    /// Memory of a stream on which nothing happens, in KiB.
+    pub stream_kib: Option<f64>,
 }
 
 /// Measures, and writes the page.
 pub async fn measure(run: &Run) -> Result<()> {
-    waiting::allow_many_files()?;
+    held::allow_many_files()?;
     std::fs::create_dir_all(&run.work)?;
     let upstream = Process::start(&run.runner, &["run".to_owned()], None, &run.work.join("upstream.log"))?;
     let names = sessions::make(&run.cluster).await?;
@@ -97,16 +100,15 @@ pub async fn measure(run: &Run) -> Result<()> {
             figures.most_per_s.push(load::as_many_as_can_be(proxy, last).await?);
         }
     }
-    for (proxy, figures) in proxies.iter().zip(&mut figures) {
-        if proxy.process.is_some() {
-            eprintln!("==> {} turns wait at {}", run.waiting, proxy.name);
-            figures.waiting_kib = Some(waiting::kib_each(proxy, run.waiting).await?);
-        }
+    for (proxy, figures) in proxies.iter().zip(&mut figures).filter(|(proxy, _)| proxy.process.is_some()) {
+        eprintln!("==> {} turns wait at {}, then as many streams", run.held, proxy.name);
+        figures.turn_kib = Some(held::kib_each(proxy, Hold::Turn, run.held).await?);
+        figures.stream_kib = Some(held::kib_each(proxy, Hold::Stream, run.held).await?);
     }
     for proxy in &proxies {
         proxy.process.as_ref().map_or(Ok(()), Process::check)?;
     }
-    page::write(&run.page, &run.commit, run.waiting, &figures)
+    page::write(&run.page, &run.commit, run.held, &figures)
 }
 
 fn cpu(proxy: &Proxy) -> Result<Option<f64>> {

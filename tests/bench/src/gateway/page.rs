@@ -12,10 +12,10 @@ use crate::results::quantile;
 const PAGE: &str = include_str!("../../gateway.md");
 
 /// Writes it.
-pub fn write(page: &Path, commit: &str, waiting: usize, figures: &[Figures]) -> Result<()> {
+pub fn write(page: &Path, commit: &str, held: usize, figures: &[Figures]) -> Result<()> {
     let text = PAGE
         .replace("@HEAD@", &row("", figures, |one| one.name.to_owned()))
-        .replace("@TABLE@", &table(waiting, figures).join("\n"))
+        .replace("@TABLE@", &table(held, figures).join("\n"))
         .replace("@ROUNDS@", &ROUNDS.to_string())
         .replace("@RATE@", &number(RATE))
         .replace("@MACHINE@", &machine()?)
@@ -24,7 +24,7 @@ pub fn write(page: &Path, commit: &str, waiting: usize, figures: &[Figures]) -> 
     std::fs::write(page, text).map_err(|error| format!("{}: {error}", page.display()).into())
 }
 
-fn table(waiting: usize, figures: &[Figures]) -> Vec<String> {
+fn table(held: usize, figures: &[Figures]) -> Vec<String> {
     let direct = |share| figures.first().and_then(|direct| quantile(&direct.times, share));
     let at = |share: f64| move |one: &Figures| with(quantile(&one.times, share).map(|ms| ms * 1000.0), "µs");
     let added = |share: f64| {
@@ -45,9 +45,8 @@ fn table(waiting: usize, figures: &[Figures]) -> Vec<String> {
             ratio.map_or_else(dash, |ratio| format!("{ratio:.2}"))
         }),
         row("most requests a second", figures, |one| with(quantile(&one.most_per_s, 0.5), "")),
-        row(&format!("memory of each of {waiting} waiting turns"), figures, |one| {
-            with(one.waiting_kib, "KiB")
-        }),
+        row(&format!("memory of each of {held} waiting turns"), figures, |one| with(one.turn_kib, "KiB")),
+        row(&format!("memory of each of {held} idle streams"), figures, |one| with(one.stream_kib, "KiB")),
     ]
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
-use paddock_runnerapi::{PORT, TURNS};
+use paddock_runnerapi::{EVENTS, PORT, TURNS};
 use serde_json::json;
 
 use super::{Run, load, put};
@@ -23,14 +23,33 @@ pub struct Proxy {
     pub name: &'static str,
     /// Where it listens.
     pub address: SocketAddr,
-    /// Paths of a message; requests take turns with them.
-    pub paths: Vec<String>,
+    /// The sessions that it knows; requests take turns with them. The others know none.
+    pub sessions: Vec<String>,
     /// A message that is answered at once.
     pub message: Bytes,
     /// A message that is never answered.
     pub wait: Bytes,
     /// The program, where there is one.
     pub process: Option<Process>,
+}
+
+impl Proxy {
+    /// Where the n-th message goes.
+    pub fn message_path(&self, n: usize) -> String {
+        self.path(n, "message", TURNS)
+    }
+
+    /// Where the n-th reader finds its events.
+    pub fn events_path(&self, n: usize) -> String {
+        self.path(n, "events", EVENTS)
+    }
+
+    fn path(&self, n: usize, route: &str, upstream: &str) -> String {
+        match self.sessions.len() {
+            0 => upstream.to_owned(),
+            count => format!("/api/v1/managed_agents/sessions/{}/{route}", self.sessions[n % count]),
+        }
+    }
 }
 
 /// Starts all of them.
@@ -41,7 +60,7 @@ pub async fn start(run: &Run, sessions: &[String]) -> Result<Vec<Proxy>> {
     let plain = |name, address, process| Proxy {
         name,
         address,
-        paths: vec![TURNS.to_owned()],
+        sessions: Vec::new(),
         message: turn("hello"),
         wait: turn("wait"),
         process,
@@ -55,10 +74,7 @@ pub async fn start(run: &Run, sessions: &[String]) -> Result<Vec<Proxy>> {
         Proxy {
             name: "Paddock",
             address: at(ports[2]),
-            paths: sessions
-                .iter()
-                .map(|session| format!("/api/v1/managed_agents/sessions/{session}/message"))
-                .collect(),
+            sessions: sessions.to_vec(),
             message: Bytes::from_static(br#"{"text":"hello"}"#),
             wait: Bytes::from_static(br#"{"text":"wait"}"#),
             process: Some(gateway(run, ports[2], ports[3])?),

@@ -17,6 +17,8 @@ mod bad_specs;
 mod broken_agents;
 mod clients;
 mod cluster_life;
+mod disconnects;
+mod disk_full;
 mod endings;
 mod exactly_once;
 mod idle;

@@ -1,4 +1,4 @@
-//! Turns that wait: what each costs in memory.
+//! Connections on which nothing happens, for a long time: what each costs in memory.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use paddock_runnerapi::PORT;
 
 /// Connections of this program and of each that it starts.
 const FILES: u64 = 65_536;
-/// How long it may take until all wait.
+/// How long it may take until all are held.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Raises the limit of open files for this program and those it starts.
@@ -24,48 +24,69 @@ pub fn allow_many_files() -> Result<()> {
         .map_err(|error| format!("cannot open {FILES} files at a time: {error}; run this as root").into())
 }
 
-/// Memory that the proxy takes for each of `count` waiting turns, in KiB.
-pub async fn kib_each(proxy: &Proxy, count: usize) -> Result<f64> {
+/// What a connection is held for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// The reply to a turn, which does not come.
+    Turn,
+    /// Events of a session, of which there are none.
+    Stream,
+}
+
+impl Hold {
+    /// The request that asks for it.
+    fn request(self, proxy: &Proxy, n: usize) -> Vec<u8> {
+        let head = |method: &str, path: &str| {
+            format!("{method} {path} HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer {KEY}\r\n")
+        };
+        match self {
+            Self::Turn => {
+                let length = proxy.wait.len();
+                let head = head("POST", &proxy.message_path(n));
+                let text =
+                    format!("{head}content-type: application/json\r\ncontent-length: {length}\r\n\r\n");
+                [text.as_bytes(), &proxy.wait].concat()
+            }
+            Self::Stream => format!("{}\r\n", head("GET", &proxy.events_path(n))).into_bytes(),
+        }
+    }
+}
+
+/// Memory that the proxy takes for each of `count` connections that are held, in KiB.
+pub async fn kib_each(proxy: &Proxy, hold: Hold, count: usize) -> Result<f64> {
     let process = proxy.process.as_ref().ok_or("there is no program")?;
     // The gateway's turns go on when their clients leave, for that is what it promises.
-    let others = waiting_now().await?;
+    let others = held_now().await?;
     let before = process.rss_of_all_mib()?;
     let mut held = Vec::with_capacity(count);
     for n in 0..count {
-        let path = &proxy.paths[n % proxy.paths.len()];
         let mut connection = TcpStream::connect(proxy.address).await?;
-        let head = format!(
-            "POST {path} HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer {KEY}\r\ncontent-type: application/json\r\n\
-             content-length: {}\r\n\r\n",
-            proxy.wait.len()
-        );
-        connection.write_all(head.as_bytes()).await?;
-        connection.write_all(&proxy.wait).await?;
+        connection.write_all(&hold.request(proxy, n)).await?;
         held.push(connection);
     }
-    until_waiting(others + count).await?;
+    until_held(others + count).await?;
     let after = process.rss_of_all_mib()?;
     drop(held);
     Ok((after - before) * 1024.0 / count as f64)
 }
 
-async fn until_waiting(count: usize) -> Result<()> {
+async fn until_held(count: usize) -> Result<()> {
     let begun = Instant::now();
     loop {
-        let waiting = waiting_now().await?;
-        if waiting >= count {
+        let held = held_now().await?;
+        if held >= count {
             return Ok(());
         }
         if begun.elapsed() > PATIENCE {
-            return Err(format!("{waiting} of {count} turns wait").into());
+            return Err(format!("{held} of {count} connections are held").into());
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }
 
-async fn waiting_now() -> Result<usize> {
+async fn held_now() -> Result<usize> {
     let mut upstream = TcpStream::connect(("127.0.0.1", PORT)).await?;
-    upstream.write_all(b"GET /waiting HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n").await?;
+    upstream.write_all(b"GET /held HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n").await?;
     let mut answer = String::new();
     upstream.read_to_string(&mut answer).await?;
     let body = answer.rsplit_once("\r\n\r\n").ok_or("a strange answer")?.1;
