@@ -5,6 +5,7 @@
 
 mod agents;
 mod cluster;
+mod contract;
 mod diagnose;
 mod drain;
 mod hygiene;
@@ -13,6 +14,7 @@ mod lifecycle;
 mod logs;
 mod looks;
 mod messages;
+mod openapi;
 mod routing;
 mod runner;
 mod sessions;

@@ -1,0 +1,161 @@
+//! The operations of a document, and which of them a request means.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::answer::Response;
+use crate::schema::{Components, Schema};
+use crate::{Answered, Asked, Violation};
+
+/// One operation.
+#[derive(Debug)]
+pub struct Operation {
+    /// The method, in capital letters.
+    pub method: String,
+    /// The path's template.
+    pub template: String,
+    /// Bodies that the document gives as examples.
+    pub examples: Vec<Value>,
+    path_parameters: BTreeMap<String, Schema>,
+    body: Option<Schema>,
+    responses: BTreeMap<String, Arc<Response>>,
+}
+
+/// What a request means.
+pub enum Found<'a> {
+    /// This operation.
+    Operation {
+        /// The operation.
+        operation: &'a Operation,
+        /// Whether what stands in the path is as the document says.
+        conforms: bool,
+    },
+    /// No operation, and the path has others, with these methods.
+    OtherMethods(BTreeSet<&'a str>),
+    /// Nothing.
+    Nothing,
+}
+
+impl<'a> Found<'a> {
+    /// What `asked` means.
+    pub fn of(operations: &'a [Operation], asked: Asked<'_>) -> Self {
+        let path = asked.target.split('?').next().unwrap_or_default();
+        let at_path =
+            || operations.iter().filter_map(|operation| Some((operation, operation.matches(path)?)));
+        if let Some((operation, conforms)) = at_path().find(|(operation, _)| operation.method == asked.method)
+        {
+            return Self::Operation { operation, conforms };
+        }
+        let methods: BTreeSet<&str> = at_path()
+            .filter(|(_, conforms)| *conforms)
+            .map(|(operation, _)| operation.method.as_str())
+            .collect();
+        if methods.is_empty() { Self::Nothing } else { Self::OtherMethods(methods) }
+    }
+}
+
+/// All operations of a document.
+pub fn all(document: &Value, components: &Components) -> Result<Vec<Operation>, Violation> {
+    let shared = Response::shared(document, components);
+    let paths = document["paths"].as_object().ok_or_else(|| Violation::new("document", "it has no paths"))?;
+    let each = paths.iter().flat_map(|(template, item)| {
+        let operations = item.as_object().into_iter().flatten();
+        operations.map(move |(method, operation)| (template, method, operation))
+    });
+    each.map(|(template, method, operation)| {
+        Operation::read(components, &shared, template, method, operation)
+            .map_err(|problem| Violation::new(format!("{method} {template}"), problem))
+    })
+    .collect()
+}
+
+impl Operation {
+    fn read(
+        components: &Components,
+        shared: &BTreeMap<String, Arc<Response>>,
+        template: &str,
+        method: &str,
+        operation: &Value,
+    ) -> Result<Self, String> {
+        let in_path = |parameter: &&Value| parameter["in"] == "path";
+        let path_parameters = operation["parameters"].as_array().into_iter().flatten().filter(in_path);
+        let path_parameters = path_parameters
+            .map(|parameter| {
+                let name = parameter["name"].as_str().unwrap_or_default().to_owned();
+                (name, Schema::new(&parameter["schema"], &components.of_requests))
+            })
+            .collect();
+        let body = &operation["requestBody"]["content"]["application/json"];
+        let examples = body["examples"].as_object().into_iter().flatten();
+        let responses = operation["responses"].as_object().ok_or("it has no responses")?;
+        let responses = responses
+            .iter()
+            .map(|(status, response)| {
+                let response = match response["$ref"].as_str() {
+                    None => Arc::new(Response::read(components, response)),
+                    Some(reference) => shared
+                        .get(reference)
+                        .ok_or_else(|| format!("{reference} is not in the document"))?
+                        .clone(),
+                };
+                Ok((status.clone(), response))
+            })
+            .collect::<Result<_, String>>()?;
+        Ok(Self {
+            method: method.to_ascii_uppercase(),
+            template: template.to_owned(),
+            examples: examples.map(|(_, example)| example["value"].clone()).collect(),
+            path_parameters,
+            body: body.get("schema").map(|schema| Schema::new(schema, &components.of_requests)),
+            responses,
+        })
+    }
+
+    /// Whether `path` is one of this operation's, and whether what stands for its parameters is as it should be.
+    fn matches(&self, path: &str) -> Option<bool> {
+        let mut conforms = true;
+        let mut rest = path.split('/');
+        let mut template = self.template.split('/').peekable();
+        while let Some(expected) = template.next() {
+            let segment = rest.next()?;
+            match expected.strip_prefix('{').and_then(|name| name.strip_suffix('}')) {
+                // The one parameter that may hold several segments, as it says of itself.
+                Some("path") if template.peek().is_none() => return Some(conforms),
+                Some(name) => {
+                    let value = Value::String(segment.to_owned());
+                    conforms &=
+                        self.path_parameters.get(name).is_some_and(|schema| schema.check(&value).is_ok());
+                }
+                None if expected == segment => {}
+                None => return None,
+            }
+        }
+        rest.next().is_none().then_some(conforms)
+    }
+
+    /// Checks an answer to a request that means this operation.
+    pub fn check(&self, asked: Asked<'_>, answered: Answered<'_>) -> Result<(), String> {
+        let status = answered.status.to_string();
+        let response = self.responses.get(&status).or_else(|| self.responses.get("default"));
+        response.ok_or("the operation has no such status")?.check(answered)?;
+        match &self.body {
+            Some(schema) if answered.status < 300 && !asked.body.is_empty() => {
+                let body = serde_json::from_slice(asked.body).map_err(|error| error.to_string())?;
+                schema.check(&body).map_err(|problem| format!("its request was taken: {problem}"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether it answers with a stream of events.
+    pub fn streams(&self) -> bool {
+        self.responses.get("200").is_some_and(|response| response.streams())
+    }
+
+    /// Checks the data of an event.
+    pub fn check_event(&self, data: &Value) -> Result<(), String> {
+        self.responses.get("200").ok_or("the operation has no such status")?.check_event(data)
+    }
+}
