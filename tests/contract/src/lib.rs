@@ -68,7 +68,7 @@ impl Contract {
     /// # Errors
     /// It is no OpenAPI document as the gateway writes it.
     pub fn new(document: &Value) -> Result<Self, Violation> {
-        let components = Components::of(document);
+        let components = Components::of(document).map_err(|problem| Violation::new("document", problem))?;
         Ok(Self {
             operations: operation::all(document, &components)?,
             refusal: Response::refusal(&components),

@@ -19,6 +19,7 @@ pub struct Operation {
     /// Bodies that the document gives as examples.
     pub examples: Vec<Value>,
     path_parameters: BTreeMap<String, Schema>,
+    query_parameters: BTreeMap<String, Schema>,
     body: Option<Schema>,
     responses: BTreeMap<String, Arc<Response>>,
 }
@@ -79,14 +80,21 @@ impl Operation {
         method: &str,
         operation: &Value,
     ) -> Result<Self, String> {
-        let in_path = |parameter: &&Value| parameter["in"] == "path";
-        let path_parameters = operation["parameters"].as_array().into_iter().flatten().filter(in_path);
-        let path_parameters = path_parameters
-            .map(|parameter| {
-                let name = parameter["name"].as_str().unwrap_or_default().to_owned();
-                (name, Schema::new(&parameter["schema"], &components.of_requests))
-            })
-            .collect();
+        let parameters = |place: &str| -> BTreeMap<String, Schema> {
+            let all = operation["parameters"].as_array().into_iter().flatten();
+            all.filter(|parameter| parameter["in"] == place)
+                .map(|parameter| {
+                    let name = parameter["name"].as_str().unwrap_or_default().to_owned();
+                    (name, Schema::new(&parameter["schema"], &components.of_requests))
+                })
+                .collect()
+        };
+        let path_parameters = parameters("path");
+        if let Some(name) =
+            template.split('/').filter_map(parameter).find(|name| !path_parameters.contains_key(*name))
+        {
+            return Err(format!("the path's {name} is no parameter"));
+        }
         let body = &operation["requestBody"]["content"]["application/json"];
         let examples = body["examples"].as_object().into_iter().flatten();
         let responses = operation["responses"].as_object().ok_or("it has no responses")?;
@@ -108,6 +116,7 @@ impl Operation {
             template: template.to_owned(),
             examples: examples.map(|(_, example)| example["value"].clone()).collect(),
             path_parameters,
+            query_parameters: parameters("query"),
             body: body.get("schema").map(|schema| Schema::new(schema, &components.of_requests)),
             responses,
         })
@@ -120,7 +129,7 @@ impl Operation {
         let mut template = self.template.split('/').peekable();
         while let Some(expected) = template.next() {
             let segment = rest.next()?;
-            match expected.strip_prefix('{').and_then(|name| name.strip_suffix('}')) {
+            match parameter(expected) {
                 // The one parameter that may hold several segments, as it says of itself.
                 Some("path") if template.peek().is_none() => return Some(conforms),
                 Some(name) => {
@@ -140,10 +149,23 @@ impl Operation {
         let status = answered.status.to_string();
         let response = self.responses.get(&status).or_else(|| self.responses.get("default"));
         response.ok_or("the operation has no such status")?.check(answered)?;
+        if answered.status >= 300 {
+            return Ok(());
+        }
+        self.check_request(asked).map_err(|problem| format!("its request was taken: {problem}"))
+    }
+
+    /// Checks a request. What the document does not name is ignored by the gateway.
+    fn check_request(&self, asked: Asked<'_>) -> Result<(), String> {
+        let query = asked.target.split_once('?').map_or("", |(_, query)| query);
+        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+            if let Some(schema) = self.query_parameters.get(name.as_ref()) {
+                schema.check_text(&value).map_err(|problem| format!("{name}: {problem}"))?;
+            }
+        }
         match &self.body {
-            Some(schema) if answered.status < 300 && !asked.body.is_empty() => {
-                let body = serde_json::from_slice(asked.body).map_err(|error| error.to_string())?;
-                schema.check(&body).map_err(|problem| format!("its request was taken: {problem}"))
+            Some(schema) if !asked.body.is_empty() => {
+                schema.check(&serde_json::from_slice(asked.body).map_err(|error| error.to_string())?)
             }
             _ => Ok(()),
         }
@@ -158,4 +180,9 @@ impl Operation {
     pub fn check_event(&self, data: &Value) -> Result<(), String> {
         self.responses.get("200").ok_or("the operation has no such status")?.check_event(data)
     }
+}
+
+/// The name of the parameter that stands in a template as this segment.
+fn parameter(segment: &str) -> Option<&str> {
+    segment.strip_prefix('{')?.strip_suffix('}')
 }

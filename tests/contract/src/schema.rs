@@ -35,6 +35,12 @@ impl Schema {
         options.build(&root).map_err(|error| format!("the schema cannot be used: {error}"))
     }
 
+    /// Checks the text of a header or a query parameter.
+    pub fn check_text(&self, text: &str) -> Result<(), String> {
+        let number = text.parse::<u64>().ok().filter(|_| self.schema["type"] == "integer");
+        self.check(&number.map_or_else(|| json!(text), |number| json!(number)))
+    }
+
     /// Checks `value`.
     pub fn check(&self, value: &Value) -> Result<(), String> {
         let validator = self.validator.get_or_init(|| self.validator()).as_ref().map_err(Clone::clone)?;
@@ -59,13 +65,17 @@ pub struct Components {
 
 impl Components {
     /// Those of `document`.
-    pub fn of(document: &Value) -> Self {
+    pub fn of(document: &Value) -> Result<Self, String> {
         let mut schemas = document["components"]["schemas"].clone();
+        for (name, schema) in schemas.as_object().into_iter().flatten() {
+            jsonschema::draft202012::meta::validate(schema)
+                .map_err(|error| format!("{name} is no schema: {error}"))?;
+        }
         let of_requests = Arc::new(json!({"schemas": schemas}));
         if let Value::Object(schemas) = &mut schemas {
             schemas.values_mut().for_each(close);
         }
-        Self { of_requests, of_answers: Arc::new(json!({"schemas": schemas})), nothing: Arc::default() }
+        Ok(Self { of_requests, of_answers: Arc::new(json!({"schemas": schemas})), nothing: Arc::default() })
     }
 }
 

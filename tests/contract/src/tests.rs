@@ -5,15 +5,17 @@ use serde_json::{Value, json};
 
 use crate::{Answered, Asked, Contract};
 
-fn contract() -> Contract {
+fn document() -> Value {
     let id = json!({"name": "id", "in": "path", "schema": {"$ref": "#/components/schemas/Name"}});
+    let limit = json!({"name": "limit", "in": "query", "schema": {"type": "integer", "maximum": 9}});
+    let rest = json!({"name": "path", "in": "path", "schema": {"type": "string"}});
     let request_id = json!({"x-request-id": {"required": true, "schema": {"type": "string"}}});
     let thing = json!({"content": {"application/json": {"schema": {"$ref": "#/components/schemas/Thing"}}}});
     let event = json!({"content": {"text/event-stream": {"schema": {"$ref": "#/components/schemas/Event"}}}});
-    let document = json!({
+    json!({
         "paths": {
             "/things/{id}": {
-                "get": {"parameters": [id], "responses": {
+                "get": {"parameters": [id, limit], "responses": {
                     "200": thing, "404": {"$ref": "#/components/responses/missing"},
                 }},
                 "delete": {"parameters": [id], "responses": {"204": {"headers": request_id}}},
@@ -25,7 +27,7 @@ fn contract() -> Contract {
                 },
             },
             "/things/{id}/events": {"get": {"parameters": [id], "responses": {"200": event}}},
-            "/things/{id}/relay/{path}": {"get": {"parameters": [id], "responses": {
+            "/things/{id}/relay/{path}": {"get": {"parameters": [id, rest], "responses": {
                 "default": {"headers": request_id, "x-relayed": true},
             }}},
         },
@@ -52,8 +54,26 @@ fn contract() -> Contract {
                 "ErrorResponse": {"type": "object", "required": ["code"], "properties": {"code": {"type": "string"}}},
             },
         },
-    });
-    Contract::new(&document).unwrap()
+    })
+}
+
+fn contract() -> Contract {
+    Contract::new(&document()).unwrap()
+}
+
+#[test]
+fn a_document_that_says_nothing_is_refused() {
+    for (pointer, value, problem) in [
+        ("/components/schemas/Thing/type", json!("objct"), "Thing is no schema"),
+        ("/paths/~1things~1{id}/get/parameters", json!([]), "the path's id is no parameter"),
+        ("/paths/~1things~1{id}/get/responses/404/$ref", json!("#/x"), "#/x is not in the document"),
+        ("/paths", json!(null), "no paths"),
+    ] {
+        let mut document = document();
+        *document.pointer_mut(pointer).unwrap() = value;
+        let refused = Contract::new(&document).unwrap_err().to_string();
+        assert!(refused.contains(problem), "{pointer}: {refused}");
+    }
 }
 
 fn headers(list: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -123,6 +143,12 @@ fn a_request_that_was_taken_and_is_not_documented_is_noticed() {
     let answered = Answered { status: 200, headers: &headers(JSON), body: br#"{"name": "a"}"# };
     let problem = contract().check(asked, answered).unwrap_err().to_string();
     assert!(problem.contains("its request was taken") && problem.contains("name"), "{problem}");
+    for (query, refused) in
+        [("limit=9&other=x", false), ("limit=10", true), ("limit=x", true), ("limit=%39", false)]
+    {
+        let asked = Asked { method: "GET", target: &format!("/things/a?{query}"), body: &[] };
+        assert_eq!(contract().check(asked, answered).is_err(), refused, "{query}");
+    }
     let unknown = Asked { body: br#"{"name": "a", "unknown": 1}"#, ..asked };
     assert_eq!(contract().check(unknown, answered), Ok(()), "clients may send more");
 }

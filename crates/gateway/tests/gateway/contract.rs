@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use bytes::Bytes;
 use futures::FutureExt;
-use http::{HeaderMap, Request};
+use http::{HeaderMap, HeaderName, HeaderValue, Request};
 use http_body_util::{BodyExt, Collected, Full};
 use paddock_contract::{Answered, Contract};
 use serde_json::Value;
@@ -18,6 +18,30 @@ pub struct Asked {
     method: String,
     target: String,
     body: Bytes,
+}
+
+/// Checks the first answer on a connection that sent `request` first. One without a body is hyper's own, to what is no HTTP.
+#[track_caller]
+pub fn check_raw(request: &[u8], answer: &str) {
+    let Some((head, rest)) = answer.split_once("\r\n\r\n") else { return };
+    let mut lines = head.lines();
+    let status = lines.next().and_then(|line| line.split(' ').nth(1)).unwrap();
+    let pair = |line: &str| {
+        let (name, value) = line.split_once(": ").unwrap();
+        (name.parse::<HeaderName>().unwrap(), value.parse::<HeaderValue>().unwrap())
+    };
+    let headers: HeaderMap = lines.map(pair).collect();
+    let length = headers.get("content-length").and_then(|length| length.to_str().ok()?.parse().ok());
+    let request = String::from_utf8_lossy(request);
+    let mut words = request.lines().next().unwrap_or_default().split(' ');
+    if let (Some(length @ 1..), Some(method), Some(target)) = (length, words.next(), words.next()) {
+        let (method, target) = (method.to_owned(), target.to_owned());
+        Asked { method, target, body: Bytes::new() }.check(
+            status.parse().unwrap(),
+            &headers,
+            &rest.as_bytes()[..length],
+        );
+    }
 }
 
 impl Asked {

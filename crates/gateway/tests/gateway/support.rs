@@ -27,7 +27,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::cluster::FakeCluster;
-use super::contract::Asked;
+use super::contract::{self, Asked};
 use super::runner::{FakeRunner, signing_key};
 use super::store::MemoryStore;
 
@@ -373,8 +373,10 @@ impl Raw {
 
     /// Writes `request` and reads until the gateway closes.
     pub async fn exchange(mut self, request: impl AsRef<[u8]>) -> String {
-        self.write(request).await.unwrap();
-        self.read_to_end().await
+        self.write(request.as_ref()).await.unwrap();
+        let answer = self.read_to_end().await;
+        contract::check_raw(request.as_ref(), &answer);
+        answer
     }
 }
 

@@ -15,6 +15,7 @@ const WRAPPED: Content = Content::Events(schema_of::<Wrapped<'static>>);
 /// What goes wrong when a session's pod shall tell its events.
 const OF_EVENTS: &[ErrorCode] = &[
     ErrorCode::TerminalOnly,
+    ErrorCode::QueueFull,
     ErrorCode::TooManyStreams,
     ErrorCode::Unreachable,
     ErrorCode::Misrouted,

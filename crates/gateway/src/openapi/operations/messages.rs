@@ -13,7 +13,8 @@ use crate::routes::message_body::Fields;
 use crate::routes::router::{ABORT, MESSAGE, MESSAGES, TURN};
 
 /// What goes wrong between the gateway and a session's pod.
-const OF_POD: &[ErrorCode] = &[ErrorCode::Unreachable, ErrorCode::Misrouted, ErrorCode::NotReady];
+const OF_POD: &[ErrorCode] =
+    &[ErrorCode::Unreachable, ErrorCode::Misrouted, ErrorCode::NotReady, ErrorCode::QueueFull];
 
 pub fn send() -> Operation {
     Operation::new(Method::POST, MESSAGE, Tag::Messages, "Sends a message and answers with the agent's reply")
@@ -50,7 +51,6 @@ pub fn send() -> Operation {
         .fails(&[
             ErrorCode::TerminalOnly,
             ErrorCode::TurnMismatch,
-            ErrorCode::QueueFull,
             ErrorCode::TurnLost,
             ErrorCode::HarnessFailed,
             ErrorCode::TurnTimeout,
