@@ -31,16 +31,16 @@ struct Header {
 
 impl Response {
     /// Those that operations share, by how these refer to them.
-    pub fn shared(document: &Value, components: &Components) -> BTreeMap<String, Arc<Self>> {
+    pub fn shared(document: &Value, components: &Components) -> Result<BTreeMap<String, Arc<Self>>, String> {
         let shared = document["components"]["responses"].as_object().into_iter().flatten();
         let read = |(name, response): (&String, &Value)| {
-            (format!("#/components/responses/{name}"), Arc::new(Self::read(components, response)))
+            Ok((format!("#/components/responses/{name}"), Arc::new(Self::read(components, response)?)))
         };
         shared.map(read).collect()
     }
 
-    /// Reads a response object.
-    pub fn read(components: &Components, response: &Value) -> Self {
+    /// Reads a response object, whose examples must be as it says itself.
+    pub fn read(components: &Components, response: &Value) -> Result<Self, String> {
         let headers = response["headers"].as_object().into_iter().flatten();
         let headers = headers.map(|(name, header)| {
             let read = Header {
@@ -49,19 +49,19 @@ impl Response {
             };
             (name.to_ascii_lowercase(), read)
         });
-        let content = response["content"].as_object().into_iter().flatten();
-        let content = content.map(|(kind, content)| {
-            (kind.clone(), Schema::closed(&content["schema"], &components.of_answers))
-        });
-        Self {
-            headers: headers.collect(),
-            content: content.collect(),
-            is_relayed: response["x-relayed"] == true,
+        let mut content = BTreeMap::new();
+        for (kind, body) in response["content"].as_object().into_iter().flatten() {
+            let schema = Schema::closed(&body["schema"], &components.of_answers);
+            if let Some(example) = body.get("example") {
+                schema.check(example).map_err(|problem| format!("an example: {problem}"))?;
+            }
+            content.insert(kind.clone(), schema);
         }
+        Ok(Self { headers: headers.collect(), content, is_relayed: response["x-relayed"] == true })
     }
 
     /// What is answered to a request that means no operation.
-    pub fn refusal(components: &Components) -> Self {
+    pub fn refusal(components: &Components) -> Result<Self, String> {
         let text = json!({"schema": {"type": "string"}});
         let required = json!({"schema": {"type": "string"}, "required": true});
         let refusal = json!({

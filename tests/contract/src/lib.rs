@@ -14,8 +14,10 @@ use std::fmt;
 
 use serde_json::Value;
 
+pub use operation::{Operation, Place};
+
 use answer::Response;
-use operation::{Found, Operation};
+use operation::Found;
 use schema::Components;
 
 /// A request, as far as its answer depends on it.
@@ -69,25 +71,14 @@ impl Contract {
     /// It is no OpenAPI document as the gateway writes it.
     pub fn new(document: &Value) -> Result<Self, Violation> {
         let components = Components::of(document).map_err(|problem| Violation::new("document", problem))?;
-        Ok(Self {
-            operations: operation::all(document, &components)?,
-            refusal: Response::refusal(&components),
-        })
+        let refusal = Response::refusal(&components);
+        let refusal = refusal.map_err(|problem| Violation::new("a refusal", problem))?;
+        Ok(Self { operations: operation::all(document, &components)?, refusal })
     }
 
-    /// The operations, each as method and path template, with the bodies that the document gives as examples.
-    pub fn operations(&self) -> impl Iterator<Item = (&str, &str, &[Value])> {
-        self.operations.iter().map(|operation| {
-            (operation.method.as_str(), operation.template.as_str(), operation.examples.as_slice())
-        })
-    }
-
-    /// Whether an operation answers with a stream of events.
-    pub fn streams(&self, method: &str, template: &str) -> bool {
-        let mut operations = self.operations.iter();
-        let operation =
-            operations.find(|operation| operation.method == method && operation.template == template);
-        operation.is_some_and(Operation::streams)
+    /// The operations.
+    pub fn operations(&self) -> &[Operation] {
+        &self.operations
     }
 
     /// Checks an answer, and the request too where it was taken.

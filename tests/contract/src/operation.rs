@@ -20,8 +20,18 @@ pub struct Operation {
     pub examples: Vec<Value>,
     path_parameters: BTreeMap<String, Schema>,
     query_parameters: BTreeMap<String, Schema>,
+    header_parameters: BTreeMap<String, Schema>,
     body: Option<Schema>,
     responses: BTreeMap<String, Arc<Response>>,
+}
+
+/// Where a parameter of a request is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In the query.
+    Query,
+    /// Among the headers.
+    Header,
 }
 
 /// What a request means.
@@ -60,6 +70,7 @@ impl<'a> Found<'a> {
 /// All operations of a document.
 pub fn all(document: &Value, components: &Components) -> Result<Vec<Operation>, Violation> {
     let shared = Response::shared(document, components);
+    let shared = shared.map_err(|problem| Violation::new("a shared answer", problem))?;
     let paths = document["paths"].as_object().ok_or_else(|| Violation::new("document", "it has no paths"))?;
     let each = paths.iter().flat_map(|(template, item)| {
         let operations = item.as_object().into_iter().flatten();
@@ -102,7 +113,7 @@ impl Operation {
             .iter()
             .map(|(status, response)| {
                 let response = match response["$ref"].as_str() {
-                    None => Arc::new(Response::read(components, response)),
+                    None => Arc::new(Response::read(components, response)?),
                     Some(reference) => shared
                         .get(reference)
                         .ok_or_else(|| format!("{reference} is not in the document"))?
@@ -117,6 +128,7 @@ impl Operation {
             examples: examples.map(|(_, example)| example["value"].clone()).collect(),
             path_parameters,
             query_parameters: parameters("query"),
+            header_parameters: parameters("header"),
             body: body.get("schema").map(|schema| Schema::new(schema, &components.of_requests)),
             responses,
         })
@@ -169,6 +181,19 @@ impl Operation {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Each parameter that not every text is right for, with one that is wrong.
+    pub fn wrong_parameters(&self) -> Vec<(Place, &str, String)> {
+        let places = [(Place::Query, &self.query_parameters), (Place::Header, &self.header_parameters)];
+        let all = places.into_iter().flat_map(|(place, all)| all.iter().map(move |one| (place, one)));
+        all.filter_map(|(place, (name, schema))| {
+            // Nothing but printable characters, or too many of them.
+            let texts = ["!".to_owned(), "!".repeat(1000)];
+            let wrong = texts.into_iter().find(|text| schema.check_text(text).is_err())?;
+            Some((place, name.as_str(), wrong))
+        })
+        .collect()
     }
 
     /// Whether it answers with a stream of events.

@@ -3,14 +3,15 @@
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Value, json};
 
-use crate::{Answered, Asked, Contract};
+use crate::{Answered, Asked, Contract, Place};
 
 fn document() -> Value {
     let id = json!({"name": "id", "in": "path", "schema": {"$ref": "#/components/schemas/Name"}});
     let limit = json!({"name": "limit", "in": "query", "schema": {"type": "integer", "maximum": 9}});
     let rest = json!({"name": "path", "in": "path", "schema": {"type": "string"}});
     let request_id = json!({"x-request-id": {"required": true, "schema": {"type": "string"}}});
-    let thing = json!({"content": {"application/json": {"schema": {"$ref": "#/components/schemas/Thing"}}}});
+    let schema = json!({"$ref": "#/components/schemas/Thing"});
+    let thing = json!({"content": {"application/json": {"schema": schema, "example": {"name": "a"}}}});
     let event = json!({"content": {"text/event-stream": {"schema": {"$ref": "#/components/schemas/Event"}}}});
     json!({
         "paths": {
@@ -67,6 +68,11 @@ fn a_document_that_says_nothing_is_refused() {
         ("/components/schemas/Thing/type", json!("objct"), "Thing is no schema"),
         ("/paths/~1things~1{id}/get/parameters", json!([]), "the path's id is no parameter"),
         ("/paths/~1things~1{id}/get/responses/404/$ref", json!("#/x"), "#/x is not in the document"),
+        (
+            "/paths/~1things~1{id}/get/responses/200/content/application~1json/example",
+            json!({}),
+            "an example",
+        ),
         ("/paths", json!(null), "no paths"),
     ] {
         let mut document = document();
@@ -188,7 +194,11 @@ fn events_are_checked_one_by_one_and_in_a_whole_stream() {
         |body| check(("GET", "/things/a/events"), 200, &[("content-type", "text/event-stream")], body);
     assert_eq!(stream("id: 1.1\ndata: {\"type\": \"ready\"}\n\n: heartbeat\n\n"), "");
     assert!(stream("id: 1.1\ndata: {\"type\": \"new\"}\n\n").contains("new"));
-    assert!(contract.streams("GET", "/things/{id}/events") && !contract.streams("GET", "/things/{id}"));
+    let streams = contract.operations().iter().filter(|operation| operation.streams());
+    assert_eq!(
+        streams.map(|operation| operation.template.as_str()).collect::<Vec<_>>(),
+        ["/things/{id}/events"]
+    );
 }
 
 #[test]
@@ -199,8 +209,10 @@ fn what_is_relayed_may_be_anything_below_its_path() {
 }
 
 #[test]
-fn examples_are_told() {
+fn what_can_be_asked_is_told() {
     let contract = contract();
-    let put = contract.operations().find(|(method, ..)| *method == "PUT").unwrap();
-    assert_eq!(put, ("PUT", "/things/{id}", &[json!({"name": "a"})][..]));
+    let operation =
+        |method: &str| contract.operations().iter().find(|operation| operation.method == method).unwrap();
+    assert_eq!(operation("PUT").examples, [json!({"name": "a"})]);
+    assert_eq!(operation("GET").wrong_parameters(), [(Place::Query, "limit", "!".to_owned())]);
 }

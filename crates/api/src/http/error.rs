@@ -14,6 +14,7 @@ pub struct ErrorResponse {
     pub request_id: String,
     /// Where to attach, of a session that is used through a terminal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
     pub tty_url: Option<String>,
 }
 

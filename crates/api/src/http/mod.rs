@@ -57,5 +57,6 @@ pub struct ApiClusterHealth {
     pub elapsed_ms: u64,
     /// Why it does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
     pub error: Option<String>,
 }

@@ -42,6 +42,7 @@ pub enum PartView<T> {
     /// Nothing of this name exists.
     Missing {
         /// It does not.
+        #[schemars(extend("const" = false))]
         exists: bool,
         /// Its name.
         name: String,
@@ -121,6 +122,7 @@ pub struct ConditionView {
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct AgentView {
     /// It does.
+    #[schemars(extend("const" = true))]
     pub exists: bool,
     /// Its name.
     pub name: Option<String>,
@@ -144,6 +146,7 @@ pub struct AgentView {
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct PodView {
     /// It does.
+    #[schemars(extend("const" = true))]
     pub exists: bool,
     /// Its name.
     pub name: Option<String>,
@@ -233,6 +236,7 @@ pub enum ContainerState {
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct SandboxView {
     /// It does.
+    #[schemars(extend("const" = true))]
     pub exists: bool,
     /// Its name.
     pub name: Option<String>,
@@ -254,6 +258,7 @@ pub struct SandboxView {
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct PoolView {
     /// It does.
+    #[schemars(extend("const" = true))]
     pub exists: bool,
     /// Its name.
     pub name: Option<String>,
@@ -291,11 +296,14 @@ pub struct ProbeView {
     pub reachable: bool,
     /// Whether that serves the session.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "bool")]
     pub serves_session: Option<bool>,
     /// How long its answer took, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "u64")]
     pub took_ms: Option<u64>,
     /// What it said, or why nothing answers.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
     pub error: Option<String>,
 }

@@ -125,6 +125,8 @@ pub struct Answer {
     pub content: Content,
     /// Its headers, beyond those of every answer.
     pub headers: Vec<Header>,
+    /// A body as clients get it; of a stream, the data of an event.
+    pub example: Option<Value>,
 }
 
 /// See the module.
@@ -199,7 +201,7 @@ impl Operation {
     /// The same with one more answer.
     #[must_use]
     pub fn answers(mut self, status: u16, content: Content, description: &'static str) -> Self {
-        self.answers.push(Answer { status, description, content, headers: Vec::new() });
+        self.answers.push(Answer { status, description, content, headers: Vec::new(), example: None });
         self
     }
 
@@ -215,6 +217,15 @@ impl Operation {
     pub fn with<const N: usize>(mut self, headers: [Header; N]) -> Self {
         if let Some(answer) = self.answers.last_mut() {
             answer.headers.extend(headers);
+        }
+        self
+    }
+
+    /// The same with an example of the answer that was named last.
+    #[must_use]
+    pub fn like(mut self, example: Value) -> Self {
+        if let Some(answer) = self.answers.last_mut() {
+            answer.example = Some(example);
         }
         self
     }

@@ -211,6 +211,9 @@ impl Writer {
             Content::Text => ("text/plain", json!({"type": "string"})),
         };
         written["content"] = json!({kind: {"schema": schema}});
+        if let Some(example) = &answer.example {
+            written["content"][kind]["example"] = example.clone();
+        }
         written
     }
 

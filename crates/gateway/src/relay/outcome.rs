@@ -39,10 +39,11 @@ pub struct TurnView {
     pub state: TurnState,
     /// The harness's reply, word for word.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<HarnessMessage>")]
+    #[schemars(with = "HarnessMessage")]
     pub reply: Option<Box<RawValue>>,
     /// Why there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "TurnError")]
     pub error: Option<TurnError>,
 }
 

@@ -38,6 +38,7 @@ pub struct LogEntry {
     pub title: String,
     /// The beginning of what was said, or why.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
     pub detail: Option<String>,
 }
 

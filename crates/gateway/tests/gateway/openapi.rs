@@ -2,9 +2,9 @@
 //! not as it says.
 
 use bytes::Bytes;
-use http::{HeaderMap, Request};
+use http::{HeaderMap, HeaderName, Request};
 use http_body_util::Full;
-use paddock_contract::{Answered, Asked};
+use paddock_contract::{Answered, Asked, Operation, Place};
 use serde_json::{Value, json};
 
 use super::contract::CONTRACT;
@@ -54,31 +54,73 @@ async fn ready_for(template: &str) -> (TestGateway, FakeRunner) {
     (gateway, runner)
 }
 
+/// The operation's path, about something that there is.
+fn path_of(operation: &Operation) -> String {
+    let id = if operation.template.contains("/agents/") { "helper" } else { "s1" };
+    let path = operation.template.replace("{id}", id).replace("{turn}", "t1");
+    assert!(!path.contains('{'), "{path}: say what its parameters may be");
+    path
+}
+
+/// The bodies that the document has for the operation; none is one too.
+fn bodies_of(operation: &Operation) -> Vec<Option<&Value>> {
+    let examples = &operation.examples;
+    if examples.is_empty() { vec![None] } else { examples.iter().map(Some).collect() }
+}
+
+fn request(method: &str, path: &str, body: Option<&Value>) -> Request<Full<Bytes>> {
+    let mut request = Request::builder().method(method).uri(path).header("host", "gateway");
+    request = request.header("authorization", format!("Bearer {KEY}"));
+    if body.is_some() {
+        request = request.header("content-type", "application/json");
+    }
+    let bytes = body.map(|body| Bytes::from(body.to_string())).unwrap_or_default();
+    request.body(Full::new(bytes)).unwrap()
+}
+
+#[tokio::test]
+async fn a_parameter_of_the_document_is_one_that_the_gateway_reads() {
+    let (gateway, _runner) = TestGateway::with_ready_session().await;
+    gateway.cluster.put_agent("helper");
+    let mut refused = 0;
+    for operation in CONTRACT.operations() {
+        let path = path_of(operation);
+        let body = bodies_of(operation)[0];
+        for (place, name, wrong) in operation.wrong_parameters() {
+            let request = match place {
+                Place::Query => request(&operation.method, &format!("{path}?{name}={wrong}"), body),
+                Place::Header => {
+                    let mut request = request(&operation.method, &path, body);
+                    request.headers_mut().insert(HeaderName::try_from(name).unwrap(), wrong.parse().unwrap());
+                    request
+                }
+            };
+            let reply = gateway.send(request).await;
+            assert_eq!(reply.error(), (400, "bad_request"), "{name} of {} {path}", operation.method);
+            assert!(reply.body["error"].as_str().unwrap().contains(name), "{reply:?}");
+            refused += 1;
+        }
+    }
+    assert!(refused > 20, "{refused}");
+}
+
 #[tokio::test]
 async fn every_operation_of_the_document_can_be_asked() {
     let mut asked = 0;
-    for (method, template, examples) in CONTRACT.operations() {
-        let id = if template.contains("/agents/") { "helper" } else { "s1" };
-        let path = template.replace("{id}", id).replace("{turn}", "t1");
-        assert!(!path.contains('{'), "{template}: say what its parameters may be");
-        let bodies = if examples.is_empty() { vec![None] } else { examples.iter().map(Some).collect() };
-        for body in bodies {
+    for operation in CONTRACT.operations() {
+        let Operation { method, template, .. } = operation;
+        let path = path_of(operation);
+        for body in bodies_of(operation) {
             let (gateway, runner) = ready_for(template).await;
             let what = format!("{method} {path} {}", body.unwrap_or(&Value::Null));
             asked += 1;
-            if CONTRACT.streams(method, template) {
+            if operation.streams() {
                 let path = path.strip_prefix(BASE).unwrap();
                 let mut events = gateway.follow(method, path, &[], body.cloned()).await;
                 assert!(events.next().await.is_some(), "{what}");
                 continue;
             }
-            let mut request = Request::builder().method(method).uri(&path).header("host", "gateway");
-            request = request.header("authorization", format!("Bearer {KEY}"));
-            if body.is_some() {
-                request = request.header("content-type", "application/json");
-            }
-            let bytes = body.map(|body| Bytes::from(body.to_string())).unwrap_or_default();
-            let answer = gateway.send(request.body(Full::new(bytes)).unwrap());
+            let answer = gateway.send(request(method, &path, body));
             // The part of the controller, where one is needed.
             let reply = if template.ends_with("/restart") {
                 tokio::join!(answer, restarts(&gateway, &runner, 2)).0

@@ -15,6 +15,9 @@ use crate::routes::sandbox_logs::{SINCE_SECONDS, TAIL_LINES};
 pub fn log() -> Operation {
     Operation::new(Method::GET, LOG, Tag::Looks, "The time line of a session, for people")
         .answers(200, Content::Json(schema_of::<Vec<LogEntry>>), "What happened, the first first.")
+        .like(json!([
+            {"id": "s1:created", "kind": "created", "at": "2026-01-01T00:00:00Z", "title": "Session created"},
+        ]))
         .fails(OF_OBJECT)
         .fails(&[ErrorCode::Unreachable, ErrorCode::TranscriptUnavailable])
 }

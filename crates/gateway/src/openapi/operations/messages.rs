@@ -30,7 +30,9 @@ pub fn send() -> Operation {
         .reads(message())
         .names_turn(NamesTurn::Always)
         .answers(200, Content::Json(schema_of::<HarnessMessage>), "The reply, word for word.")
+        .like(reply())
         .answers(202, Content::Json(schema_of::<TurnView>), "The turn is accepted, as `Prefer` has asked.")
+        .like(json!({"id": "fix-1", "state": "running"}))
         .with([
             Header {
                 name: "location",
@@ -59,6 +61,11 @@ pub fn send() -> Operation {
             ErrorCode::TranscriptUnavailable,
             ErrorCode::WaitExpired,
         ])
+}
+
+fn reply() -> Value {
+    let info = json!({"id": "msg_1", "role": "assistant"});
+    json!({"info": info, "parts": [{"type": "text", "text": "The test is fixed."}]})
 }
 
 /// The body of a message.
@@ -101,6 +108,7 @@ pub fn turn() -> Operation {
     Operation::new(Method::GET, TURN, Tag::Messages, "Shows a turn, with its reply once it has ended")
         .takes([wait("How long the end of the turn is waited for; at most 60 s.")])
         .answers(200, Content::Json(schema_of::<TurnView>), "Where the turn is.")
+        .like(json!({"id": "fix-1", "state": "completed", "reply": reply()}))
         .names_turn(NamesTurn::OnceKnown)
         .fails(OF_OBJECT)
         .fails(OF_POD)
