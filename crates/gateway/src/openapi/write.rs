@@ -14,6 +14,10 @@ use super::operation::{Answer, Body, Content, Header, NamesTurn, Operation, Para
 use super::{operations, parameters};
 use crate::routes::router::{self, RouteKind};
 
+const DESCRIPTION: &str = "Coding agents on a Kubernetes cluster. Unknown members of requests are ignored, and answers may gain \
+    members. Each stream of events sends a comment every 15 s while nothing happens. Another method of a path that is here is \
+    answered with 405, `method_not_allowed` and the header `allow`, any other path with 404 and `not_found`.";
+
 /// Errors of any request: its head cannot be read or is too slow, or something broke here.
 const OF_ANY: &[ErrorCode] =
     &[ErrorCode::BadRequest, ErrorCode::RequestTimeout, ErrorCode::HeadersTooLarge, ErrorCode::Internal];
@@ -78,8 +82,7 @@ impl Writer {
             "info": {
                 "title": "Paddock",
                 "version": env!("CARGO_PKG_VERSION"),
-                "description": "Coding agents on a Kubernetes cluster. Unknown members of requests are ignored, and answers may gain \
-                    members. Every stream of events sends a comment every 15 s while nothing happens.",
+                "description": DESCRIPTION,
                 "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
             },
             "servers": [{"url": "/"}],
@@ -230,16 +233,9 @@ impl Writer {
         let name = format!("{status}.{}{turn}", words.join("."));
         if !self.errors.contains_key(&name) {
             let usual = parameters::answer_headers(status, names_turn);
-            let allow = Header {
-                name: "allow",
-                required: true,
-                description: "The methods that the path takes.",
-                schema: json!({"type": "string"}),
-            };
-            let allow = (status == 405).then_some(&allow);
             let written = json!({
                 "description": words.join(", "),
-                "headers": headers(usual.iter().chain(allow)),
+                "headers": headers(usual.iter()),
                 "content": {"application/json": {"schema": self.error_schema(codes)}},
             });
             self.errors.insert(name.clone(), written);

@@ -1,4 +1,7 @@
 //! What each route takes and answers.
+//!
+//! A route that takes several methods names them in `Operation::methods`. A template that ends in `{path}` takes the rest of a
+//! path, and `Operation::relays` says that the answer is somebody else's.
 
 mod agents;
 mod events;
