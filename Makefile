@@ -52,8 +52,9 @@ images: ## Build the images into OCI archives
 	@hack/images.sh
 
 .PHONY: generate
-generate: ## Write the CRDs from the Rust types
+generate: ## Write the CRDs and the OpenAPI document from the Rust types
 	cargo run --locked --quiet --package paddock-api --features crdgen --bin crdgen -- crds
+	cargo run --locked --quiet --package paddock-gateway --features openapigen --bin openapigen -- docs/openapi.json
 
 .PHONY: lint
 lint: ## Formatting, clippy, cargo-deny, shellcheck, chart

@@ -39,7 +39,19 @@ generated() {
   fresh=$(mktemp -d)
   cargo run --locked --quiet --package paddock-api --features crdgen --bin crdgen -- "$fresh"
   diff --recursive --brief crds "$fresh" || die "crds/ is not what the types say: run make generate and commit"
+  cargo run --locked --quiet --package paddock-gateway --features openapigen --bin openapigen -- "$fresh/openapi.json"
+  diff --brief docs/openapi.json "$fresh/openapi.json" ||
+    die "docs/openapi.json is not what the gateway's routes say: run make generate and commit"
   rm -rf "$fresh"
+  openapi
+}
+
+# Against the official schema of OpenAPI 3.1, and that every reference has a target.
+openapi() {
+  local tools=$PADDOCK_CACHE/tools/openapi-$LIBOPENAPI_VALIDATOR_VERSION
+  [[ -x $tools/validate ]] || GOBIN=$tools quiet libopenapi-validator.log \
+    go install "github.com/pb33f/libopenapi-validator/cmd/validate@$LIBOPENAPI_VALIDATOR_VERSION"
+  quiet openapi.log "$tools/validate" docs/openapi.json || die "docs/openapi.json is no valid OpenAPI document"
 }
 
 if (($#)); then "$@"; else main; fi

@@ -451,6 +451,15 @@ async fn its_own_api_is_open_and_what_works_there_is_a_turn() {
         .await;
     assert_eq!((summary.status, &summary.body), (200, &json!(true)));
 
+    // What is only told to the agent is kept like everything else.
+    let note = json!({"parts": [{"type": "text", "text": "a note"}], "noReply": true});
+    let noted = pod.call_turn("t8", &format!("/session/{own}/message"), &note).await;
+    assert_eq!((noted.status, noted.text().as_str()), (200, "a note"), "{}", noted.body);
+    let page = pod.call(Method::GET, "/v1/transcript?after=0", Some(&token), None).await.unwrap().body;
+    let of_t8: Vec<&Value> =
+        page["entries"].as_array().unwrap().iter().filter(|e| e["turn"] == "t8").collect();
+    assert_eq!(of_t8[1]["body"]["messages"][0]["info"]["id"], noted.body["info"]["id"], "{of_t8:?}");
+
     // What is not there, what is closed, and what is no API.
     for (method, path, status) in [
         (Method::DELETE, format!("/session/{own}"), 403),

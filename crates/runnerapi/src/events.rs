@@ -65,6 +65,7 @@ impl<'de> Deserialize<'de> for EventId {
 
 /// Why events are missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Gap {
     /// The reader was so slow that they were forgotten before it came to them.

@@ -170,6 +170,7 @@ pub struct ConversationRequest {
 
 /// Where a turn is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum TurnState {
     /// It waits behind others.

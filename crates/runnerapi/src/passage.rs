@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 /// `ANY /v1/harness/<path>`: the harness's answer to the same request for `/<path>`, as it comes, with [`HARNESS_HEADER`].
-/// Only what is [`Passage::Live`].
+/// Turns have a path of their own.
 pub const HARNESS_API: &str = "/v1/harness";
 
 /// Response header of an answer that is the harness's own, whatever its status. Other answers on [`HARNESS_API`] are the runner's.
@@ -48,9 +48,11 @@ pub enum Action {
 /// What becomes of a request to the harness's own API.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Passage {
-    /// It passes as it is.
+    /// It reads, or steers what is at work: it passes as it is.
     Live,
-    /// It passes, unless `conversation` is the session's own, which is not for clients to delete.
+    /// It changes something, and passes as it is. It is activity, and wakes a session that rests.
+    Change,
+    /// A change too, unless `conversation` is the session's own, which is not for clients to delete.
     Deletion {
         /// The conversation.
         conversation: String,
@@ -86,19 +88,23 @@ pub fn passage(method: &str, path: &str) -> Passage {
         }
         (
             "POST",
-            ["session"]
-            | ["session", _, "fork" | "abort" | "revert" | "unrevert" | "share"]
+            ["session", _, "abort"]
             | ["session", _, "permissions", _]
             | ["permission", _, "reply"]
             | ["question", _, "reply" | "reject"]
+            | ["tui", _]
+            | ["tui", "control", "response"]
+            | ["log"],
+        ) => Passage::Live,
+        (
+            "POST",
+            ["session"]
+            | ["session", _, "fork" | "revert" | "unrevert" | "share"]
             | ["mcp"]
             | ["mcp", _, "connect" | "disconnect" | "auth"]
             | ["mcp", _, "auth", "callback" | "authenticate"]
             | ["project", "git", "init"]
-            | ["vcs", "apply"]
-            | ["tui", _]
-            | ["tui", "control", "response"]
-            | ["log"],
+            | ["vcs", "apply"],
         )
         | ("PATCH", ["session" | "project", _] | ["session", _, "message", _, "part", _])
         | (
@@ -107,7 +113,7 @@ pub fn passage(method: &str, path: &str) -> Passage {
             | ["session", _, "message", _]
             | ["session", _, "message", _, "part", _]
             | ["mcp", _, "auth"],
-        ) => Passage::Live,
+        ) => Passage::Change,
         _ => Passage::Closed,
     }
 }
@@ -125,11 +131,12 @@ fn action_of(segment: &str) -> Option<Action> {
 }
 
 /// The segments of a path. One that another reader could take for another path is none: it could get past what is closed.
+/// opencode's router, for one, ends a path at a semicolon.
 fn segments(path: &str) -> Option<Vec<&str>> {
     let rest = path.strip_prefix('/')?;
     let rest = rest.strip_suffix('/').unwrap_or(rest);
     let plain = |segment: &&str| {
-        let safe = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@".contains(&byte);
+        let safe = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:@".contains(&byte);
         !segment.is_empty() && segment.bytes().all(safe) && !matches!(*segment, "." | "..")
     };
     let segments: Vec<&str> = rest.split('/').collect();
@@ -162,15 +169,19 @@ mod tests {
             ("GET", "/"),
             ("GET", "/event"),
             ("GET", "/api/session"),
+            ("POST", "/session/ses_1/abort"),
+            ("POST", "/permission/per_1/reply"),
+        ] {
+            assert_eq!(passage(method, path), Passage::Live, "{method} {path}");
+        }
+        for (method, path) in [
             ("POST", "/session"),
             ("POST", "/session/"),
-            ("POST", "/session/ses_1/abort"),
             ("PATCH", "/session/ses_1"),
-            ("POST", "/permission/per_1/reply"),
             ("DELETE", "/session/ses_1/message/msg_1"),
             ("POST", "/mcp"),
         ] {
-            assert_eq!(passage(method, path), Passage::Live, "{method} {path}");
+            assert_eq!(passage(method, path), Passage::Change, "{method} {path}");
         }
         assert_eq!(passage("DELETE", "/session/s"), Passage::Deletion { conversation: "s".into() });
     }
@@ -208,6 +219,8 @@ mod tests {
             "/session/ses_1/mess%61ge",
             "/session/a%2Fb/message",
             "/session/a\\b",
+            "/session/a;x",
+            "/session/a;/share",
             "/session/ä",
         ] {
             assert_eq!(passage("POST", path), Passage::Malformed, "{path}");

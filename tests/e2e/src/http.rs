@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 
+use crate::contract::Expectation;
 use crate::environment::Environment;
 
 /// Where the API's routes are.
@@ -52,17 +53,20 @@ impl Http {
     /// Sends a request and reads the whole answer.
     ///
     /// # Panics
-    /// When there is no answer.
+    /// When there is no answer, or one that the OpenAPI document does not have.
     pub async fn send(&self, request: RequestBuilder) -> Answer {
         let request = request.build().expect("a request");
         let what = format!("{} {}", request.method(), request.url().path());
+        let expectation = Expectation::of(&request);
         let started = Instant::now();
         let response = self.client.execute(request).await;
         let response = response.unwrap_or_else(|error| panic!("{what}: no answer: {error:?}"));
         let status = response.status();
         let headers = response.headers().clone();
         let body = response.bytes().await.unwrap_or_else(|error| panic!("{what}: broke off: {error:?}"));
-        Answer { what, status, headers, body: body.to_vec(), took: started.elapsed() }
+        let took = started.elapsed();
+        expectation.check(status.as_u16(), &headers, &body);
+        Answer { what, status, headers, body: body.to_vec(), took }
     }
 
     /// `GET`.

@@ -11,6 +11,7 @@
 
 pub mod census;
 pub mod command;
+pub mod contract;
 pub mod environment;
 pub mod gate;
 pub mod gateways;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -18,7 +19,7 @@ const TERMINAL_HARNESSES: [&str; 2] = ["claude-code", "codex"];
 const DEFAULT_BRANCH: &str = "main";
 
 /// A saved agent.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ApiAgent {
     /// The Agent object's name.
     pub id: String,
@@ -87,7 +88,7 @@ fn note(agent: &Agent, key: &str) -> Option<String> {
 }
 
 /// An agent in a list.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ApiAgentEntry {
     /// The agent.
     #[serde(flatten)]
@@ -99,7 +100,7 @@ pub struct ApiAgentEntry {
 }
 
 /// A page of agents.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ApiAgentList {
     /// The page.
     pub data: Vec<ApiAgentEntry>,

@@ -1,9 +1,10 @@
 //! Errors as clients see them.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Body of every answer that is not a success.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ErrorResponse {
     /// A sentence that says what was attempted and what to do. Never holds a secret.
     pub error: String,
@@ -13,11 +14,12 @@ pub struct ErrorResponse {
     pub request_id: String,
     /// Where to attach, of a session that is used through a terminal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
     pub tty_url: Option<String>,
 }
 
 /// The bounded set of the gateway's errors.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorCode {
     /// 400: the request or one of its fields cannot be understood.

@@ -6,21 +6,24 @@
 
 mod agent;
 mod error;
+mod harness;
 mod session;
 #[cfg(test)]
 mod tests;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use agent::{ApiAgent, ApiAgentEntry, ApiAgentList, MASKED};
 pub use error::{ErrorCode, ErrorResponse};
+pub use harness::{HarnessEvent, HarnessMessage, HarnessPart, HarnessReply};
 pub use session::{ApiPhase, ApiSession, ApiStatus, agent_name, tty_url};
 
 /// Where the managed-agents API is rooted.
 pub const BASE_PATH: &str = "/api/v1/managed_agents";
 
 /// Answer to the deletion of a session.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ApiDeleted {
     /// The session.
     pub id: String,
@@ -29,7 +32,7 @@ pub struct ApiDeleted {
 }
 
 /// See [`ApiDeleted`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum DeletedStatus {
     /// It was stopped by this request.
@@ -38,8 +41,15 @@ pub enum DeletedStatus {
     Dead,
 }
 
+/// Answer to an abort.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ApiAborted {
+    /// The turn that ran, if one did, is being stopped.
+    pub ok: bool,
+}
+
 /// Whether the gateway reaches the API server.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ApiClusterHealth {
     /// It does.
     pub ok: bool,
@@ -47,5 +57,6 @@ pub struct ApiClusterHealth {
     pub elapsed_ms: u64,
     /// Why it does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
     pub error: Option<String>,
 }

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::BASE_PATH;
+use super::{BASE_PATH, HarnessReply};
 use crate::agent::Lifecycle;
 use crate::duration::Duration;
 use crate::session::{DesiredState, Phase, Reason, Session, SessionStatus, Step};
@@ -15,7 +16,7 @@ use crate::session::{DesiredState, Phase, Reason, Session, SessionStatus, Step};
 const PREVIEW_CHARS: usize = 60;
 
 /// A session's status as HTTP clients know it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ApiStatus {
     /// Not yet usable.
@@ -50,23 +51,8 @@ impl ApiStatus {
     }
 }
 
-impl std::str::FromStr for ApiStatus {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        match text {
-            "creating" => Ok(Self::Creating),
-            "ready" => Ok(Self::Ready),
-            "suspended" => Ok(Self::Suspended),
-            "failed" => Ok(Self::Failed),
-            "dead" => Ok(Self::Dead),
-            _ => Err(()),
-        }
-    }
-}
-
 /// How far a session is, in the words of LiteLLM Agent Platform.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ApiPhase {
     /// The agent is looked up, or a sandbox is being claimed.
@@ -92,7 +78,7 @@ impl ApiPhase {
 }
 
 /// A session.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ApiSession {
     /// The Session object's name.
     pub id: String,
@@ -113,6 +99,7 @@ pub struct ApiSession {
     /// The Sandbox's name.
     pub task_arn: Option<String>,
     /// `{"parts": [...]}`, the reply to the initial prompt.
+    #[schemars(with = "Option<HarnessReply>")]
     pub response: Option<Value>,
     /// When it was created.
     pub created_at: Timestamp,

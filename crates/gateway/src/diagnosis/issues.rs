@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use paddock_api::session::Reason;
 use paddock_api::{Condition, ConditionStatus, Phase, SandboxWarmPool, Session, labels};
 use paddock_kubeio::slim::{ContainerState, ContainerStatus, SlimPod};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{Part, Probe, Seen};
 
 /// Something that is wrong.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Issue {
     /// Which kind it is.
     pub code: IssueCode,
@@ -23,7 +24,7 @@ pub struct Issue {
 }
 
 /// How bad an issue is, in the words of LiteLLM Agent Platform.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// The session cannot be used because of it.
@@ -35,7 +36,7 @@ pub enum Severity {
 }
 
 /// The bounded set of kinds, the causes before what follows from them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum IssueCode {
     /// The Agent does not exist.

@@ -1,11 +1,12 @@
 //! What is known about one session, gathered for a person who wants to know why it does not do as it should.
 //!
 //! `reading` asks everybody who knows something, side by side and not for long; what cannot be read is said in its place. `issues`
-//! finds what is wrong in what was read, and decides nothing else. `view` chooses the fields that are shown: never a pod's
-//! spec, an environment, a prompt or a message.
+//! finds what is wrong in what was read, and decides nothing else. `view` has the fields that are shown, which `show` fills: never a
+//! pod's spec, an environment, a prompt or a message.
 
 pub mod issues;
 pub mod reading;
+pub mod show;
 pub mod view;
 
 use paddock_api::{Agent, Sandbox, SandboxWarmPool, Session};

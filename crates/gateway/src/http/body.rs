@@ -3,6 +3,7 @@
 //! The body stays text: routes borrow the fields they need from it, so a large or deeply nested message costs
 //! its own size and no more, and what a client sends to its harness is passed on as it came.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -11,6 +12,7 @@ use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use paddock_api::http::ErrorCode;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -87,6 +89,24 @@ pub fn string(field: &str, raw: &RawValue) -> Result<String, ApiError> {
 pub fn is_empty(raw: &RawValue) -> bool {
     let bare: String = raw.get().chars().filter(|c| !c.is_ascii_whitespace()).take(5).collect();
     matches!(bare.as_str(), "{}" | "[]" | "\"\"" | "null")
+}
+
+/// The schema of a field that is taken only where [`is_empty`] holds.
+#[derive(Debug)]
+pub struct Empty;
+
+impl JsonSchema for Empty {
+    fn schema_name() -> Cow<'static, str> {
+        "Empty".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"enum": [null, "", [], {}]})
+    }
 }
 
 fn too_large(max: usize) -> ApiError {

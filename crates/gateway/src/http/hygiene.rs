@@ -19,7 +19,7 @@ use crate::error::ApiError;
 pub fn check(head: &Parts) -> Result<(), ApiError> {
     if head.method == Method::CONNECT {
         let mut error = ApiError::new(ErrorCode::MethodNotAllowed, "CONNECT is refused: this is not a proxy");
-        error.allow = Some("GET, POST, DELETE");
+        error.allow = Some("GET, POST, PATCH, DELETE");
         return Err(error);
     }
     let mut hosts = head.headers.get_all(HOST).iter();

@@ -1,15 +1,17 @@
 //! Keys that clients give so that a retry is not a second turn or a second session.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use http::HeaderMap;
 use paddock_api::http::ErrorCode;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use uuid::Uuid;
 
 use crate::error::ApiError;
 
 /// The header clients send.
-pub const HEADER: &str = "idempotency-key";
+pub const HEADER: &str = "Idempotency-Key";
 /// Longest key.
 const MAX_LEN: usize = 128;
 
@@ -57,6 +59,22 @@ impl Key {
     /// The key's text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl JsonSchema for Key {
+    fn schema_name() -> Cow<'static, str> {
+        "Key".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string", "minLength": 1, "maxLength": MAX_LEN, "pattern": "^[!-~]([ -~]*[!-~])?$",
+        })
     }
 }
 

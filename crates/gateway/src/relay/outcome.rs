@@ -5,9 +5,10 @@ use std::time::Duration;
 use http::StatusCode;
 use http_body_util::{BodyExt, Limited};
 use paddock_api::Session;
-use paddock_api::http::ErrorCode;
+use paddock_api::http::{ErrorCode, HarnessMessage};
 use paddock_runnerapi::{TURNS, TurnState};
 use paddock_transcripts::EntryKind;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -28,7 +29,8 @@ const MAX_BYTES: usize = 64 << 20;
 const ANSWER_TIME: Duration = Duration::from_secs(10);
 
 /// A turn as its client sees it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Turn")]
 pub struct TurnView {
     /// Its id.
     #[serde(default)]
@@ -37,9 +39,11 @@ pub struct TurnView {
     pub state: TurnState,
     /// The harness's reply, word for word.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "HarnessMessage")]
     pub reply: Option<Box<RawValue>>,
     /// Why there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "TurnError")]
     pub error: Option<TurnError>,
 }
 

@@ -56,7 +56,10 @@ pub async fn pass(
                 unreachable(&cause.to_string())
             }
             Err(error @ CallError::Broken(_)) => {
-                return Err(unreachable(&format!("{error}; it may have had an effect")));
+                return Err(ApiError::new(
+                    ErrorCode::Unreachable,
+                    format!("asking the session's harness: {error}; the request may have had an effect"),
+                ));
             }
             Err(error) => {
                 tracing::error!(%error, "cannot make a request to a runner");

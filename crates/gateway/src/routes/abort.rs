@@ -2,9 +2,8 @@
 
 use bytes::Bytes;
 use http::Response;
-use paddock_api::http::ErrorCode;
+use paddock_api::http::{ApiAborted, ErrorCode};
 use paddock_runnerapi::ABORT;
-use serde_json::json;
 
 use super::Ask;
 use super::answer::Answer;
@@ -31,7 +30,7 @@ pub async fn abort(gateway: &Gateway, ask: &Ask, id: &ObjectName) -> Result<Resp
         )
     })?;
     match verdict::error_of(answer).await {
-        None => Ok(Answer::json(&json!({"ok": true}))),
+        None => Ok(Answer::json(&ApiAborted { ok: true })),
         Some(error) => Err(error),
     }
 }

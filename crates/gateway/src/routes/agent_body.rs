@@ -7,6 +7,7 @@
 use paddock_api::agent::{AgentSpec, DEFAULT_HARNESS};
 use paddock_api::http::ErrorCode;
 use paddock_api::{Agent, labels};
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
@@ -14,7 +15,7 @@ use serde_json::{Map, Value, json};
 use super::agent_env::EnvVars;
 use super::router::is_label;
 use crate::error::ApiError;
-use crate::http::body;
+use crate::http::body::{self, Empty};
 
 /// Longest name, in characters, as the Agent kind has it.
 const MAX_NAME: usize = 200;
@@ -33,41 +34,77 @@ const MAX_PICTURE: usize = 65_536;
 /// `None`: the field is not there; `null` is a value.
 type Raw<'a> = Option<&'a RawValue>;
 
-#[derive(Deserialize)]
-struct Fields<'a> {
+/// What an agent shall be like. In a change, a field that is left out stays as it is, and `null` or an empty text clears it.
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "AgentFields")]
+pub struct Fields<'a> {
+    /// The name people see; its id where there is none.
     #[serde(borrow, default, deserialize_with = "present")]
+    #[schemars(with = "Option<String>", length(max = MAX_NAME))]
     name: Raw<'a>,
+    /// The name that the model gateway knows. A new agent needs one.
     #[serde(borrow, default, deserialize_with = "present")]
+    #[schemars(with = "String", length(min = 1, max = MAX_MODEL))]
     model: Raw<'a>,
+    /// Instructions added to the harness's own.
     #[serde(borrow, default, deserialize_with = "present")]
+    #[schemars(with = "Option<String>", length(max = MAX_PROMPT))]
     prompt: Raw<'a>,
+    /// The harness; `opencode` where nothing is said.
     #[serde(borrow, default, deserialize_with = "present")]
+    #[schemars(with = "Option<String>", length(max = MAX_HARNESS), extend("pattern" = "^([a-z0-9]([a-z0-9-]*[a-z0-9])?)?$"))]
     harness_id: Raw<'a>,
+    /// Kept and shown again; nothing else comes of it.
     #[serde(borrow, default, deserialize_with = "present")]
+    #[schemars(with = "Option<String>", length(max = MAX_BRANCH))]
     branch: Raw<'a>,
+    /// Kept and shown again; nothing else comes of it.
     #[serde(borrow, default, deserialize_with = "present")]
+    #[schemars(with = "Option<String>", length(max = MAX_PICTURE))]
     pfp_url: Raw<'a>,
+    /// Variables that the agent's shells see. In a change, they are the whole set: `***` keeps a value.
     #[serde(borrow, default, deserialize_with = "present")]
+    #[schemars(with = "Option<EnvVars>")]
     env_vars: Raw<'a>,
+    /// Not taken yet.
     #[serde(borrow, default)]
+    #[schemars(with = "Empty")]
     repo_url: Raw<'a>,
+    /// Not taken yet.
     #[serde(borrow, default)]
+    #[schemars(with = "Empty")]
     tools: Raw<'a>,
+    /// Not taken yet.
     #[serde(borrow, default)]
+    #[schemars(with = "Empty")]
     mcp_servers: Raw<'a>,
+    /// Not taken yet.
     #[serde(borrow, default)]
+    #[schemars(with = "Empty")]
     requirements: Raw<'a>,
+    /// Not taken yet.
     #[serde(borrow, default)]
+    #[schemars(with = "Empty")]
     skill_ids: Raw<'a>,
+    /// Not taken yet.
     #[serde(borrow, default)]
+    #[schemars(with = "Empty")]
     sandbox_files: Raw<'a>,
+    /// Not taken yet.
     #[serde(borrow, default)]
+    #[schemars(with = "Empty")]
     projects: Raw<'a>,
+    /// Not taken yet.
     #[serde(borrow, default)]
+    #[schemars(with = "Empty")]
     allow_out: Raw<'a>,
+    /// Not taken yet.
     #[serde(borrow, default)]
+    #[schemars(with = "Empty")]
     deny_out: Raw<'a>,
+    /// Not taken yet.
     #[serde(borrow, default)]
+    #[schemars(with = "Empty")]
     env_var_hosts: Raw<'a>,
 }
 

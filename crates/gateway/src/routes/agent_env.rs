@@ -4,6 +4,7 @@
 //! sizes are read. The Secret's name follows from the Agent's and its keys are the variables' names, so that every attempt,
 //! of whatever replica, writes to the same place.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -16,6 +17,7 @@ use paddock_api::http::{ErrorCode, MASKED};
 use paddock_api::{Agent, labels};
 use paddock_kubeio::slim::{SlimSecret, ValueSize};
 use paddock_kubeio::write::{Precondition, WriteError, Written};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::json;
 use serde_json::value::RawValue;
 
@@ -27,6 +29,8 @@ use crate::relay::lookup;
 const MAX_VARS: usize = 50;
 /// Most bytes of all names and values together.
 const MAX_BYTES: usize = 16_384;
+/// Longest name of a variable.
+const MAX_NAME: usize = 256;
 /// How often the Secret is written while others change it.
 const ATTEMPTS: usize = 5;
 
@@ -86,7 +90,7 @@ impl EnvVars {
         if let Some(name) = given.keys().find(|name| !is_name(name)) {
             let shown: String = name.chars().take(64).collect();
             return Err(bad(format_args!(
-                "{shown:?} is no name of a variable; use letters, digits and underscores, not a digit first, at most 256"
+                "{shown:?} is no name of a variable; use letters, digits and underscores, not a digit first, at most {MAX_NAME}"
             )));
         }
         let reserved: Vec<&str> =
@@ -152,8 +156,25 @@ impl EnvVars {
     }
 }
 
+impl JsonSchema for EnvVars {
+    fn schema_name() -> Cow<'static, str> {
+        "EnvVars".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": format!(
+                "At most {MAX_VARS} names and values, with at most {MAX_BYTES} bytes in all. Values are secrets and never shown again. Some names are reserved."
+            ),
+            "type": "object",
+            "propertyNames": {"pattern": "^[A-Za-z_][A-Za-z0-9_]*$", "maxLength": MAX_NAME},
+            "additionalProperties": {"type": ["string", "null"], "maxLength": MAX_BYTES},
+        })
+    }
+}
+
 fn is_name(name: &str) -> bool {
-    name.len() <= 256
+    name.len() <= MAX_NAME
         && name.bytes().next().is_some_and(|first| first.is_ascii_alphabetic() || first == b'_')
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }

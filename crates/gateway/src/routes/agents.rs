@@ -2,41 +2,38 @@
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
-use std::str::FromStr;
 
 use http::Response;
 use paddock_api::Agent;
 use paddock_api::http::{ApiAgent, ApiAgentEntry, ApiAgentList, ApiStatus, ErrorCode, agent_name};
+use schemars::JsonSchema;
+use serde::Deserialize;
 
 use super::Ask;
 use super::answer::Answer;
 use super::router::ObjectName;
-use super::sessions::{DEFAULT_LIMIT, MAX_LIMIT};
+use super::sessions::LIMIT;
 use crate::error::ApiError;
 use crate::gateway::Gateway;
+use crate::http::query::Number;
 use crate::relay::lookup;
 
+/// How many entries of a list are left out.
+pub const OFFSET: Number = Number { name: "offset", least: 0, most: usize::MAX, default: 0 };
+
 /// By what a list is sorted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Sort {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum Sort {
+    /// When they were made.
     CreatedAt,
+    /// Their names.
     Name,
+    /// Their harnesses.
     HarnessId,
+    /// How many sessions they have.
     Sessions,
-}
-
-impl FromStr for Sort {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        match text {
-            "created_at" => Ok(Self::CreatedAt),
-            "name" => Ok(Self::Name),
-            "harness_id" => Ok(Self::HarnessId),
-            "sessions" => Ok(Self::Sessions),
-            _ => Err(()),
-        }
-    }
 }
 
 impl Sort {
@@ -50,31 +47,25 @@ impl Sort {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Order {
+/// In which order a list is sorted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[schemars(inline)]
+pub enum Order {
+    /// The smallest first.
+    #[serde(rename = "asc")]
     Ascending,
+    /// The largest first.
+    #[serde(rename = "desc")]
     Descending,
-}
-
-impl FromStr for Order {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        match text {
-            "asc" => Ok(Self::Ascending),
-            "desc" => Ok(Self::Descending),
-            _ => Err(()),
-        }
-    }
 }
 
 /// `GET /agents`
 pub fn list(gateway: &Gateway, ask: &Ask) -> Result<Response<Answer>, ApiError> {
-    let limit = ask.query.number("limit", 1..=MAX_LIMIT, DEFAULT_LIMIT)?;
-    let offset = ask.query.number("offset", 0..=usize::MAX, 0)?;
+    let limit = ask.query.number(&LIMIT)?;
+    let offset = ask.query.number(&OFFSET)?;
     let sort =
-        ask.query.read("sort", "one of created_at, name, harness_id, sessions")?.unwrap_or(Sort::CreatedAt);
-    let order = ask.query.read("order", "asc or desc")?.unwrap_or(Order::Descending);
+        ask.query.word("sort", "one of created_at, name, harness_id, sessions")?.unwrap_or(Sort::CreatedAt);
+    let order = ask.query.word("order", "asc or desc")?.unwrap_or(Order::Descending);
     let search = ask.query.get("search")?.unwrap_or_default().trim().to_lowercase();
 
     let mut counts: HashMap<String, (usize, usize)> = HashMap::new();

@@ -10,6 +10,7 @@ use paddock_api::http::{ApiStatus, ErrorCode};
 use paddock_api::session::AgentRef;
 use paddock_api::{Session, SessionSpec, labels};
 use paddock_kubeio::write::WriteError;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
@@ -24,7 +25,7 @@ use super::router::ObjectName;
 use super::sessions;
 use crate::error::ApiError;
 use crate::gateway::Gateway;
-use crate::http::body::{self, Presence};
+use crate::http::body::{self, Empty, Presence};
 use crate::http::idempotency::Key;
 use crate::http::wait::Wait;
 use crate::relay::lookup;
@@ -36,17 +37,29 @@ const MAX_TITLE: usize = 500;
 /// Longest initial prompt, in characters, as the Session kind has it.
 const MAX_PROMPT: usize = 262_144;
 
-#[derive(Deserialize)]
-struct Fields<'a> {
+/// What a session shall be like.
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "NewSession")]
+pub struct Fields<'a> {
+    /// What the conversation is about.
     #[serde(borrow, default)]
+    #[schemars(with = "Option<String>", length(max = MAX_TITLE))]
     title: Option<&'a RawValue>,
+    /// A first message, sent once the session is ready.
     #[serde(borrow, default)]
+    #[schemars(with = "Option<String>", length(max = MAX_PROMPT))]
     initial_prompt: Option<&'a RawValue>,
+    /// Not taken yet.
     #[serde(borrow, default)]
+    #[schemars(with = "Empty")]
     initial_attachments: Option<&'a RawValue>,
+    /// Not taken yet.
     #[serde(borrow, default)]
+    #[schemars(with = "Empty")]
     env_vars: Option<&'a RawValue>,
+    /// Not taken yet.
     #[serde(borrow, default)]
+    #[schemars(with = "Empty")]
     skill_ids: Option<&'a RawValue>,
 }
 

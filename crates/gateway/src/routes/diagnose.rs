@@ -7,7 +7,7 @@ use paddock_api::http::ErrorCode;
 use super::Ask;
 use super::answer::Answer;
 use super::router::ObjectName;
-use crate::diagnosis::{reading, view};
+use crate::diagnosis::{reading, show};
 use crate::error::ApiError;
 use crate::gateway::Gateway;
 use crate::relay::lookup;
@@ -22,5 +22,5 @@ pub async fn get(gateway: &Gateway, ask: &Ask, id: &ObjectName) -> Result<Respon
         (Err(error), _) => return Err(error),
     };
     let seen = reading::read(gateway, Session::clone(&session), &ask.request_id).await;
-    Ok(Answer::json(&view::diagnosis(&seen)))
+    Ok(Answer::json(&show::diagnosis(&seen)))
 }

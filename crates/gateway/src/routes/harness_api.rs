@@ -45,8 +45,11 @@ pub async fn serve(
 ) -> Result<Response<Answer>, ApiError> {
     match passage(ask.head.method.as_str(), path) {
         Passage::Turn { action, .. } => turn(gateway, ask, incoming, id, path, action, record).await,
-        // That a conversation is the session's own is known in its pod.
-        Passage::Live | Passage::Deletion { .. } => live(gateway, ask, incoming, id, path).await,
+        Passage::Live => pass_on(gateway, ask, incoming, id, path, Wakes::Nobody).await,
+        // Whether a conversation is the session's own is known in its pod.
+        Passage::Change | Passage::Deletion { .. } => {
+            pass_on(gateway, ask, incoming, id, path, Wakes::TheSession).await
+        }
         Passage::Closed => Err(ApiError::new(
             ErrorCode::Forbidden,
             format!(
@@ -58,28 +61,36 @@ pub async fn serve(
     }
 }
 
-async fn live(
+/// What a request does to a session that rests.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wakes {
+    Nobody,
+    /// As a message does.
+    TheSession,
+}
+
+async fn pass_on(
     gateway: &Arc<Gateway>,
     ask: &Ask,
     incoming: Incoming,
     id: &ObjectName,
     path: &str,
+    wakes: Wakes,
 ) -> Result<Response<Answer>, ApiError> {
     let begun = Instant::now();
     let method = &ask.head.method;
     let body = body::collect(incoming, gateway.body_limits()).await?;
     let mut session = lookup::find(gateway, id.as_str()).await?;
-    if !method.is_safe() {
-        // As a message does. Reading wakes nobody.
+    if wakes == Wakes::TheSession {
         session = hold::until_it_takes(gateway, session, Patience::from(begun, None), None).await?;
     }
     let query = ask.head.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
     let call = Call::of(method.clone(), format!("{HARNESS_API}{path}{query}"), body, &ask.request_id)
-        .with_headers(passed_on(&ask.head.headers));
+        .with_headers(headers_of(&ask.head.headers));
     Ok(Answer::passed(gateway, pass(gateway, session, &call).await?))
 }
 
-fn passed_on(headers: &HeaderMap) -> HeaderMap {
+fn headers_of(headers: &HeaderMap) -> HeaderMap {
     let named = PASSED_ON.iter().filter_map(|name| {
         let value: &HeaderValue = headers.get(*name)?;
         Some((HeaderName::from_static(name), value.clone()))

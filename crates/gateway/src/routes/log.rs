@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use paddock_api::http::ApiStatus;
 use paddock_api::session::{Phase, SessionStatus, StartupPath};
 use paddock_api::{Condition, Session};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -25,7 +26,7 @@ const MOST_CHARS: usize = 600;
 const MOST_ENTRIES: usize = 2_000;
 
 /// One entry of the time line.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct LogEntry {
     /// The same for the same entry in every answer.
     pub id: String,
@@ -37,11 +38,12 @@ pub struct LogEntry {
     pub title: String,
     /// The beginning of what was said, or why.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
     pub detail: Option<String>,
 }
 
 /// What an entry tells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum LogKind {
     /// The session was made.

@@ -6,8 +6,11 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
+use paddock_api::http::HarnessPart;
+use schemars::JsonSchema;
 use serde::de::{DeserializeSeed, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::json;
 use serde_json::value::RawValue;
 
 use crate::error::ApiError;
@@ -19,15 +22,28 @@ const MAX_ATTACHMENT_BYTES: usize = 5 * 1024 * 1024;
 const MAX_ATTACHMENT_NAME: usize = 255;
 const ATTACHMENT_TYPES: [&str; 4] = ["image/png", "image/jpeg", "image/gif", "image/webp"];
 
-#[derive(Deserialize)]
-struct Fields<'a> {
+/// A message: either `text`, which may come with `attachments`, or `parts`.
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "Message", extend("oneOf" = json!([
+    {"required": ["text"]},
+    {"required": ["parts"], "not": {"required": ["attachments"]}},
+])))]
+pub struct Fields<'a> {
+    /// What is said; more than white space.
     #[serde(borrow, default)]
+    #[schemars(with = "String", length(min = 1), extend("pattern" = r"\S"))]
     text: Option<&'a RawValue>,
+    /// The message in the harness's own parts, passed on as they are.
     #[serde(borrow, default)]
+    #[schemars(with = "Vec<HarnessPart>", length(min = 1))]
     parts: Option<&'a RawValue>,
+    /// Pictures that go with `text`.
     #[serde(borrow, default)]
+    #[schemars(with = "Vec<Attachment<'static>>", length(max = MAX_ATTACHMENTS))]
     attachments: Option<&'a RawValue>,
+    /// Names the turn, as the header `Idempotency-Key` does.
     #[serde(borrow, default)]
+    #[schemars(with = "Key")]
     message_id: Option<&'a RawValue>,
 }
 
@@ -45,12 +61,19 @@ enum Content<'a> {
     Text { text: String, attachments: Vec<Attachment<'a>> },
 }
 
-#[derive(Debug, Deserialize)]
+/// A picture.
+#[derive(Debug, Deserialize, JsonSchema)]
 struct Attachment<'a> {
+    /// Its file's name.
     #[serde(default)]
+    #[schemars(length(max = MAX_ATTACHMENT_NAME))]
     name: Option<String>,
+    /// Its kind.
+    #[schemars(extend("enum" = ATTACHMENT_TYPES))]
     mime_type: String,
+    /// Its content in standard base64 with padding.
     #[serde(borrow)]
+    #[schemars(length(min = 4, max = MAX_ATTACHMENT_BYTES.div_ceil(3) * 4), extend("contentEncoding" = "base64"))]
     base64: Cow<'a, str>,
 }
 

@@ -18,6 +18,7 @@ pub mod message;
 pub mod message_body;
 pub mod message_stream;
 pub mod messages;
+pub mod openapi;
 pub mod record;
 pub mod router;
 pub mod sandbox_logs;
@@ -83,13 +84,17 @@ pub async fn serve(
         message::announce(&head.headers, &mut record);
     }
 
-    let (outcome, place) = match admit(&gateway, &head, &mut record) {
-        Ok(Admitted { access, place }) => {
-            let query = Query::parse(head.uri.query());
-            let ask = Ask { query, head, request_id: request_id.clone(), access };
-            (answer(&gateway, ask, body, resolved, &mut record).await, place)
+    let (outcome, place) = if router::is_api(head.uri.path()) {
+        match admit(&gateway, &head, &mut record) {
+            Ok(Admitted { access, place }) => {
+                let query = Query::parse(head.uri.query());
+                let ask = Ask { query, head, request_id: request_id.clone(), access };
+                (answer(&gateway, ask, body, resolved, &mut record).await, place)
+            }
+            Err(error) => (Err(error), None),
         }
-        Err(error) => (Err(error), None),
+    } else {
+        (outside(&head, resolved), None)
     };
     let mut response = outcome.unwrap_or_else(|error| {
         record.failed(&error);
@@ -108,13 +113,19 @@ pub async fn serve(
 /// Lets a request in: its head is sound, its key is known and has not been used too much.
 fn admit(gateway: &Gateway, head: &Parts, record: &mut Record) -> Result<Admitted, ApiError> {
     hygiene::check(head)?;
-    // There is nothing outside of the API, and no key is needed to be told so.
-    if !router::is_api(head.uri.path()) {
-        return Err(no_such_path());
-    }
     let access = auth::authenticate(&gateway.master_key, gateway.scoped_keys.as_deref(), &head.headers)?;
     record.access(&access);
     auth::admit(access)
+}
+
+/// What is outside of the API, for which no key is needed: its description, and nothing else.
+fn outside(head: &Parts, resolved: Resolved) -> Result<Response<Answer>, ApiError> {
+    hygiene::check(head)?;
+    match resolved {
+        Resolved::Route(Route::OpenApi) => Ok(openapi::get(&head.headers)),
+        Resolved::WrongMethod { allow, .. } => Err(wrong_method(allow)),
+        Resolved::Route(_) | Resolved::Unknown => Err(no_such_path()),
+    }
 }
 
 async fn answer(
@@ -126,11 +137,7 @@ async fn answer(
 ) -> Result<Response<Answer>, ApiError> {
     let route = match resolved {
         Resolved::Route(route) => route,
-        Resolved::WrongMethod { allow, .. } => {
-            let mut error = ApiError::new(ErrorCode::MethodNotAllowed, format!("this path takes {allow}"));
-            error.allow = Some(allow);
-            return Err(error);
-        }
+        Resolved::WrongMethod { allow, .. } => return Err(wrong_method(allow)),
         Resolved::Unknown => return Err(no_such_path()),
     };
     if gateway.drain.stage() == Stage::Closing {
@@ -153,6 +160,7 @@ async fn answer(
     access::check(gateway, &ask.access, &route).await?;
     match route {
         Route::ClusterHealth => Ok(health::cluster(gateway).await),
+        Route::OpenApi => Ok(openapi::get(&ask.head.headers)),
         Route::ListSessions => sessions::list(gateway, &ask),
         Route::GetSession(id) => sessions::get(gateway, &ask, &id).await,
         Route::DeleteSession(id) | Route::StopSession(id) => sessions::delete(gateway, &id).await,
@@ -177,6 +185,12 @@ async fn answer(
         Route::UpdateAgent(id) => agent_write::update(gateway, &ask, body, id).await,
         Route::DeleteAgent(id) => agent_write::delete(gateway, id).await,
     }
+}
+
+fn wrong_method(allow: &'static str) -> ApiError {
+    let mut error = ApiError::new(ErrorCode::MethodNotAllowed, format!("this path takes {allow}"));
+    error.allow = Some(allow);
+    error
 }
 
 fn no_such_path() -> ApiError {

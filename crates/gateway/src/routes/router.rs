@@ -3,10 +3,13 @@
 //! Names in paths are object names, checked here once: what is no object name can name no object, so it is an
 //! unknown path. Templates, never paths, get into metrics and logs.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use http::Method;
 use paddock_api::http::BASE_PATH;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use strum::{EnumDiscriminants, EnumIter, IntoStaticStr};
 
 const API_PREFIX: &str = "/api";
 const CLUSTER_HEALTH: &str = "/api/v1/health/k8s";
@@ -29,6 +32,20 @@ impl ObjectName {
     }
 }
 
+impl JsonSchema for ObjectName {
+    fn schema_name() -> Cow<'static, str> {
+        "ObjectName".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        const LABEL: &str = "[a-z0-9]([a-z0-9-]*[a-z0-9])?";
+        json_schema!({
+            "description": "The name of an object: a DNS-1123 subdomain.",
+            "type": "string", "maxLength": MAX_NAME, "pattern": format!(r"^{LABEL}(\.{LABEL})*$"),
+        })
+    }
+}
+
 impl fmt::Display for ObjectName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -45,7 +62,14 @@ pub fn is_label(text: &str) -> bool {
 }
 
 /// What can be asked.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, EnumDiscriminants)]
+#[strum_discriminants(
+    name(RouteKind),
+    doc = "A route whatever it is asked about; its word is its name in the OpenAPI document.",
+    derive(EnumIter, Hash, IntoStaticStr),
+    strum(serialize_all = "camelCase"),
+    allow(missing_docs)
+)]
 pub enum Route {
     /// `GET /sessions`
     ListSessions,
@@ -97,6 +121,8 @@ pub enum Route {
     DeleteAgent(ObjectName),
     /// `GET /api/v1/health/k8s`
     ClusterHealth,
+    /// `GET /openapi.json`
+    OpenApi,
 }
 
 /// Whether a route changes anything.
@@ -129,7 +155,7 @@ impl Route {
     /// What it does, and to what. `routes::access` judges every request by this before the route sees it.
     pub fn demand(&self) -> (Use, Subject<'_>) {
         match self {
-            Self::ClusterHealth => (Use::Read, Subject::Gateway),
+            Self::ClusterHealth | Self::OpenApi => (Use::Read, Subject::Gateway),
             Self::ListAgents => (Use::Read, Subject::Agents),
             Self::CreateAgent => (Use::Change, Subject::Agents),
             Self::GetAgent(id) => (Use::Read, Subject::Agent(id)),
@@ -199,33 +225,67 @@ impl Resolved {
             Self::Route(Route::ListAgents | Route::CreateAgent) => AGENTS,
             Self::Route(Route::GetAgent(_) | Route::UpdateAgent(_) | Route::DeleteAgent(_)) => AGENT,
             Self::Route(Route::ClusterHealth) => HEALTH,
+            Self::Route(Route::OpenApi) => OPENAPI,
             Self::WrongMethod { template, .. } => template,
             Self::Unknown => "unknown",
         }
     }
 }
 
-const SESSIONS: &str = "/sessions";
-const SESSION: &str = "/sessions/{id}";
-const STOP: &str = "/sessions/{id}/stop";
-const SUSPEND: &str = "/sessions/{id}/suspend";
-const RESUME: &str = "/sessions/{id}/resume";
-const RESTART: &str = "/sessions/{id}/restart";
-const ABORT: &str = "/sessions/{id}/abort";
-const MESSAGE: &str = "/sessions/{id}/message";
-const MESSAGE_STREAM: &str = "/sessions/{id}/message_stream";
-const EVENTS: &str = "/sessions/{id}/events";
-const STREAM: &str = "/sessions/{id}/stream";
-const MESSAGES: &str = "/sessions/{id}/messages";
-const TURN: &str = "/sessions/{id}/turns/{turn}";
-const HARNESS_API: &str = "/sessions/{id}/opencode/{path}";
-const LOG: &str = "/sessions/{id}/log";
-const SANDBOX_LOGS: &str = "/sessions/{id}/sandbox_logs";
-const DIAGNOSE: &str = "/sessions/{id}/diagnose";
-const AGENTS: &str = "/agents";
-const AGENT: &str = "/agents/{id}";
-const AGENT_SESSION: &str = "/agents/{id}/session";
-const HEALTH: &str = "/health/k8s";
+// Templates of paths, below the base path unless something else is said.
+/// All sessions.
+pub const SESSIONS: &str = "/sessions";
+/// One session.
+pub const SESSION: &str = "/sessions/{id}";
+/// Its end.
+pub const STOP: &str = "/sessions/{id}/stop";
+/// Its rest.
+pub const SUSPEND: &str = "/sessions/{id}/suspend";
+/// Its going on.
+pub const RESUME: &str = "/sessions/{id}/resume";
+/// Its next pod.
+pub const RESTART: &str = "/sessions/{id}/restart";
+/// The end of its turn.
+pub const ABORT: &str = "/sessions/{id}/abort";
+/// A message to it.
+pub const MESSAGE: &str = "/sessions/{id}/message";
+/// A message whose turn is told.
+pub const MESSAGE_STREAM: &str = "/sessions/{id}/message_stream";
+/// What happens in it.
+pub const EVENTS: &str = "/sessions/{id}/events";
+/// The same in its harness's own events.
+pub const STREAM: &str = "/sessions/{id}/stream";
+/// Its conversation.
+pub const MESSAGES: &str = "/sessions/{id}/messages";
+/// One of its turns.
+pub const TURN: &str = "/sessions/{id}/turns/{turn}";
+/// Its harness's own API.
+pub const HARNESS_API: &str = "/sessions/{id}/opencode/{path}";
+/// Its time line.
+pub const LOG: &str = "/sessions/{id}/log";
+/// Its container's output.
+pub const SANDBOX_LOGS: &str = "/sessions/{id}/sandbox_logs";
+/// All that is known about it.
+pub const DIAGNOSE: &str = "/sessions/{id}/diagnose";
+/// All agents.
+pub const AGENTS: &str = "/agents";
+/// One agent.
+pub const AGENT: &str = "/agents/{id}";
+/// Its sessions.
+pub const AGENT_SESSION: &str = "/agents/{id}/session";
+/// Whether the API server answers.
+pub const HEALTH: &str = "/health/k8s";
+/// The description of all this. It is the only path outside of the API.
+pub const OPENAPI: &str = "/openapi.json";
+
+/// The whole path of a template.
+pub fn path_of(template: &str) -> String {
+    match template {
+        OPENAPI => OPENAPI.to_owned(),
+        HEALTH => CLUSTER_HEALTH.to_owned(),
+        below_base => format!("{BASE_PATH}{below_base}"),
+    }
+}
 
 /// Whether a path needs the key, known or not.
 pub fn is_api(path: &str) -> bool {
@@ -237,15 +297,16 @@ pub fn resolve(method: &Method, path: &str) -> Resolved {
     if path == CLUSTER_HEALTH {
         return choose(method, HEALTH, "GET", [(Method::GET, Route::ClusterHealth)]);
     }
+    if path == OPENAPI {
+        return choose(method, OPENAPI, "GET", [(Method::GET, Route::OpenApi)]);
+    }
     let Some(rest) = path.strip_prefix(BASE_PATH).and_then(|rest| rest.strip_prefix('/')) else {
         return Resolved::Unknown;
     };
     if let Some((id, path)) = harness_path_in(rest) {
         return match HARNESS_METHODS.contains(method) {
             true => Resolved::Route(Route::HarnessApi(id, path)),
-            false => {
-                Resolved::WrongMethod { allow: "GET, HEAD, POST, PUT, PATCH, DELETE", template: HARNESS_API }
-            }
+            false => Resolved::WrongMethod { allow: "GET, POST, PUT, PATCH, DELETE", template: HARNESS_API },
         };
     }
     if let Some((id, turn)) = turn_in(rest) {
@@ -321,14 +382,12 @@ pub fn resolve(method: &Method, path: &str) -> Resolved {
     }
 }
 
-const HARNESS_METHODS: [Method; 6] =
-    [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
+const HARNESS_METHODS: [Method; 5] = [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
 
 /// Session and path, with its slash, of `sessions/{id}/opencode/{path}`.
 fn harness_path_in(rest: &str) -> Option<(ObjectName, String)> {
-    let (id, path) = rest.strip_prefix("sessions/")?.split_once("/opencode")?;
-    let path = if path.is_empty() { "/" } else { path };
-    path.starts_with('/').then(|| ObjectName::parse(id).map(|id| (id, path.to_owned())))?
+    let (id, path) = rest.strip_prefix("sessions/")?.split_once("/opencode/")?;
+    ObjectName::parse(id).map(|id| (id, format!("/{path}")))
 }
 
 /// Session and turn of `sessions/{id}/turns/{turn}`.
@@ -371,7 +430,7 @@ mod tests {
             (Method::GET, "/sessions/a/stream", Route::FollowHarness(name("a"))),
             (Method::GET, "/sessions/a/messages", Route::ListMessages(name("a"))),
             (Method::GET, "/sessions/a/turns/x%2Fy", Route::GetTurn(name("a"), "x%2Fy".into())),
-            (Method::GET, "/sessions/a/opencode", Route::HarnessApi(name("a"), "/".into())),
+            (Method::GET, "/sessions/a/opencode/", Route::HarnessApi(name("a"), "/".into())),
             (Method::PUT, "/sessions/a/opencode/x/y/", Route::HarnessApi(name("a"), "/x/y/".into())),
             (
                 Method::POST,
@@ -396,6 +455,7 @@ mod tests {
             assert_eq!(at(method, path), Resolved::Route(route));
         }
         assert_eq!(resolve(&Method::GET, CLUSTER_HEALTH), Resolved::Route(Route::ClusterHealth));
+        assert_eq!(resolve(&Method::GET, OPENAPI), Resolved::Route(Route::OpenApi));
     }
 
     #[test]

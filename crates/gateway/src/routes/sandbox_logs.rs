@@ -14,21 +14,21 @@ use super::answer::Answer;
 use super::router::ObjectName;
 use crate::error::ApiError;
 use crate::gateway::Gateway;
-use crate::http::query::Query;
+use crate::http::query::{Number, Query};
 use crate::relay::lookup;
 use crate::relay::target::Target;
 
-const SINCE_SECONDS: usize = 600;
-const MOST_SECONDS: usize = 3600;
-const TAIL_LINES: usize = 500;
-const MOST_LINES: usize = 5000;
+/// Within how many seconds the lines were written.
+pub const SINCE_SECONDS: Number = Number { name: "sinceSeconds", least: 1, most: 3600, default: 600 };
+/// How many lines there are at most, the last ones.
+pub const TAIL_LINES: Number = Number { name: "tailLines", least: 1, most: 5000, default: 500 };
 /// Most bytes of an answer.
 const MOST_BYTES: u32 = 8 << 20;
 
 /// Serves the route.
 pub async fn get(gateway: &Gateway, ask: &Ask, id: &ObjectName) -> Result<Response<Answer>, ApiError> {
-    let since_seconds = bounded(&ask.query, "sinceSeconds", MOST_SECONDS, SINCE_SECONDS)?;
-    let tail_lines = bounded(&ask.query, "tailLines", MOST_LINES, TAIL_LINES)?;
+    let since_seconds = bounded(&ask.query, &SINCE_SECONDS)?;
+    let tail_lines = bounded(&ask.query, &TAIL_LINES)?;
     let session = lookup::find(gateway, id.as_str()).await?;
     let Some(name) = sandbox_name(&session) else { return without_log(&session) };
     let failed = |error: WriteError| lookup::unavailable("reading the sandbox's log", &error);
@@ -43,8 +43,8 @@ pub async fn get(gateway: &Gateway, ask: &Ask, id: &ObjectName) -> Result<Respon
     }
 }
 
-fn bounded(query: &Query, name: &str, most: usize, default: usize) -> Result<u32, ApiError> {
-    let number = query.number(name, 1..=most, default)?;
+fn bounded(query: &Query, of: &Number) -> Result<u32, ApiError> {
+    let number = query.number(of)?;
     Ok(u32::try_from(number).unwrap_or(u32::MAX))
 }
 

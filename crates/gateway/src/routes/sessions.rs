@@ -13,14 +13,13 @@ use super::answer::Answer;
 use super::router::ObjectName;
 use crate::error::ApiError;
 use crate::gateway::Gateway;
+use crate::http::query::Number;
 use crate::index::rules;
 use crate::relay::wish::{self, Wish, Wished};
 use crate::relay::{initial, lookup};
 
-/// How many entries a page has where nothing is said.
-pub const DEFAULT_LIMIT: usize = 50;
 /// How many entries a page has at most.
-pub const MAX_LIMIT: usize = 200;
+pub const LIMIT: Number = Number { name: "limit", least: 1, most: 200, default: 50 };
 
 /// A place in the list, newest first: creation time, then name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -50,10 +49,10 @@ impl FromStr for Place {
 
 /// `GET /sessions`
 pub fn list(gateway: &Gateway, ask: &Ask) -> Result<Response<Answer>, ApiError> {
-    let limit = ask.query.number("limit", 1..=MAX_LIMIT, DEFAULT_LIMIT)?;
+    let limit = ask.query.number(&LIMIT)?;
     let agent = ask.query.get("agent_id")?;
     let status: Option<ApiStatus> =
-        ask.query.read("status", "one of creating, ready, suspended, failed, dead")?;
+        ask.query.word("status", "one of creating, ready, suspended, failed, dead")?;
     let after: Option<Place> = ask.query.read("cursor", "the cursor of a Link header")?;
 
     let mut found: Vec<(Place, Arc<Session>)> = gateway

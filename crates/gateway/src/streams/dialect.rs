@@ -1,7 +1,8 @@
 //! The two ways in which clients are told what happens.
 
-use paddock_api::http::ErrorCode;
+use paddock_api::http::{ErrorCode, HarnessEvent};
 use paddock_runnerapi::Gap;
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -16,41 +17,77 @@ pub enum Dialect {
     Plain,
 }
 
-/// What is said here.
-#[derive(Serialize)]
-struct Said<'a> {
-    #[serde(rename = "type")]
-    kind: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    event: Option<&'a RawValue>,
-    #[serde(flatten)]
-    wrapped: Option<Detail<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    properties: Option<Detail<'a>>,
+/// A line of a wrapped stream.
+#[derive(Serialize, JsonSchema)]
+#[serde(tag = "type", rename_all = "snake_case")]
+#[schemars(rename = "SessionEvent")]
+pub enum Wrapped<'a> {
+    /// What happens from here on is told.
+    Ready,
+    /// The harness's own event, as it came.
+    HarnessEvent {
+        /// The event.
+        #[schemars(with = "HarnessEvent")]
+        event: &'a RawValue,
+    },
+    /// Events are missing here.
+    Gap {
+        /// Why.
+        reason: Gap,
+        /// A sentence.
+        message: &'a str,
+    },
+    /// The turn has ended, and its reply is stored.
+    Done,
+    /// The end, too early.
+    Error {
+        /// Which kind of error it is.
+        code: ErrorCode,
+        /// A sentence.
+        message: &'a str,
+    },
 }
 
-#[derive(Clone, Copy, Serialize)]
-struct Detail<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    code: Option<ErrorCode>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<Gap>,
-    message: &'a str,
+/// What is said in a plain stream between the harness's own events.
+#[derive(Serialize, JsonSchema)]
+#[serde(tag = "type", content = "properties")]
+#[schemars(rename = "StreamNotice")]
+pub enum Plain<'a> {
+    /// What happens from here on is told.
+    #[serde(rename = "stream.opened")]
+    Opened,
+    /// Events are missing here.
+    #[serde(rename = "stream.gap")]
+    Gap {
+        /// Why.
+        reason: Gap,
+        /// A sentence.
+        message: &'a str,
+    },
+    /// The stream has told what it was for.
+    #[serde(rename = "stream.done")]
+    Done,
+    /// The end, too early.
+    #[serde(rename = "stream.error")]
+    Error {
+        /// Which kind of error it is.
+        code: ErrorCode,
+        /// A sentence.
+        message: &'a str,
+    },
 }
 
 impl Dialect {
     /// The stream begins.
     pub fn begin(self) -> String {
-        self.say("ready", "stream.opened", None)
+        self.say(&Wrapped::Ready, &Plain::Opened)
     }
 
     /// The harness has said something.
     pub fn event(self, event: &RawValue) -> String {
         match self {
             Self::Plain => event.get().to_owned(),
-            Self::Wrapped => {
-                written(&Said { kind: "harness_event", event: Some(event), wrapped: None, properties: None })
-            }
+            Self::Wrapped => written(&Wrapped::HarnessEvent { event }),
         }
     }
 
@@ -70,29 +107,29 @@ impl Dialect {
                 "an event is missing: it was too large. The session's messages have what it told"
             }
         };
-        self.say("gap", "stream.gap", Some(Detail { code: None, reason: Some(gap), message }))
+        self.say(&Wrapped::Gap { reason: gap, message }, &Plain::Gap { reason: gap, message })
     }
 
     /// The stream ends before what it was for.
     pub fn error(self, error: &ApiError) -> String {
-        let detail = Detail { code: Some(error.code), reason: None, message: &error.message };
-        self.say("error", "stream.error", Some(detail))
+        let (code, message) = (error.code, error.message.as_str());
+        self.say(&Wrapped::Error { code, message }, &Plain::Error { code, message })
     }
 
     /// The stream has told what it was for.
     pub fn done(self) -> String {
-        self.say("done", "stream.done", None)
+        self.say(&Wrapped::Done, &Plain::Done)
     }
 
-    fn say(self, wrapped: &str, plain: &str, detail: Option<Detail<'_>>) -> String {
-        written(&match self {
-            Self::Wrapped => Said { kind: wrapped, event: None, wrapped: detail, properties: None },
-            Self::Plain => Said { kind: plain, event: None, wrapped: None, properties: detail },
-        })
+    fn say(self, wrapped: &Wrapped<'_>, plain: &Plain<'_>) -> String {
+        match self {
+            Self::Wrapped => written(wrapped),
+            Self::Plain => written(plain),
+        }
     }
 }
 
-fn written(said: &Said<'_>) -> String {
+fn written(said: &impl Serialize) -> String {
     // A type of ours always has a JSON form.
     serde_json::to_string(said).unwrap_or_default()
 }

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use paddock_runnerapi::transcript::message_id;
 use paddock_transcripts::{Entry, EntryKind, Position, StoreError, TranscriptStore};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use serde_json::value::{RawValue, to_raw_value};
@@ -71,7 +72,7 @@ struct Ended {
 }
 
 /// Why a turn has no reply.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TurnError {
     /// The runner's word for it.
     pub code: String,

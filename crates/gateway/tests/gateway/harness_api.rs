@@ -47,7 +47,7 @@ async fn a_request_that_begins_no_work_passes_as_it_is() {
     assert!(!seen["authorization"].as_str().unwrap().contains("key"), "the client's key stays here");
     assert!(!passed.headers.contains_key("set-cookie") && !passed.headers.contains_key("x-pod-internal"));
 
-    let told = gateway.ask("GET", API, None).await;
+    let told = gateway.ask("GET", &format!("{API}/"), None).await;
     assert_eq!(told.body["path"], "/");
     // What the harness says is what the client gets.
     assert_eq!(gateway.ask("GET", &format!("{API}/unknown"), None).await.status, 404);
@@ -111,6 +111,7 @@ async fn what_is_closed_reaches_no_pod() {
         ("POST", "/pty", (403, "forbidden")),
         ("POST", "//session", (404, "not_found")),
         ("POST", "/session/x/mess%61ge", (404, "not_found")),
+        ("DELETE", "/session/ses_1;x", (404, "not_found")),
         ("OPTIONS", "/session", (405, "method_not_allowed")),
     ] {
         let reply = gateway.ask(method, &format!("{API}{path}"), None).await;

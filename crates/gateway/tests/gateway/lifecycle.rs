@@ -282,7 +282,7 @@ async fn a_start_that_fails_is_told_with_its_reason() {
 }
 
 /// Gives `s1` a new pod when it is asked for one.
-async fn restarts(gateway: &TestGateway, runner: &FakeRunner, incarnation: u32) {
+pub async fn restarts(gateway: &TestGateway, runner: &FakeRunner, incarnation: u32) {
     when(gateway, |session| session.restart_wanted()).await;
     let wanted = json!(gateway.cluster.session("s1").spec.restarted_at);
     let mut status = coming_back();

@@ -5,6 +5,7 @@
 
 mod agents;
 mod cluster;
+mod contract;
 mod diagnose;
 mod drain;
 mod harness_api;
@@ -14,6 +15,7 @@ mod lifecycle;
 mod logs;
 mod looks;
 mod messages;
+mod openapi;
 mod routing;
 mod runner;
 mod sessions;

@@ -27,6 +27,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::cluster::FakeCluster;
+use super::contract::{self, Asked};
 use super::runner::{FakeRunner, signing_key};
 use super::store::MemoryStore;
 
@@ -169,13 +170,15 @@ impl TestGateway {
         headers: &[(&str, &str)],
         body: Option<Value>,
     ) -> Sse {
-        let response = self.begin(request(KEY, method, path, headers, body)).await;
-        let (head, body) = response.into_parts();
+        let request = request(KEY, method, path, headers, body);
+        let asked = Asked::of(&request);
+        let (head, body) = self.begin(request).await.into_parts();
         if head.status != 200 {
             let text = soon(body.collect()).await.unwrap().to_bytes();
             panic!("{path}: {} {}", head.status, String::from_utf8_lossy(&text));
         }
-        Sse { headers: head.headers, body, read: String::new(), heartbeats: 0, last_id: String::new() }
+        asked.check(200, &head.headers, &[]);
+        Sse { asked, headers: head.headers, body, read: String::new(), heartbeats: 0, last_id: String::new() }
     }
 
     pub async fn message(&self, session: &str, text: &str) -> Reply {
@@ -184,7 +187,8 @@ impl TestGateway {
 
     /// Sends any request on a connection of its own.
     pub async fn send(&self, request: Request<Full<Bytes>>) -> Reply {
-        Reply::of(self.begin(request).await).await
+        let asked = Asked::of(&request);
+        Reply::of(&asked, self.begin(request).await).await
     }
 
     async fn begin(&self, request: Request<Full<Bytes>>) -> Response<hyper::body::Incoming> {
@@ -236,6 +240,7 @@ fn request(
 
 /// A stream of events.
 pub struct Sse {
+    asked: Asked,
     pub headers: http::HeaderMap,
     body: hyper::body::Incoming,
     read: String,
@@ -257,7 +262,9 @@ impl Sse {
                 }
                 let (id, data) = frame.split_once('\n').unwrap_or_else(|| panic!("{frame:?}"));
                 self.last_id = id.strip_prefix("id: ").unwrap_or_else(|| panic!("{frame:?}")).to_owned();
-                return Some(serde_json::from_str(data.strip_prefix("data: ").unwrap()).unwrap());
+                let data = serde_json::from_str(data.strip_prefix("data: ").unwrap()).unwrap();
+                self.asked.check_event(&data);
+                return Some(data);
             }
             if !self.more().await {
                 assert_eq!(self.read, "", "a part of an event");
@@ -304,13 +311,14 @@ pub struct Reply {
 }
 
 impl Reply {
-    async fn of(response: Response<hyper::body::Incoming>) -> Self {
+    async fn of(asked: &Asked, response: Response<hyper::body::Incoming>) -> Self {
         let (head, body) = response.into_parts();
         let bytes = soon(body.collect()).await.unwrap().to_bytes();
+        asked.check(head.status.as_u16(), &head.headers, &bytes);
         let is_text =
             head.headers.get("content-type").is_some_and(|kind| kind.as_bytes().starts_with(b"text/plain"));
         let body = match (head.status.as_u16(), bytes.is_empty()) {
-            (204, true) => Value::Null,
+            (204 | 304, true) => Value::Null,
             _ if is_text => Value::String(String::from_utf8(bytes.to_vec()).unwrap()),
             _ => serde_json::from_slice(&bytes).unwrap_or_else(|_| panic!("not JSON: {bytes:?}")),
         };
@@ -365,8 +373,10 @@ impl Raw {
 
     /// Writes `request` and reads until the gateway closes.
     pub async fn exchange(mut self, request: impl AsRef<[u8]>) -> String {
-        self.write(request).await.unwrap();
-        self.read_to_end().await
+        self.write(request.as_ref()).await.unwrap();
+        let answer = self.read_to_end().await;
+        contract::check_raw(request.as_ref(), &answer);
+        answer
     }
 }
 

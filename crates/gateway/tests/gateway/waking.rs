@@ -56,6 +56,26 @@ async fn a_message_resumes_its_session_and_is_answered() {
 }
 
 #[tokio::test]
+async fn of_the_harness_s_own_api_what_changes_something_resumes_it_too() {
+    let (gateway, runner) = with_suspended_session().await;
+    let ask = |method: &'static str, path: &str, body: Option<Value>| {
+        let path = format!("/sessions/s1/opencode{path}");
+        let gateway = &gateway;
+        async move { gateway.ask(method, &path, body).await }
+    };
+    for (method, path) in
+        [("GET", "/session"), ("POST", "/session/ses_1/abort"), ("POST", "/permission/p/reply")]
+    {
+        assert_eq!(ask(method, path, None).await.error(), (404, "suspended"), "{method} {path}");
+    }
+    assert_eq!(gateway.cluster.patches(), Vec::<Value>::new(), "reading and steering wake nobody");
+    let made = ask("POST", "/session", Some(json!({})));
+    let (made, ()) = tokio::join!(made, resumes(&gateway, &runner));
+    assert_eq!((made.status, &made.body["path"]), (200, &json!("/session")), "{made:?}");
+    assert_eq!(gateway.cluster.patches(), [json!({"spec": {"state": "Running"}})]);
+}
+
+#[tokio::test]
 async fn many_messages_resume_it_once_and_each_has_its_own_reply() {
     let (gateway, runner) = with_suspended_session().await;
     let texts: Vec<String> = (0..8).map(|n| format!("message {n}")).collect();

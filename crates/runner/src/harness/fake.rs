@@ -1,6 +1,7 @@
 //! A harness for unit tests: what a turn does is written in its text.
 //!
-//! `wait …` runs until released, `fail …` fails, `break …` breaks off, `bad …` is refused, everything else is answered at once.
+//! `wait …` runs until released, `fail …` fails, `break …` breaks off, `bad …` is refused, everything else is answered at once. It
+//! has no API of its own, but for `/hang`, which is never answered.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -45,6 +46,8 @@ pub(crate) struct FakeHarness {
     pub(crate) refusals: AtomicUsize,
     /// How often it was subscribed to.
     pub(crate) subscribed: AtomicUsize,
+    /// How many requests to its own API hang in it.
+    pub(crate) hanging: AtomicUsize,
     /// Where its events go.
     subscriber: Mutex<Option<mpsc::UnboundedSender<HarnessEvent>>>,
 }
@@ -147,8 +150,17 @@ impl Harness for FakeHarness {
         Box::pin(async move { Ok(conversation.starts_with("ses_")) })
     }
 
-    fn pass<'a>(&'a self, _: Request<Bytes>) -> BoxFuture<'a, Result<Response<Incoming>, HarnessError>> {
-        Box::pin(async { Err(HarnessError::NotThere { what: "API of its own".to_owned() }) })
+    fn pass<'a>(
+        &'a self,
+        request: Request<Bytes>,
+    ) -> BoxFuture<'a, Result<Response<Incoming>, HarnessError>> {
+        Box::pin(async move {
+            if request.uri().path() == "/hang" {
+                self.hanging.fetch_add(1, Ordering::SeqCst);
+                std::future::pending::<()>().await;
+            }
+            Err(HarnessError::NotThere { what: "API of its own".to_owned() })
+        })
     }
 
     fn name_turn(&self, task: &Task) -> Result<TurnNames, HarnessError> {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use http::Request;
-use http::header::CONTENT_LENGTH;
+use hyper::body::Body;
 use paddock_runnerapi::{ErrorBody, ErrorCode};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -58,10 +58,10 @@ impl Limits {
         })
     }
 
-    /// Room for a request's body. One that does not announce its length may be of the largest.
-    pub(super) fn body<B>(&self, request: &Request<B>) -> Result<OwnedSemaphorePermit, ErrorBody> {
-        let announced = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
-        let length = announced.and_then(|length| length.parse().ok()).unwrap_or(LARGEST_BODY);
+    /// Room for a request's body. One whose length is not known may be of the largest.
+    pub(super) fn body<B: Body>(&self, request: &Request<B>) -> Result<OwnedSemaphorePermit, ErrorBody> {
+        let known = request.body().size_hint().upper();
+        let length = known.and_then(|length| usize::try_from(length).ok()).unwrap_or(LARGEST_BODY);
         // One that is too large is refused for that when it is read.
         let units = u32::try_from(length.min(LARGEST_BODY).div_ceil(UNIT)).unwrap_or(u32::MAX);
         let taken = Arc::clone(&self.bodies).try_acquire_many_owned(units);
@@ -71,14 +71,22 @@ impl Limits {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
+    use bytes::Bytes;
+    use http_body_util::combinators::UnsyncBoxBody;
+    use http_body_util::{BodyExt, Full, StreamBody};
+    use hyper::body::Frame;
+
     use super::*;
 
-    fn announcing(length: Option<usize>) -> Request<()> {
-        let mut request = Request::new(());
-        if let Some(length) = length {
-            request.headers_mut().insert(CONTENT_LENGTH, length.into());
-        }
-        request
+    fn announcing(length: Option<usize>) -> Request<UnsyncBoxBody<Bytes, Infallible>> {
+        Request::new(match length {
+            Some(length) => Full::new(Bytes::from(vec![0; length])).boxed_unsync(),
+            None => {
+                StreamBody::new(futures::stream::empty::<Result<Frame<Bytes>, Infallible>>()).boxed_unsync()
+            }
+        })
     }
 
     #[test]

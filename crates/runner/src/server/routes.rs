@@ -189,9 +189,11 @@ async fn pass(
     let room = limits.passage()?;
     let method = request.method().clone();
     let own = bound.engine.conversation();
-    match passage(method.as_str(), path) {
-        Passage::Live => {}
-        Passage::Deletion { conversation } if conversation != own => {}
+    // Reading is no activity.
+    let _busy = match passage(method.as_str(), path) {
+        Passage::Live => None,
+        Passage::Change => Some(bound.engine.busy()),
+        Passage::Deletion { conversation } if conversation != own => Some(bound.engine.busy()),
         Passage::Deletion { .. } => {
             let text =
                 "asking the harness: this is the session's own conversation; delete the session instead";
@@ -207,10 +209,8 @@ async fn pass(
         Passage::Malformed => {
             return Err(error(ErrorCode::BadRequest, "asking the harness: its API has no such paths"));
         }
-    }
+    };
     bound.engine.has_conversation()?;
-    // Reading is no activity.
-    let _busy = (!method.is_safe()).then(|| bound.engine.busy());
     let query = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
     let mut passed = Request::builder().method(method).uri(format!("{path}{query}"));
     for name in PASSED_ON {

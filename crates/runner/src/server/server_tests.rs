@@ -1,9 +1,11 @@
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use paddock_runnerapi::{Scope, SigningKey, VerifyingKeys};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::limits::PASSAGES;
 use super::*;
 use crate::activation::Activator;
 use crate::app::Phase;
@@ -464,5 +466,36 @@ async fn who_follows_keeps_nobody_busy_and_starves_no_probe() {
             break;
         }
         assert!(begun.elapsed() < Duration::from_secs(10), "the room is not given back: {}", next.read);
+    }
+}
+
+#[tokio::test]
+async fn requests_to_the_harness_s_own_api_take_nothing_from_turns_and_the_controller() {
+    let fixture = start().await;
+    fixture.boot();
+    let control = fixture.token("pod", "s1", Scope::Control);
+    let turn = fixture.token("pod", "s1", Scope::Turn);
+    assert_eq!(fixture.activate("s1", &control).await.status, 200);
+    let head = format!("GET /v1/harness/hang HTTP/1.1\r\nhost: pod\r\nauthorization: Bearer {turn}\r\n\r\n");
+    let mut open = Vec::new();
+    for count in 1..=PASSAGES {
+        let mut stream = TcpStream::connect(fixture.server.address()).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        open.push(stream);
+        while fixture.harness.hanging.load(Ordering::SeqCst) < count {
+            tokio::task::yield_now().await;
+        }
+    }
+    assert_eq!(fixture.raw(&head).await.code(), (429, "too_many_streams"));
+    assert_eq!(fixture.turn(&turn, "t", "hi").await.status, 200);
+    assert_eq!(fixture.send("POST", "/v1/quiesce", &control, "{}").await.status, 200);
+    drop(open);
+    let unknown = head.replace("/hang", "/unknown");
+    loop {
+        let answer = fixture.raw(&unknown).await;
+        if answer.code() == (404, "not_in_harness") {
+            break;
+        }
+        assert_eq!(answer.code(), (429, "too_many_streams"), "until the room is given back");
     }
 }

@@ -73,6 +73,8 @@ impl Engine {
         };
         if let Outcome::Completed(reply) = outcome
             && let Some(reply) = message_id(reply)
+            // A message that wants no reply is answered with itself.
+            && reply != names.message
         {
             messages
                 .retain(|message| message_id(message.get().as_bytes()).as_deref() != Some(reply.as_str()));

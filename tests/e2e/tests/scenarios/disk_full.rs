@@ -58,9 +58,10 @@ async fn where_turns_are_written_down() {
         s.http.say(&id, &s.word("before")).await.reply();
         fill(s, &session, path).await;
 
-        // A turn that cannot be written down is not begun.
+        // A turn that cannot be written down is not begun. It is longer than what is left of the last page.
         let (key, word) = (s.word("key"), s.word("during"));
-        let refused = s.http.say_once(&id, &key, &word).await;
+        let text = format!("!say {word}\n{}", "x".repeat(16 << 10));
+        let refused = s.http.say_once(&id, &key, &text).await;
         refused.error(502, Some("journal_failed"));
         assert!(
             refused.body_text().contains("No space left") || refused.body_text().contains("disk"),
@@ -70,7 +71,7 @@ async fn where_turns_are_written_down() {
         assert!(s.model.calls_with(&word).await.is_empty(), "it was run");
         is_the_same(s, &session).await;
         make_room(s, &session, path).await;
-        assert!(s.http.say_once(&id, &key, &word).await.reply().contains(&word));
+        assert!(s.http.say_once(&id, &key, &text).await.reply().contains(&word));
 
         // The agent itself fills the disk: its turn has run, and its reply is had once there is room.
         let key = s.word("key");

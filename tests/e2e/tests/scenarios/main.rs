@@ -29,6 +29,7 @@ mod lost_pods;
 mod messages;
 mod model_failures;
 mod nodes;
+mod openapi;
 mod pool_demand;
 mod pool_nodes;
 mod pool_rollout;

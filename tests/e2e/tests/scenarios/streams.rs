@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use paddock_e2e::contract::Expectation;
 use paddock_e2e::scenario::name_of;
 use paddock_e2e::{LIVENESS, Scenario, Share, scenario};
 use reqwest::{Method, RequestBuilder, Response};
@@ -11,6 +12,7 @@ const LIMIT: Duration = Duration::from_secs(600);
 
 /// A stream of server-sent events, read as a plain client would.
 struct Watcher {
+    expectation: Expectation,
     response: Response,
     read: String,
 }
@@ -23,11 +25,15 @@ struct Told {
 
 impl Watcher {
     async fn begin(request: RequestBuilder) -> Self {
-        let response = request.send().await.expect("an answer");
+        let (client, request) = request.build_split();
+        let request = request.expect("a request");
+        let expectation = Expectation::of(&request);
+        let response = client.execute(request).await.expect("an answer");
         assert_eq!(response.status().as_u16(), 200, "{:?}", response.headers());
+        expectation.check(200, response.headers(), &[]);
         assert_eq!(response.headers()["content-type"], "text/event-stream");
         assert_eq!(response.headers()["cache-control"], "no-cache");
-        Self { response, read: String::new() }
+        Self { expectation, response, read: String::new() }
     }
 
     /// The next event; nothing once the stream has ended.
@@ -42,7 +48,9 @@ impl Watcher {
                 let (id, data) = frame.split_once('\n').expect("an id and data");
                 let id = id.strip_prefix("id: ").expect("each event has an id").to_owned();
                 let data = data.strip_prefix("data: ").expect("data");
-                return Some(Told { id, data: serde_json::from_str(data).expect("JSON") });
+                let data = serde_json::from_str(data).expect("JSON");
+                self.expectation.check_event(&data);
+                return Some(Told { id, data });
             }
             let chunk = tokio::time::timeout(LIVENESS, self.response.chunk()).await;
             let chunk = chunk.expect("the stream goes on").expect("the stream is not cut")?;
