@@ -16,13 +16,18 @@ use serde_json::json;
 
 use crate::activity::Meter;
 use crate::events::{self, Hub};
-use crate::harness::{Harness, HarnessError, TurnNames};
+use crate::harness::{Harness, HarnessError, MessageHarness, TurnNames};
 use crate::turns::{Activation, Engine, Journal, JournalError, Record, Restored};
 
-/// The session and its turns.
+/// The session.
 pub struct Bound {
     activation: Activation,
     response: ActivateResponse,
+    turns: Option<Turns>,
+}
+
+/// What a session has whose harness answers messages.
+pub struct Turns {
     /// The turns.
     pub engine: Engine,
     /// What happens, for those who follow it.
@@ -33,6 +38,14 @@ impl Bound {
     /// UID of the session.
     pub fn session_uid(&self) -> &str {
         &self.activation.request.session.uid
+    }
+
+    /// Its turns.
+    ///
+    /// # Errors
+    /// `terminal_only`: its harness has none.
+    pub fn turns(&self) -> Result<&Turns, ErrorBody> {
+        self.turns.as_ref().ok_or_else(terminal_only)
     }
 
     fn is_for(&self, claim: &Claim) -> bool {
@@ -106,6 +119,11 @@ fn bound_to_other() -> ErrorBody {
     error(ErrorCode::BoundToOther, text)
 }
 
+fn terminal_only() -> ErrorBody {
+    let text = "asking for the session's messages: its harness is a terminal program and takes none; attach to its terminal";
+    error(ErrorCode::TerminalOnly, text)
+}
+
 fn volume_of_other() -> ErrorBody {
     let text = "activating the pod: its volume holds the journal of another session or of a later incarnation; take another pod";
     error(ErrorCode::BoundToOther, text)
@@ -162,9 +180,9 @@ impl Activator {
             activation.harness_session_id = conversation;
             self.journal.append(vec![Record::Activated(Box::new(activation.clone()))]).await?;
         }
-        let engine = self.engine(&activation, &mut past).await?;
+        let turns = self.turns(&activation, &mut past).await?;
         tracing::info!(session = claim.uid, "the pod goes on with its session");
-        self.set(activation, engine);
+        self.set(activation, turns);
         Ok(())
     }
 
@@ -183,6 +201,7 @@ impl Activator {
     async fn run(&self, request: ActivateRequest) -> Result<ActivateResponse, ErrorBody> {
         let begun = Instant::now();
         check_env(&request.agent.env)?;
+        self.check_initial_turn(&request)?;
         let claim = Claim::of(&request);
         self.take(&claim)?;
         let mut past = self.past.lock().await;
@@ -195,12 +214,21 @@ impl Activator {
         }
         let activation = self.begin(request, &past, begun).await?;
         self.journal.append(vec![Record::Activated(Box::new(activation.clone()))]).await?;
-        let engine = self.engine(&activation, &mut past).await?;
+        let turns = self.turns(&activation, &mut past).await?;
         *past = Restored::default();
         let took_ms = activation.took_ms;
         tracing::info!(session = claim.uid, incarnation = claim.incarnation, took_ms, "activated");
         self.meter.touch();
-        Ok(self.set(activation, engine).response.clone())
+        Ok(self.set(activation, turns).response.clone())
+    }
+
+    fn check_initial_turn(&self, request: &ActivateRequest) -> Result<(), ErrorBody> {
+        if request.initial_turn.is_none() || self.messages().is_some() {
+            return Ok(());
+        }
+        let text = "activating the pod: the session has a first prompt (spec.prompt), and its harness is a terminal program, \
+                    which takes no messages; make the session without it";
+        Err(error(ErrorCode::BadRequest, text))
     }
 
     /// Claims the pod for a session, once and for ever.
@@ -251,34 +279,47 @@ impl Activator {
     /// A session's first turn may come after its activation: once the assignment of the pod is written, so
     /// that no second pod is ever given it.
     async fn take_initial_turn(&self, bound: &Bound, request: ActivateRequest) -> Result<(), ErrorBody> {
-        if request.initial_turn.as_ref().is_none_or(|turn| bound.engine.knows(&turn.id)) {
+        let Some(turn) = &request.initial_turn else { return Ok(()) };
+        let engine = &bound.turns()?.engine;
+        if engine.knows(&turn.id) {
             return Ok(());
         }
         let activation = Activation { request, ..bound.activation.clone() };
         self.journal.append(vec![Record::Activated(Box::new(activation.clone()))]).await?;
-        start_initial_turn(&activation, &bound.engine);
+        start_initial_turn(&activation, engine);
         Ok(())
     }
 
-    async fn engine(&self, activation: &Activation, past: &mut Restored) -> Result<Engine, JournalError> {
-        let (harness, meter) = (Arc::clone(&self.harness), Arc::clone(&self.meter));
-        Engine::new(harness, self.journal.clone(), meter, activation, past).await
+    fn messages(&self) -> Option<Arc<dyn MessageHarness>> {
+        Arc::clone(&self.harness).answers_messages()
     }
 
-    fn set(&self, activation: Activation, engine: Engine) -> &Arc<Bound> {
+    async fn turns(
+        &self,
+        activation: &Activation,
+        past: &mut Restored,
+    ) -> Result<Option<Turns>, JournalError> {
+        let Some(harness) = self.messages() else { return Ok(None) };
+        let meter = Arc::clone(&self.meter);
+        let engine = Engine::new(harness, self.journal.clone(), meter, activation, past).await?;
+        Ok(Some(Turns { engine, events: Hub::new(activation.request.incarnation) }))
+    }
+
+    fn set(&self, activation: Activation, turns: Option<Turns>) -> &Arc<Bound> {
         let response = ActivateResponse {
             session_uid: activation.request.session.uid.clone(),
             incarnation: activation.request.incarnation,
             harness_session_id: activation.harness_session_id.clone(),
-            capabilities: self.harness.capabilities(),
+            capabilities: Arc::clone(&self.harness).capabilities(),
             took_ms: activation.took_ms,
         };
         self.bound.get_or_init(|| {
-            let hub = Hub::new(response.incarnation);
-            let conversation = activation.harness_session_id.clone();
-            tokio::spawn(events::follow(Arc::clone(&self.harness), conversation, Arc::clone(&hub)));
-            start_initial_turn(&activation, &engine);
-            Arc::new(Bound { activation, response, engine, events: hub })
+            if let (Some(turns), Some(harness)) = (&turns, self.messages()) {
+                let conversation = activation.harness_session_id.clone();
+                tokio::spawn(events::follow(harness, conversation, Arc::clone(&turns.events)));
+                start_initial_turn(&activation, &turns.engine);
+            }
+            Arc::new(Bound { activation, response, turns })
         })
     }
 }

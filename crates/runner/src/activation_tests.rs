@@ -85,7 +85,15 @@ async fn the_initial_turn_runs_once_and_not_again_after_a_restart() {
     let answer = activator.activate(asked.clone()).await.unwrap();
     activator.activate(asked.clone()).await.unwrap();
     let parts = vec![json!({"type": "text", "text": "next"})];
-    activator.bound().unwrap().engine.submit(TurnRequest { id: "t".into(), parts }).await.unwrap();
+    activator
+        .bound()
+        .unwrap()
+        .turns()
+        .unwrap()
+        .engine
+        .submit(TurnRequest { id: "t".into(), parts })
+        .await
+        .unwrap();
     assert_eq!(harness.runs(), ["begin", "next"]);
 
     let (journal, restored) = storage.reopened();
@@ -96,7 +104,7 @@ async fn the_initial_turn_runs_once_and_not_again_after_a_restart() {
     assert_eq!(code(&second.activate(request("u2", 1)).await), ErrorCode::BoundToOther);
     let parts = vec![json!({"type": "text", "text": "begin"})];
     let bound = second.bound().unwrap();
-    bound.engine.submit(TurnRequest { id: "initial".into(), parts }).await.unwrap();
+    bound.turns().unwrap().engine.submit(TurnRequest { id: "initial".into(), parts }).await.unwrap();
     assert_eq!(harness.runs(), ["begin", "next"]);
 }
 
@@ -111,13 +119,13 @@ async fn the_initial_turn_may_come_with_a_later_activation() {
     }
     let begin =
         || TurnRequest { id: "initial".into(), parts: vec![json!({"type": "text", "text": "begin"})] };
-    activator.bound().unwrap().engine.submit(begin()).await.unwrap();
+    activator.bound().unwrap().turns().unwrap().engine.submit(begin()).await.unwrap();
     assert_eq!(harness.runs(), ["begin"]);
 
     let (journal, restored) = storage.reopened();
     let second = Arc::new(Activator::new(Arc::clone(&harness) as Arc<dyn Harness>, journal, POD.into()));
     second.restore(restored).await.unwrap();
-    second.bound().unwrap().engine.submit(begin()).await.unwrap();
+    second.bound().unwrap().turns().unwrap().engine.submit(begin()).await.unwrap();
     assert_eq!(harness.runs(), ["begin"]);
 }
 
@@ -137,7 +145,7 @@ fn message(id: &str, text: &str) -> TurnRequest {
 async fn the_next_pod_goes_on_with_the_session() {
     let (harness, storage, first) = pod();
     let answer = first.activate(request("u1", 1)).await.unwrap();
-    let engine = &first.bound().unwrap().engine;
+    let engine = &first.bound().unwrap().turns().unwrap().engine;
     let reply = engine.submit(message("done", "done")).await.unwrap();
     let lost = tokio::spawn({
         let engine = engine.clone();
@@ -154,7 +162,7 @@ async fn the_next_pod_goes_on_with_the_session() {
     let resumed = second.activate(asked.clone()).await.unwrap();
     assert_eq!((resumed.incarnation, &resumed.harness_session_id), (2, &answer.harness_session_id));
     assert_eq!((harness.opened.load(Ordering::SeqCst), harness.reopened.load(Ordering::SeqCst)), (1, 1));
-    let engine = &second.bound().unwrap().engine;
+    let engine = &second.bound().unwrap().turns().unwrap().engine;
     assert_eq!(engine.submit(message("done", "done")).await.unwrap(), reply);
     assert_eq!(engine.submit(message("lost", "wait")).await.unwrap_err().code, ErrorCode::Interrupted);
     engine.submit(message("more", "more")).await.unwrap();
@@ -191,7 +199,7 @@ async fn a_volume_is_for_its_own_session_and_never_goes_back() {
 async fn a_resume_that_fails_may_be_tried_again() {
     let (harness, storage, first) = pod();
     first.activate(request("u1", 1)).await.unwrap();
-    let engine = first.bound().unwrap().engine.clone();
+    let engine = first.bound().unwrap().turns().unwrap().engine.clone();
     let lost = tokio::spawn(async move { engine.submit(message("lost", "wait")).await });
     while harness.runs().is_empty() {
         tokio::task::yield_now().await;
@@ -216,13 +224,13 @@ async fn the_initial_turn_runs_once_in_all_incarnations() {
     asked.initial_turn = Some(InitialTurn { id: "initial".into(), text: "begin".into() });
     first.activate(asked.clone()).await.unwrap();
     let begin = message("initial", "begin");
-    first.bound().unwrap().engine.submit(begin.clone()).await.unwrap();
+    first.bound().unwrap().turns().unwrap().engine.submit(begin.clone()).await.unwrap();
     asked.incarnation = 2;
     let second = next_pod(&harness, &storage, "pod-2").await;
     second.activate(asked).await.unwrap();
     let third = next_pod(&harness, &storage, "pod-3").await;
     third.activate(request("u1", 3)).await.unwrap();
-    third.bound().unwrap().engine.submit(begin).await.unwrap();
+    third.bound().unwrap().turns().unwrap().engine.submit(begin).await.unwrap();
     assert_eq!(harness.runs(), ["begin"]);
 }
 
@@ -230,13 +238,13 @@ async fn the_initial_turn_runs_once_in_all_incarnations() {
 async fn an_initial_turn_that_the_first_pod_did_not_get_to_is_run_by_the_next() {
     let (harness, storage, first) = pod();
     first.activate(request("u1", 1)).await.unwrap();
-    first.bound().unwrap().engine.quiesce(QuiesceRequest::default()).await.unwrap();
+    first.bound().unwrap().turns().unwrap().engine.quiesce(QuiesceRequest::default()).await.unwrap();
     let mut asked = request("u1", 1);
     asked.initial_turn = Some(InitialTurn { id: "initial".into(), text: "begin".into() });
     first.activate(asked).await.unwrap();
     let second = next_pod(&harness, &storage, "pod-2").await;
     second.activate(request("u1", 2)).await.unwrap();
-    second.bound().unwrap().engine.submit(message("initial", "begin")).await.unwrap();
+    second.bound().unwrap().turns().unwrap().engine.submit(message("initial", "begin")).await.unwrap();
     assert_eq!(harness.runs(), ["begin"]);
 }
 

@@ -183,8 +183,8 @@ async fn serve(app: &App, booting: Booting, proxy: Arc<ModelProxy>, past: Past) 
     let look_after = async {
         loop {
             sleep(LOOK_INTERVAL).await;
-            if let Some(bound) = activator.bound() {
-                bound.engine.look().await;
+            if let Some(Ok(turns)) = activator.bound().map(|bound| bound.turns()) {
+                turns.engine.look().await;
             }
         }
     };

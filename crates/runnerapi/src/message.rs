@@ -217,6 +217,8 @@ pub enum ErrorCode {
     Busy,
     /// 409: the pod waits for the conversation of the session's earlier pods; nothing was done.
     NeedsConversation,
+    /// 409: the session's harness is a terminal program; it takes no messages.
+    TerminalOnly,
     /// 413: the body is larger than the runner takes.
     TooLarge,
     /// 422: this turn id was used for another message.
@@ -249,7 +251,11 @@ impl ErrorCode {
             Self::BadRequest => 400,
             Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
-            Self::BoundToOther | Self::NotActivated | Self::Busy | Self::NeedsConversation => 409,
+            Self::BoundToOther
+            | Self::NotActivated
+            | Self::Busy
+            | Self::NeedsConversation
+            | Self::TerminalOnly => 409,
             Self::TooLarge => 413,
             Self::TurnMismatch => 422,
             Self::QueueFull | Self::TooManyStreams => 429,

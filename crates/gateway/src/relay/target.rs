@@ -68,13 +68,13 @@ pub fn terminal_only(session: &Session) -> Result<(), ApiError> {
         return Ok(());
     }
     let name = session.metadata.name.as_deref().unwrap_or_default();
-    let url = tty_url(name);
-    let mut error = ApiError::new(
+    Err(ApiError::new(
         ErrorCode::TerminalOnly,
-        format!("session {name} takes no messages: its harness is a terminal program; attach to {url}"),
-    );
-    error.tty_url = Some(url);
-    Err(error)
+        format!(
+            "session {name} takes no messages: its harness is a terminal program; attach to {}",
+            tty_url(name)
+        ),
+    ))
 }
 
 fn not_ready(session: &Session, name: &str) -> Result<(), ApiError> {
@@ -158,7 +158,6 @@ mod tests {
         terminal["capabilities"] = json!({"messages": false, "terminal": true});
         let error = Target::of(&session(terminal)).unwrap_err();
         assert_eq!(error.code, ErrorCode::TerminalOnly);
-        assert_eq!(error.tty_url.as_deref(), Some("/api/v1/managed_agents/sessions/s/tty"));
     }
 
     #[test]

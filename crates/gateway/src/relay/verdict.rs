@@ -102,6 +102,8 @@ fn of_runner(body: ErrorBody) -> Verdict {
             misrouted("does not know turns: its runner is of another version")
         }
         RunnerCode::BadRequest => error(Code::BadRequest),
+        // The route's session names the terminal: `routes::serve`.
+        RunnerCode::TerminalOnly => error(Code::TerminalOnly),
         RunnerCode::TooLarge => error(Code::TooLarge),
         RunnerCode::TurnMismatch => error(Code::TurnMismatch),
         RunnerCode::QueueFull => error(Code::QueueFull).retry_after(QUEUE_RETRY),
@@ -143,6 +145,7 @@ mod tests {
     #[test]
     fn each_error_of_the_runner_has_its_place_in_the_contract() {
         for (runner, http) in [
+            (RunnerCode::TerminalOnly, 409),
             (RunnerCode::TurnMismatch, 422),
             (RunnerCode::QueueFull, 429),
             (RunnerCode::TooManyStreams, 429),

@@ -31,7 +31,7 @@ use http::header::TRANSFER_ENCODING;
 use http::request::Parts;
 use http::{Request, Response};
 use hyper::body::Incoming;
-use paddock_api::http::ErrorCode;
+use paddock_api::http::{ErrorCode, tty_url};
 
 use crate::auth::{self, Access, Admitted};
 use crate::error::{ApiError, close_after};
@@ -85,7 +85,10 @@ pub async fn serve(
         }
         Err(error) => (Err(error), None),
     };
-    let mut response = outcome.unwrap_or_else(|error| {
+    let mut response = outcome.unwrap_or_else(|mut error| {
+        if error.code == ErrorCode::TerminalOnly {
+            error.tty_url = record.session_name().map(tty_url);
+        }
         record.failed(&error);
         Answer::error(&error, &request_id)
     });

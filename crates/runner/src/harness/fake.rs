@@ -3,18 +3,18 @@
 //! `wait …` runs until released, `fail …` fails, `break …` breaks off, `bad …` is refused, everything else is answered at once.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::BoxFuture;
-use paddock_runnerapi::{ActivateRequest, Capabilities};
+use paddock_runnerapi::ActivateRequest;
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 use tokio::sync::{Notify, mpsc};
 
-use super::{BadParts, Events, Harness, HarnessError, HarnessEvent, TurnNames};
+use super::{BadParts, Events, Harness, HarnessError, HarnessEvent, MessageHarness, TurnNames};
 
 #[derive(Default)]
 pub(crate) struct FakeHarness {
@@ -98,8 +98,8 @@ fn failure() -> HarnessError {
 }
 
 impl Harness for FakeHarness {
-    fn capabilities(&self) -> Capabilities {
-        Capabilities { messages: true, terminal: false }
+    fn answers_messages(self: Arc<Self>) -> Option<Arc<dyn MessageHarness>> {
+        Some(self)
     }
 
     fn open<'a>(&'a self, _: &'a ActivateRequest) -> BoxFuture<'a, Result<String, HarnessError>> {
@@ -125,7 +125,9 @@ impl Harness for FakeHarness {
             Ok(conversation.to_owned())
         })
     }
+}
 
+impl MessageHarness for FakeHarness {
     fn prepare(&self, parts: &[Value]) -> Result<Vec<Value>, BadParts> {
         if parts.iter().any(|part| part["text"].as_str().is_some_and(|text| text.starts_with("bad"))) {
             return Err(BadParts("parts[0] is bad".to_owned()));

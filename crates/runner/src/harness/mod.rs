@@ -1,8 +1,11 @@
-//! What the runner needs of a harness. One adapter per kind of harness; the turn engine knows only this.
+//! What the runner needs of a harness. One adapter per kind of harness; activation knows [`Harness`], the turn engine
+//! [`MessageHarness`].
 
 #[cfg(test)]
 pub(crate) mod fake;
 pub mod opencode;
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -115,10 +118,15 @@ pub enum HarnessEvent {
 /// Events until they break off.
 pub type Events = BoxStream<'static, Result<HarnessEvent, HarnessError>>;
 
-/// A conversation in a booted harness.
+/// A booted harness.
 pub trait Harness: Send + Sync {
+    /// It, as one that answers messages; nothing where it does not.
+    fn answers_messages(self: Arc<Self>) -> Option<Arc<dyn MessageHarness>>;
+
     /// What it can do.
-    fn capabilities(&self) -> Capabilities;
+    fn capabilities(self: Arc<Self>) -> Capabilities {
+        Capabilities { messages: self.answers_messages().is_some(), terminal: false }
+    }
 
     /// Gives the harness its session and returns the conversation's id.
     fn open<'a>(&'a self, request: &'a ActivateRequest) -> BoxFuture<'a, Result<String, HarnessError>>;
@@ -132,7 +140,10 @@ pub trait Harness: Send + Sync {
         conversation: &'a str,
         latest: Option<&'a TurnNames>,
     ) -> BoxFuture<'a, Result<String, HarnessError>>;
+}
 
+/// A harness that answers messages, and so has conversations.
+pub trait MessageHarness: Harness {
     /// Checks a client's parts and reduces them to what a client may say.
     ///
     /// # Errors

@@ -20,7 +20,7 @@ use super::limits::Limits;
 use super::request::{bearer, check_head, percent_decoded, prefers_async, read};
 use crate::activation::Bound;
 use crate::app::{App, Phase};
-use crate::turns::{Outcome, Ticket};
+use crate::turns::{Engine, Outcome, Ticket};
 
 /// Why a request does not get the answer of its route.
 enum Refused {
@@ -127,55 +127,55 @@ async fn activate(request: Request<Incoming>, app: &App, limits: &Limits) -> Res
 /// Clients cannot crowd out the controller: what it asks here takes none of their room.
 async fn activity(request: &Request<Incoming>, app: &App) -> Result<Answer, ErrorBody> {
     let bound = session(request, app, Scope::Control)?;
-    Ok(answer::json(StatusCode::OK, &bound.engine.activity().await))
+    Ok(answer::json(StatusCode::OK, &bound.turns()?.engine.activity().await))
 }
 
 async fn quiesce(request: Request<Incoming>, app: &App, limits: &Limits) -> Result<Answer, ErrorBody> {
     let bound = session(&request, app, Scope::Control)?;
     let _body = limits.body(&request)?;
     let body: QuiesceRequest = read(request).await?;
-    Ok(answer::json(StatusCode::OK, &bound.engine.quiesce(body).await?))
+    Ok(answer::json(StatusCode::OK, &bound.turns()?.engine.quiesce(body).await?))
 }
 
 async fn transcript(request: &Request<Incoming>, app: &App, limits: &Limits) -> Result<Answer, ErrorBody> {
-    let bound = session(request, app, Scope::Turn)?;
+    let turns = session(request, app, Scope::Turn)?.turns()?;
     let _room = limits.request()?;
     let after = match request.uri().query() {
-        None => bound.engine.position().seq,
+        None => turns.engine.position().seq,
         Some(query) => {
             query.strip_prefix("after=").and_then(|after| after.parse().ok()).ok_or_else(|| {
                 error(ErrorCode::BadRequest, "reading the transcript: the query must be ?after=<number>")
             })?
         }
     };
-    Ok(answer::json(StatusCode::OK, &bound.engine.transcript(after).await?))
+    Ok(answer::json(StatusCode::OK, &turns.engine.transcript(after).await?))
 }
 
 async fn abort(request: &Request<Incoming>, app: &App, limits: &Limits) -> Result<Answer, ErrorBody> {
-    let bound = session(request, app, Scope::Turn)?;
+    let turns = session(request, app, Scope::Turn)?.turns()?;
     let _room = limits.request()?;
-    bound.engine.abort_running().await?;
+    turns.engine.abort_running().await?;
     Ok(answer::json(StatusCode::OK, &json!({})))
 }
 
 async fn conversation(request: Request<Incoming>, app: &App, limits: &Limits) -> Result<Answer, ErrorBody> {
-    let bound = session(&request, app, Scope::Turn)?;
+    let turns = session(&request, app, Scope::Turn)?.turns()?;
     let _room = limits.request()?;
     let _body = limits.body(&request)?;
     let body: ConversationRequest = read(request).await?;
-    bound.engine.go_on_with(body).await?;
+    turns.engine.go_on_with(body).await?;
     Ok(answer::json(StatusCode::OK, &json!({})))
 }
 
 async fn messages(request: &Request<Incoming>, app: &App, limits: &Limits) -> Result<Answer, ErrorBody> {
-    let bound = session(request, app, Scope::Turn)?;
+    let turns = session(request, app, Scope::Turn)?.turns()?;
     let _room = limits.request()?;
-    Ok(answer::raw(StatusCode::OK, bound.engine.messages().await?))
+    Ok(answer::raw(StatusCode::OK, turns.engine.messages().await?))
 }
 
 /// Those who follow the session have a room of their own, so that they cannot keep turns out.
 async fn events(request: &Request<Incoming>, app: &App) -> Result<Answer, ErrorBody> {
-    let bound = session(request, app, Scope::Turn)?;
+    let turns = session(request, app, Scope::Turn)?.turns()?;
     let after = match request.uri().query() {
         None => None,
         Some(query) => {
@@ -185,7 +185,7 @@ async fn events(request: &Request<Incoming>, app: &App) -> Result<Answer, ErrorB
             })?)
         }
     };
-    Ok(answer::lines(bound.events.reader(after).await?))
+    Ok(answer::lines(turns.events.reader(after).await?))
 }
 
 /// The session of this pod, if the token is for it.
@@ -204,19 +204,19 @@ fn session<'a>(request: &Request<Incoming>, app: &'a App, scope: Scope) -> Resul
 
 async fn run_turn(request: Request<Incoming>, app: &App, limits: &Limits) -> Result<Answer, ErrorBody> {
     let at_acceptance = prefers_async(&request);
-    let Accepted { id, ticket, bound, _room } = accept_turn(request, app, limits).await?;
+    let Accepted { id, ticket, engine, _room } = accept_turn(request, app, limits).await?;
     let response = match ticket {
-        Ok(_) if at_acceptance => accepted(&bound, &id).await,
+        Ok(_) if at_acceptance => accepted(&engine, &id).await,
         Ok(ticket) => ticket.outcome().await.map(|reply| answer::raw(StatusCode::OK, reply)),
         Err(refused) => Err(refused),
     };
     let response = response.unwrap_or_else(|error| answer::error(&error));
-    Ok(answer::about_turn(response, &id, bound.engine.position()))
+    Ok(answer::about_turn(response, &id, engine.position()))
 }
 
 /// The answer to a client that does not wait for the end of its turn, which is in the journal.
-async fn accepted(bound: &Bound, id: &str) -> Result<Answer, ErrorBody> {
-    let (state, _) = bound.engine.status(id).await?;
+async fn accepted(engine: &Engine, id: &str) -> Result<Answer, ErrorBody> {
+    let (state, _) = engine.status(id).await?;
     Ok(answer::json(StatusCode::ACCEPTED, &status(id, state, None)))
 }
 
@@ -224,21 +224,21 @@ async fn accepted(bound: &Bound, id: &str) -> Result<Answer, ErrorBody> {
 struct Accepted {
     id: String,
     ticket: Result<Ticket, ErrorBody>,
-    bound: Arc<Bound>,
+    engine: Engine,
     _room: OwnedSemaphorePermit,
 }
 
 async fn accept_turn(request: Request<Incoming>, app: &App, limits: &Limits) -> Result<Accepted, ErrorBody> {
-    let bound = session(&request, app, Scope::Turn)?;
+    let turns = session(&request, app, Scope::Turn)?.turns()?;
     let room = limits.request()?;
     // The session is not given back while somebody speaks to it.
-    let _busy = bound.engine.busy();
+    let _busy = turns.engine.busy();
     // Given back once the engine has the message: it counts by itself what waits there.
     let body = limits.body(&request)?;
     let turn: TurnRequest = read(request).await?;
     let id = turn.id.clone();
-    let ticket = bound.engine.accept(turn, body).await;
-    Ok(Accepted { id, ticket, bound: Arc::clone(bound), _room: room })
+    let ticket = turns.engine.accept(turn, body).await;
+    Ok(Accepted { id, ticket, engine: turns.engine.clone(), _room: room })
 }
 
 /// [`paddock_runnerapi::TurnStatus`] with the reply as it came.
@@ -258,7 +258,7 @@ async fn show_turn(
     app: &App,
     limits: &Limits,
 ) -> Result<Answer, ErrorBody> {
-    let bound = session(request, app, Scope::Turn)?;
+    let turns = session(request, app, Scope::Turn)?.turns()?;
     let _room = limits.request()?;
     let id = percent_decoded(encoded)
         .ok_or_else(|| error(ErrorCode::BadRequest, "reading the request: the turn's id is malformed"))?;
@@ -271,11 +271,11 @@ async fn show_turn(
         }
     };
     let wait = Duration::from_millis(u64::min(wait, MAX_TURN_WAIT_MS));
-    let response = match bound.engine.status_within(&id, wait).await {
+    let response = match turns.engine.status_within(&id, wait).await {
         Ok((state, outcome)) => answer::json(StatusCode::OK, &status(&id, state, outcome.as_ref())),
         Err(error) => answer::error(&error),
     };
-    Ok(answer::about_turn(response, &id, bound.engine.position()))
+    Ok(answer::about_turn(response, &id, turns.engine.position()))
 }
 
 fn status<'a>(id: &'a str, state: TurnState, outcome: Option<&'a Outcome>) -> Status<'a> {

@@ -20,14 +20,14 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::Method;
 use jiff::Timestamp;
-use paddock_runnerapi::{ActivateRequest, Capabilities};
+use paddock_runnerapi::ActivateRequest;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, RwLock};
 use tokio::time::timeout;
 
-use super::{BadParts, Events, Harness, HarnessError, TurnNames};
+use super::{BadParts, Events, Harness, HarnessError, MessageHarness, TurnNames};
 use crate::model_proxy::ModelProxy;
 use client::Client;
 use config::{Files, MODEL, PROVIDER};
@@ -201,8 +201,8 @@ fn now_ms() -> u64 {
 }
 
 impl Harness for Opencode {
-    fn capabilities(&self) -> Capabilities {
-        Capabilities { messages: true, terminal: false }
+    fn answers_messages(self: Arc<Self>) -> Option<Arc<dyn MessageHarness>> {
+        Some(self)
     }
 
     fn open<'a>(&'a self, request: &'a ActivateRequest) -> BoxFuture<'a, Result<String, HarnessError>> {
@@ -238,7 +238,9 @@ impl Harness for Opencode {
             self.open(request).await
         })
     }
+}
 
+impl MessageHarness for Opencode {
     fn prepare(&self, parts: &[Value]) -> Result<Vec<Value>, BadParts> {
         parts::prepare(parts)
     }
