@@ -11,12 +11,15 @@
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
-use paddock_runnerapi::{ActivateRequest, ActivateResponse, EnvVar, ErrorBody, ErrorCode, TurnRequest};
+use paddock_runnerapi::{
+    ActivateRequest, ActivateResponse, Activity, EnvVar, ErrorBody, ErrorCode, QuiesceRequest, TurnRequest,
+};
 use serde_json::json;
 
 use crate::activity::Meter;
 use crate::events::{self, Hub};
 use crate::harness::{Harness, HarnessError, MessageHarness, TurnNames};
+use crate::terminal::Terminal;
 use crate::turns::{Activation, Engine, Journal, JournalError, Record, Restored};
 
 /// The session.
@@ -24,6 +27,7 @@ pub struct Bound {
     activation: Activation,
     response: ActivateResponse,
     turns: Option<Turns>,
+    terminal: Option<Arc<Terminal>>,
 }
 
 /// What a session has whose harness answers messages.
@@ -46,6 +50,48 @@ impl Bound {
     /// `terminal_only`: its harness has none.
     pub fn turns(&self) -> Result<&Turns, ErrorBody> {
         self.turns.as_ref().ok_or_else(terminal_only)
+    }
+
+    /// Its terminal.
+    ///
+    /// # Errors
+    /// `no_terminal`: its harness has none.
+    pub fn terminal(&self) -> Result<&Arc<Terminal>, ErrorBody> {
+        self.terminal.as_ref().ok_or_else(no_terminal)
+    }
+
+    /// How busy it is. Asking does not make it so.
+    ///
+    /// # Errors
+    /// Its harness has neither messages nor a terminal.
+    pub async fn activity(&self) -> Result<Activity, ErrorBody> {
+        match &self.turns {
+            // Terminal and turns share their meter.
+            Some(turns) => Ok(turns.engine.activity().await),
+            None => Ok(self.terminal()?.activity()),
+        }
+    }
+
+    /// Brings it to rest, if it is as idle as was asked for.
+    ///
+    /// # Errors
+    /// `busy`, `journal_failed`: nothing has changed.
+    pub async fn quiesce(&self, request: QuiesceRequest) -> Result<Activity, ErrorBody> {
+        match &self.turns {
+            Some(turns) => turns.engine.quiesce(request).await,
+            None => self.terminal()?.quiesce(request),
+        }
+    }
+
+    /// Ends its turns and its terminal, because the pod ends.
+    pub async fn stop(&self, why: &'static str) {
+        if let Some(turns) = &self.turns {
+            turns.engine.stop(why).await;
+            turns.events.close();
+        }
+        if let Some(terminal) = &self.terminal {
+            terminal.close(why).await;
+        }
     }
 
     fn is_for(&self, claim: &Claim) -> bool {
@@ -124,19 +170,23 @@ fn terminal_only() -> ErrorBody {
     error(ErrorCode::TerminalOnly, text)
 }
 
+fn no_terminal() -> ErrorBody {
+    error(ErrorCode::NoTerminal, "attaching: the session's harness has no terminal; send it messages")
+}
+
 fn volume_of_other() -> ErrorBody {
     let text = "activating the pod: its volume holds the journal of another session or of a later incarnation; take another pod";
     error(ErrorCode::BoundToOther, text)
 }
 
 impl Activator {
-    /// For a booted harness in the pod with this UID.
-    pub fn new(harness: Arc<dyn Harness>, journal: Journal, pod_uid: String) -> Self {
+    /// For a booted harness in the pod with this UID. The harness feeds `meter` too, where it has work that no turn stands for.
+    pub fn new(harness: Arc<dyn Harness>, journal: Journal, pod_uid: String, meter: Arc<Meter>) -> Self {
         Self {
             harness,
             journal,
             pod_uid,
-            meter: Meter::start(),
+            meter,
             claim: Mutex::default(),
             earlier: OnceLock::new(),
             past: tokio::sync::Mutex::default(),
@@ -319,7 +369,7 @@ impl Activator {
                 tokio::spawn(events::follow(harness, conversation, Arc::clone(&turns.events)));
                 start_initial_turn(&activation, &turns.engine);
             }
-            Arc::new(Bound { activation, response, turns })
+            Arc::new(Bound { activation, response, turns, terminal: self.harness.terminal() })
         })
     }
 }

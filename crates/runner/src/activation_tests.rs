@@ -29,7 +29,12 @@ fn request(uid: &str, incarnation: u32) -> ActivateRequest {
 
 fn pod() -> (Arc<FakeHarness>, MemoryStorage, Arc<Activator>) {
     let (harness, storage) = (Arc::new(FakeHarness::default()), MemoryStorage::default());
-    let activator = Activator::new(Arc::clone(&harness) as Arc<dyn Harness>, storage.journal(), POD.into());
+    let activator = Activator::new(
+        Arc::clone(&harness) as Arc<dyn Harness>,
+        storage.journal(),
+        POD.into(),
+        Meter::start(),
+    );
     (harness, storage, Arc::new(activator))
 }
 
@@ -97,7 +102,12 @@ async fn the_initial_turn_runs_once_and_not_again_after_a_restart() {
     assert_eq!(harness.runs(), ["begin", "next"]);
 
     let (journal, restored) = storage.reopened();
-    let second = Arc::new(Activator::new(Arc::clone(&harness) as Arc<dyn Harness>, journal, POD.into()));
+    let second = Arc::new(Activator::new(
+        Arc::clone(&harness) as Arc<dyn Harness>,
+        journal,
+        POD.into(),
+        Meter::start(),
+    ));
     second.restore(restored).await.unwrap();
     assert_eq!(harness.reopened.load(Ordering::SeqCst), 1);
     assert_eq!(second.activate(asked).await.unwrap(), answer);
@@ -123,7 +133,12 @@ async fn the_initial_turn_may_come_with_a_later_activation() {
     assert_eq!(harness.runs(), ["begin"]);
 
     let (journal, restored) = storage.reopened();
-    let second = Arc::new(Activator::new(Arc::clone(&harness) as Arc<dyn Harness>, journal, POD.into()));
+    let second = Arc::new(Activator::new(
+        Arc::clone(&harness) as Arc<dyn Harness>,
+        journal,
+        POD.into(),
+        Meter::start(),
+    ));
     second.restore(restored).await.unwrap();
     second.bound().unwrap().turns().unwrap().engine.submit(begin()).await.unwrap();
     assert_eq!(harness.runs(), ["begin"]);
@@ -132,7 +147,8 @@ async fn the_initial_turn_may_come_with_a_later_activation() {
 /// The next pod on the same volume; nothing of the last is left but that.
 async fn next_pod(harness: &Arc<FakeHarness>, storage: &MemoryStorage, uid: &str) -> Arc<Activator> {
     let (journal, restored) = storage.reopened();
-    let activator = Activator::new(Arc::clone(harness) as Arc<dyn Harness>, journal, uid.into());
+    let activator =
+        Activator::new(Arc::clone(harness) as Arc<dyn Harness>, journal, uid.into(), Meter::start());
     activator.restore(restored).await.unwrap();
     Arc::new(activator)
 }
@@ -271,7 +287,8 @@ async fn a_journal_without_pod_uids_is_of_this_pod() {
     restored.activation.as_mut().unwrap().pod_uid = None;
     let line = serde_json::to_string(&Record::Activated(Box::new(restored.activation.clone().unwrap())));
     assert!(!line.unwrap().contains("pod_uid"));
-    let restarted = Activator::new(Arc::clone(&harness) as Arc<dyn Harness>, journal, POD.into());
+    let restarted =
+        Activator::new(Arc::clone(&harness) as Arc<dyn Harness>, journal, POD.into(), Meter::start());
     restarted.restore(restored).await.unwrap();
     assert_eq!(Arc::new(restarted).activate(request("u1", 1)).await.unwrap(), answer);
 }

@@ -92,9 +92,8 @@ impl App {
     pub async fn stop(&self, phase: Phase, why: &'static str) {
         self.enter(phase);
         let bound = self.activator.get().and_then(|activator| activator.bound());
-        if let Some(Ok(turns)) = bound.map(|bound| bound.turns()) {
-            turns.engine.stop(why).await;
-            turns.events.close();
+        if let Some(bound) = bound {
+            bound.stop(why).await;
         }
     }
 }

@@ -18,5 +18,6 @@ pub mod model_proxy;
 pub mod process;
 pub mod random;
 pub mod server;
+pub mod terminal;
 pub mod termination;
 pub mod turns;

@@ -5,6 +5,7 @@
 
 pub mod events;
 pub mod message;
+pub mod terminal;
 pub mod token;
 pub mod transcript;
 
@@ -52,6 +53,8 @@ pub const MESSAGES: &str = "/v1/messages";
 /// `GET ?after=<event id>` → 200 with what happens, as it happens ([`events`]): after that event, or from now on where none is
 /// named. Reading is no activity.
 pub const EVENTS: &str = "/v1/events";
+/// `GET` that opens a WebSocket: the terminal of a session whose harness has one ([`terminal`]).
+pub const TERMINAL: &str = "/v1/terminal";
 
 /// Response header on every answer about a turn: its id.
 pub const TURN_ID_HEADER: &str = "x-paddock-turn-id";

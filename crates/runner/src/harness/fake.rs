@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use tokio::sync::{Notify, mpsc};
 
 use super::{BadParts, Events, Harness, HarnessError, HarnessEvent, MessageHarness, TurnNames};
+use crate::terminal::Terminal;
 
 #[derive(Default)]
 pub(crate) struct FakeHarness {
@@ -100,6 +101,10 @@ fn failure() -> HarnessError {
 impl Harness for FakeHarness {
     fn answers_messages(self: Arc<Self>) -> Option<Arc<dyn MessageHarness>> {
         Some(self)
+    }
+
+    fn terminal(&self) -> Option<Arc<Terminal>> {
+        None
     }
 
     fn open<'a>(&'a self, _: &'a ActivateRequest) -> BoxFuture<'a, Result<String, HarnessError>> {

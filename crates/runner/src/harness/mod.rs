@@ -3,7 +3,9 @@
 
 #[cfg(test)]
 pub(crate) mod fake;
+mod home;
 pub mod opencode;
+pub mod terminal;
 
 use std::sync::Arc;
 
@@ -14,6 +16,8 @@ use paddock_runnerapi::{ActivateRequest, Capabilities, ErrorBody, ErrorCode};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
+
+use crate::terminal::Terminal;
 
 /// The harness's own names of a turn's message, chosen by us before the harness sees the turn, so that its
 /// reply can be found again after a crash.
@@ -123,9 +127,13 @@ pub trait Harness: Send + Sync {
     /// It, as one that answers messages; nothing where it does not.
     fn answers_messages(self: Arc<Self>) -> Option<Arc<dyn MessageHarness>>;
 
+    /// Its terminal; nothing where it has none.
+    fn terminal(&self) -> Option<Arc<Terminal>>;
+
     /// What it can do.
     fn capabilities(self: Arc<Self>) -> Capabilities {
-        Capabilities { messages: self.answers_messages().is_some(), terminal: false }
+        let terminal = self.terminal().is_some();
+        Capabilities { messages: self.answers_messages().is_some(), terminal }
     }
 
     /// Gives the harness its session and returns the conversation's id.

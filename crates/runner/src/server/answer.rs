@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{Method, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Full, StreamBody};
+use http_body_util::{BodyExt, Empty, Full, StreamBody};
 use hyper::body::Frame;
 use paddock_runnerapi::{ErrorBody, ErrorCode, Position, TRANSCRIPT_HEADER, TURN_ID_HEADER};
 use serde::Serialize;
@@ -23,6 +23,11 @@ pub(super) fn raw(status: StatusCode, body: Bytes) -> Answer {
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
+}
+
+/// No body, of an answer that is none of HTTP's any more.
+pub(super) fn nothing() -> UnsyncBoxBody<Bytes, Infallible> {
+    Empty::new().boxed_unsync()
 }
 
 /// What a reader gets, as it gets it.

@@ -7,14 +7,16 @@ use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
 use paddock_runnerapi::{
     ABORT, ACTIVATE, ACTIVITY, ActivateRequest, CONVERSATION, ConversationRequest, EVENTS, ErrorBody,
-    ErrorCode, LIVEZ, MAX_TURN_WAIT_MS, MESSAGES, QUIESCE, QuiesceRequest, READYZ, Scope, TRANSCRIPT, TURNS,
-    TurnRequest, TurnState,
+    ErrorCode, LIVEZ, MAX_TURN_WAIT_MS, MESSAGES, QUIESCE, QuiesceRequest, READYZ, Scope, TERMINAL,
+    TRANSCRIPT, TURNS, TurnRequest, TurnState,
 };
+use paddock_websocket::handshake;
 use serde::Serialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::Upgrade;
 use super::answer::{self, Answer};
 use super::limits::Limits;
 use super::request::{bearer, check_head, percent_decoded, prefers_async, read};
@@ -35,14 +37,24 @@ impl From<ErrorBody> for Refused {
     }
 }
 
-pub(super) async fn route(request: Request<Incoming>, app: &App, limits: &Limits) -> Answer {
-    respond(request, app, limits).await.unwrap_or_else(|refused| match refused {
+pub(super) async fn route(
+    request: Request<Incoming>,
+    app: &App,
+    limits: &Limits,
+    upgrade: &Upgrade,
+) -> Answer {
+    respond(request, app, limits, upgrade).await.unwrap_or_else(|refused| match refused {
         Refused::Method(allowed) => answer::method_not_allowed(&allowed),
         Refused::Error(error) => answer::error(&error),
     })
 }
 
-async fn respond(request: Request<Incoming>, app: &App, limits: &Limits) -> Result<Answer, Refused> {
+async fn respond(
+    request: Request<Incoming>,
+    app: &App,
+    limits: &Limits,
+    upgrade: &Upgrade,
+) -> Result<Answer, Refused> {
     check_head(&request)?;
     let path = request.uri().path().to_owned();
     let turn = path.strip_prefix(TURNS).and_then(|rest| rest.strip_prefix('/'));
@@ -84,6 +96,10 @@ async fn respond(request: Request<Incoming>, app: &App, limits: &Limits) -> Resu
         (MESSAGES, _) => {
             takes(Method::GET)?;
             Ok(messages(&request, app, limits).await?)
+        }
+        (TERMINAL, _) => {
+            takes(Method::GET)?;
+            Ok(terminal(&request, app, upgrade)?)
         }
         (EVENTS, _) => {
             takes(Method::GET)?;
@@ -127,14 +143,14 @@ async fn activate(request: Request<Incoming>, app: &App, limits: &Limits) -> Res
 /// Clients cannot crowd out the controller: what it asks here takes none of their room.
 async fn activity(request: &Request<Incoming>, app: &App) -> Result<Answer, ErrorBody> {
     let bound = session(request, app, Scope::Control)?;
-    Ok(answer::json(StatusCode::OK, &bound.turns()?.engine.activity().await))
+    Ok(answer::json(StatusCode::OK, &bound.activity().await?))
 }
 
 async fn quiesce(request: Request<Incoming>, app: &App, limits: &Limits) -> Result<Answer, ErrorBody> {
     let bound = session(&request, app, Scope::Control)?;
     let _body = limits.body(&request)?;
     let body: QuiesceRequest = read(request).await?;
-    Ok(answer::json(StatusCode::OK, &bound.turns()?.engine.quiesce(body).await?))
+    Ok(answer::json(StatusCode::OK, &bound.quiesce(body).await?))
 }
 
 async fn transcript(request: &Request<Incoming>, app: &App, limits: &Limits) -> Result<Answer, ErrorBody> {
@@ -186,6 +202,20 @@ async fn events(request: &Request<Incoming>, app: &App) -> Result<Answer, ErrorB
         }
     };
     Ok(answer::lines(turns.events.reader(after).await?))
+}
+
+/// Viewers have a room of their own too.
+fn terminal(request: &Request<Incoming>, app: &App, upgrade: &Upgrade) -> Result<Answer, ErrorBody> {
+    let view = session(request, app, Scope::Turn)?.terminal()?.view()?;
+    let answer = handshake::accept(request).map_err(|refusal| {
+        let code = match refusal {
+            handshake::Refusal::UpgradeRequired => ErrorCode::UpgradeRequired,
+            handshake::Refusal::Key | handshake::Refusal::Body => ErrorCode::BadRequest,
+        };
+        error(code, &format!("attaching: {refusal}"))
+    })?;
+    upgrade.takes(view);
+    Ok(answer.map(|()| answer::nothing()))
 }
 
 /// The session of this pod, if the token is for it.

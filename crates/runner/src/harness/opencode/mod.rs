@@ -29,6 +29,7 @@ use tokio::time::timeout;
 
 use super::{BadParts, Events, Harness, HarnessError, MessageHarness, TurnNames};
 use crate::model_proxy::ModelProxy;
+use crate::terminal::Terminal;
 use client::Client;
 use config::{Files, MODEL, PROVIDER};
 use family::Family;
@@ -203,6 +204,10 @@ fn now_ms() -> u64 {
 impl Harness for Opencode {
     fn answers_messages(self: Arc<Self>) -> Option<Arc<dyn MessageHarness>> {
         Some(self)
+    }
+
+    fn terminal(&self) -> Option<Arc<Terminal>> {
+        None
     }
 
     fn open<'a>(&'a self, request: &'a ActivateRequest) -> BoxFuture<'a, Result<String, HarnessError>> {
