@@ -15,7 +15,7 @@ pub use message::{
     ErrorBody, ErrorCode, InitialTurn, QuiesceRequest, SessionRef, TurnCounts, TurnRequest, TurnState,
     TurnStatus,
 };
-pub use token::{Scope, SigningKey, TokenError, VerifyingKeys};
+pub use token::{Scope, SigningKey, TerminalToken, TokenError, VerifyingKeys};
 pub use transcript::{EntryKind, Position, Saved, TranscriptEntry, TranscriptPage};
 
 /// The port the runner listens on, in every harness pod.

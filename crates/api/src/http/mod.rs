@@ -12,7 +12,7 @@ mod tests;
 
 use serde::{Deserialize, Serialize};
 
-pub use agent::{ApiAgent, ApiAgentEntry, ApiAgentList, MASKED};
+pub use agent::{ApiAgent, ApiAgentEntry, ApiAgentList, MASKED, is_terminal_harness};
 pub use error::{ErrorCode, ErrorResponse};
 pub use session::{ApiPhase, ApiSession, ApiStatus, agent_name, tty_url};
 

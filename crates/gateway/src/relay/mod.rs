@@ -17,6 +17,7 @@ pub mod outcome;
 pub mod proof;
 pub mod stand;
 pub mod target;
+pub mod terminal;
 pub mod turn;
 pub mod verdict;
 pub mod wish;

@@ -101,6 +101,8 @@ fn of_runner(body: ErrorBody) -> Verdict {
         RunnerCode::NotFound | RunnerCode::MethodNotAllowed => {
             misrouted("does not know turns: its runner is of another version")
         }
+        RunnerCode::UpgradeRequired => misrouted("answered a question that was not asked"),
+        RunnerCode::NoTerminal => error(Code::NoTerminal),
         RunnerCode::BadRequest => error(Code::BadRequest),
         // The route's session names the terminal: `routes::serve`.
         RunnerCode::TerminalOnly => error(Code::TerminalOnly),
@@ -146,6 +148,7 @@ mod tests {
     fn each_error_of_the_runner_has_its_place_in_the_contract() {
         for (runner, http) in [
             (RunnerCode::TerminalOnly, 409),
+            (RunnerCode::NoTerminal, 409),
             (RunnerCode::TurnMismatch, 422),
             (RunnerCode::QueueFull, 429),
             (RunnerCode::TooManyStreams, 429),

@@ -16,6 +16,7 @@ use crate::error::ApiError;
 use crate::http::request_id::RequestId;
 use crate::metrics::Held;
 use crate::server::io::ActivityGuard;
+use crate::server::upgrade::TakeOver;
 use crate::streams::sse::Frames;
 
 /// What an answer is made of.
@@ -27,6 +28,8 @@ pub enum Answer {
     Relayed(Incoming),
     /// What happens, as it happens.
     Stream(Frames),
+    /// No body: the connection becomes something else.
+    Upgrade(TakeOver),
 }
 
 impl Answer {
@@ -76,15 +79,22 @@ impl Answer {
 #[derive(Debug)]
 pub struct Tracked {
     body: Answer,
-    _in_flight: Held,
     _activity: ActivityGuard,
-    _place: Option<Place>,
+    _marks: Option<Marks>,
 }
+
+/// What a request holds until it is answered: its part of a gauge, and its place among those of its key.
+pub type Marks = (Held, Option<Place>);
 
 impl Tracked {
     /// Ties the marks to `body`.
-    pub fn new(body: Answer, in_flight: Held, activity: ActivityGuard, place: Option<Place>) -> Self {
-        Self { body, _in_flight: in_flight, _activity: activity, _place: place }
+    pub fn new(body: Answer, activity: ActivityGuard, marks: Marks) -> Self {
+        Self { body, _activity: activity, _marks: Some(marks) }
+    }
+
+    /// No body, of an answer after which the request goes on.
+    pub fn nothing(activity: ActivityGuard) -> Self {
+        Self { body: Answer::Whole(Full::default()), _activity: activity, _marks: None }
     }
 }
 
@@ -100,6 +110,7 @@ impl Body for Tracked {
             Answer::Whole(full) => Pin::new(full).poll_frame(cx).map_err(|never| match never {}),
             Answer::Relayed(incoming) => Pin::new(incoming).poll_frame(cx),
             Answer::Stream(frames) => frames.poll(cx).map(|frame| frame.map(|bytes| Ok(Frame::data(bytes)))),
+            Answer::Upgrade(_) => Poll::Ready(None),
         }
     }
 
@@ -108,6 +119,7 @@ impl Body for Tracked {
             Answer::Whole(full) => full.is_end_stream(),
             Answer::Relayed(incoming) => incoming.is_end_stream(),
             Answer::Stream(_) => false,
+            Answer::Upgrade(_) => true,
         }
     }
 
@@ -116,6 +128,7 @@ impl Body for Tracked {
             Answer::Whole(full) => full.size_hint(),
             Answer::Relayed(incoming) => incoming.size_hint(),
             Answer::Stream(_) => SizeHint::default(),
+            Answer::Upgrade(_) => SizeHint::with_exact(0),
         }
     }
 }

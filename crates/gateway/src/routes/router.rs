@@ -71,6 +71,8 @@ pub enum Route {
     FollowEvents(ObjectName),
     /// `GET /sessions/{id}/stream`
     FollowHarness(ObjectName),
+    /// `GET /sessions/{id}/tty`
+    AttachTerminal(ObjectName),
     /// `GET /sessions/{id}/messages`
     ListMessages(ObjectName),
     /// `GET /sessions/{id}/turns/{turn}`, the turn's id as it stands in the path
@@ -149,7 +151,8 @@ impl Route {
             | Self::RestartSession(id)
             | Self::AbortSession(id)
             | Self::SendMessage(id)
-            | Self::StreamMessage(id) => (Use::Change, Subject::Session(id)),
+            | Self::StreamMessage(id)
+            | Self::AttachTerminal(id) => (Use::Change, Subject::Session(id)),
         }
     }
 }
@@ -185,6 +188,7 @@ impl Resolved {
             Self::Route(Route::StreamMessage(_)) => MESSAGE_STREAM,
             Self::Route(Route::FollowEvents(_)) => EVENTS,
             Self::Route(Route::FollowHarness(_)) => STREAM,
+            Self::Route(Route::AttachTerminal(_)) => TTY,
             Self::Route(Route::ListMessages(_)) => MESSAGES,
             Self::Route(Route::GetTurn(..)) => TURN,
             Self::Route(Route::SessionLog(_)) => LOG,
@@ -211,6 +215,7 @@ const MESSAGE: &str = "/sessions/{id}/message";
 const MESSAGE_STREAM: &str = "/sessions/{id}/message_stream";
 const EVENTS: &str = "/sessions/{id}/events";
 const STREAM: &str = "/sessions/{id}/stream";
+const TTY: &str = "/sessions/{id}/tty";
 const MESSAGES: &str = "/sessions/{id}/messages";
 const TURN: &str = "/sessions/{id}/turns/{turn}";
 const LOG: &str = "/sessions/{id}/log";
@@ -255,6 +260,9 @@ pub fn resolve(method: &Method, path: &str) -> Resolved {
         ),
         ("sessions", Some(id), Some("messages")) => {
             choose(method, MESSAGES, "GET", [(Method::GET, Route::ListMessages(id))])
+        }
+        ("sessions", Some(id), Some("tty")) => {
+            choose(method, TTY, "GET", [(Method::GET, Route::AttachTerminal(id))])
         }
         ("sessions", Some(id), Some("log")) => {
             choose(method, LOG, "GET", [(Method::GET, Route::SessionLog(id))])
@@ -347,6 +355,7 @@ mod tests {
             (Method::GET, "/sessions/a/stream", Route::FollowHarness(name("a"))),
             (Method::GET, "/sessions/a/messages", Route::ListMessages(name("a"))),
             (Method::GET, "/sessions/a/turns/x%2Fy", Route::GetTurn(name("a"), "x%2Fy".into())),
+            (Method::GET, "/sessions/a/tty", Route::AttachTerminal(name("a"))),
             (Method::GET, "/sessions/a/log", Route::SessionLog(name("a"))),
             (Method::GET, "/sessions/a/sandbox_logs", Route::SandboxLogs(name("a"))),
             (Method::GET, "/sessions/a/diagnose", Route::Diagnose(name("a"))),
@@ -420,6 +429,9 @@ mod tests {
                 assert_eq!(route.demand().0, expected, "{method} {path}");
             }
         }
+        // But for one: a WebSocket is opened with GET, and whoever is attached types.
+        let Resolved::Route(attach) = at(Method::GET, "/sessions/a/tty") else { panic!("no route") };
+        assert_eq!(attach.demand().0, Use::Change);
     }
 
     const SESSION_ACTIONS: [&str; 7] =
