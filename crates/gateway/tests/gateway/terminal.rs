@@ -331,6 +331,14 @@ async fn messages_to_a_terminal_are_refused_with_the_place_to_attach() {
         assert_eq!(reply.error(), (409, "terminal_only"));
         assert_eq!(reply.body["tty_url"], format!("{BASE}/sessions/{name}/tty"));
     }
+    let listed = gateway.ask("GET", "/sessions/s1/messages", None).await;
+    assert_eq!((listed.status, listed.body), (200, json!([])));
+    assert_eq!(gateway.ask("GET", "/sessions/s1/log", None).await.status, 200);
+    for (method, path) in
+        [("GET", "/sessions/s1/events"), ("GET", "/sessions/s1/stream"), ("POST", "/sessions/s1/abort")]
+    {
+        assert_eq!(gateway.ask(method, path, None).await.error(), (409, "terminal_only"), "{path}");
+    }
     let agent = gateway.ask("POST", "/agents", Some(json!({"model": "m", "harness_id": "terminal"}))).await;
     assert_eq!((agent.status, &agent.body["supports_tui"]), (200, &json!(true)), "{}", agent.body);
     let path = format!("/agents/{}/session", agent.body["id"].as_str().unwrap());

@@ -35,6 +35,7 @@ mod restart;
 mod secrets;
 mod streams;
 mod suspend;
+mod terminal;
 mod transcripts;
 mod trust;
 mod turns_api;
