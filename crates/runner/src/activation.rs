@@ -12,7 +12,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use paddock_runnerapi::{
-    ActivateRequest, ActivateResponse, Activity, EnvVar, ErrorBody, ErrorCode, QuiesceRequest, TurnRequest,
+    ActivateRequest, ActivateResponse, Activity, EnvVar, ErrorBody, ErrorCode, Position, QuiesceRequest,
+    TranscriptPage, TurnRequest,
 };
 use serde_json::json;
 
@@ -70,6 +71,18 @@ impl Bound {
             Some(turns) => Ok(turns.engine.activity().await),
             None => Ok(self.terminal()?.activity()),
         }
+    }
+
+    /// What was said in it after a place in the journal, or where that ends. To a terminal nothing is said.
+    ///
+    /// # Errors
+    /// `bad_request` where there is no such place; `journal_failed`.
+    pub async fn transcript(&self, after: Option<u64>) -> Result<TranscriptPage, ErrorBody> {
+        let Some(Turns { engine, .. }) = &self.turns else {
+            let Position { journal, seq } = Position::default();
+            return Ok(TranscriptPage { journal, entries: Vec::new(), through: seq, end: seq });
+        };
+        engine.transcript(after.unwrap_or_else(|| engine.position().seq)).await
     }
 
     /// Brings it to rest, if it is as idle as was asked for.

@@ -154,17 +154,14 @@ async fn quiesce(request: Request<Incoming>, app: &App, limits: &Limits) -> Resu
 }
 
 async fn transcript(request: &Request<Incoming>, app: &App, limits: &Limits) -> Result<Answer, ErrorBody> {
-    let turns = session(request, app, Scope::Turn)?.turns()?;
+    let bound = session(request, app, Scope::Turn)?;
     let _room = limits.request()?;
-    let after = match request.uri().query() {
-        None => turns.engine.position().seq,
-        Some(query) => {
-            query.strip_prefix("after=").and_then(|after| after.parse().ok()).ok_or_else(|| {
-                error(ErrorCode::BadRequest, "reading the transcript: the query must be ?after=<number>")
-            })?
-        }
-    };
-    Ok(answer::json(StatusCode::OK, &turns.engine.transcript(after).await?))
+    let after = request.uri().query().map(|query| {
+        query.strip_prefix("after=").and_then(|after| after.parse().ok()).ok_or_else(|| {
+            error(ErrorCode::BadRequest, "reading the transcript: the query must be ?after=<number>")
+        })
+    });
+    Ok(answer::json(StatusCode::OK, &bound.transcript(after.transpose()?).await?))
 }
 
 async fn abort(request: &Request<Incoming>, app: &App, limits: &Limits) -> Result<Answer, ErrorBody> {
