@@ -193,9 +193,11 @@ async fn typing_is_activity_and_being_attached_is_not() {
     viewer.sees("the prompt", |screen| screen.contains('$') || screen.contains('#')).await;
     pod.idle("idle while attached", |idle| idle > 300).await;
     assert_eq!(pod.quiesce(&json!({"if_idle_ms": 3_600_000})).await.status, 409);
-    viewer.types("sleep 0.5; echo wo\"\"ke\r").await;
-    viewer.sees("the output", |screen| screen.contains("woke")).await;
-    pod.idle("busy", |idle| idle < 300).await;
+    // Nobody types while it prints.
+    viewer.types("for n in $(seq 100); do echo n$n; sleep 0.05; done; echo wo\"\"ke\r").await;
+    viewer.sees("some output", |screen| screen.contains("n20\n")).await;
+    pod.idle("busy", |idle| idle < 200).await;
+    viewer.sees("its end", |screen| screen.contains("woke")).await;
     assert_eq!(pod.activity().await.body["turns"]["total"], 0);
     pod.idle("idle again", |idle| idle > 300).await;
     let rest = pod.quiesce(&json!({"if_idle_ms": 200})).await;

@@ -428,7 +428,7 @@ async fn a_quiet_terminal_stays_and_its_client_is_pinged() {
 
 #[tokio::test]
 async fn who_gives_no_sign_of_life_is_dropped() {
-    let (gateway, runner) = with_terminal(Setup { relay: hasty(100), ..Setup::default() }).await;
+    let (gateway, runner) = with_terminal(Setup { relay: hasty(1000), ..Setup::default() }).await;
     // One that reads nothing, and so answers no ping.
     let silent = Client::attach(&gateway).await;
     let gone = async {

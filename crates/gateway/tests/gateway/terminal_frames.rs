@@ -234,7 +234,7 @@ async fn two_hundred_clients_that_break_off_anywhere_leave_nothing_behind() {
 /// What is in use once it is `expected`, or has stayed the same for a while.
 async fn settled(expected: Option<(usize, usize)>) -> (usize, usize) {
     let mut last = (0, 0);
-    for _ in 0..100 {
+    for _ in 0..300 {
         tokio::time::sleep(Duration::from_millis(100)).await;
         let now = in_use();
         if expected.map_or(now == last, |expected| now == expected) {

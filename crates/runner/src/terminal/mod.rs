@@ -196,6 +196,28 @@ impl Terminal {
         let mut is_open = true;
         loop {
             tokio::select! {
+                // A viewer that says its size and then types is to be heard in this order; and a program that prints without
+                // end keeps nothing else from being done.
+                biased;
+                _ = sizes.changed() => master.resize(self.size()),
+                exit = process.ended() => {
+                    let rest = async {
+                        while let Ok(length @ 1..) = master.read(&mut buffer).await {
+                            self.prints(&buffer[..length]);
+                        }
+                    };
+                    // Where others still have the terminal open there may be no end of it.
+                    let _ = timeout(LAST_OUTPUT, rest).await;
+                    return exit;
+                }
+                written = master.write(&input), if !input.is_empty() => match written {
+                    Ok(length) => drop(input.drain(..length)),
+                    Err(error) => {
+                        tracing::debug!(%error, "the program's terminal takes no keys");
+                        input.clear();
+                    }
+                },
+                Some(keys) = typed.recv(), if input.is_empty() => input.extend_from_slice(&keys),
                 read = master.read(&mut buffer), if is_open => match read {
                     Ok(0) => is_open = false,
                     Ok(length) => {
@@ -209,25 +231,6 @@ impl Terminal {
                         is_open = false;
                     }
                 },
-                written = master.write(&input), if !input.is_empty() => match written {
-                    Ok(length) => drop(input.drain(..length)),
-                    Err(error) => {
-                        tracing::debug!(%error, "the program's terminal takes no keys");
-                        input.clear();
-                    }
-                },
-                Some(keys) = typed.recv(), if input.is_empty() => input.extend_from_slice(&keys),
-                _ = sizes.changed() => master.resize(self.size()),
-                exit = process.ended() => {
-                    let rest = async {
-                        while let Ok(length @ 1..) = master.read(&mut buffer).await {
-                            self.prints(&buffer[..length]);
-                        }
-                    };
-                    // Where others still have the terminal open there may be no end of it.
-                    let _ = timeout(LAST_OUTPUT, rest).await;
-                    return exit;
-                }
             }
         }
     }
