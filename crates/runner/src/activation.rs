@@ -11,106 +11,14 @@
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
-use paddock_runnerapi::{
-    ActivateRequest, ActivateResponse, Activity, EnvVar, ErrorBody, ErrorCode, Position, QuiesceRequest,
-    TranscriptPage, TurnRequest,
-};
+use paddock_runnerapi::{ActivateRequest, ActivateResponse, EnvVar, ErrorBody, ErrorCode, TurnRequest};
 use serde_json::json;
 
 use crate::activity::Meter;
+use crate::bound::{Bound, Turns};
 use crate::events::{self, Hub};
 use crate::harness::{Harness, HarnessError, MessageHarness, TurnNames};
-use crate::terminal::Terminal;
 use crate::turns::{Activation, Engine, Journal, JournalError, Record, Restored};
-
-/// The session.
-pub struct Bound {
-    activation: Activation,
-    response: ActivateResponse,
-    turns: Option<Turns>,
-    terminal: Option<Arc<Terminal>>,
-}
-
-/// What a session has whose harness answers messages.
-pub struct Turns {
-    /// The turns.
-    pub engine: Engine,
-    /// What happens, for those who follow it.
-    pub events: Arc<Hub>,
-}
-
-impl Bound {
-    /// UID of the session.
-    pub fn session_uid(&self) -> &str {
-        &self.activation.request.session.uid
-    }
-
-    /// Its turns.
-    ///
-    /// # Errors
-    /// `terminal_only`: its harness has none.
-    pub fn turns(&self) -> Result<&Turns, ErrorBody> {
-        self.turns.as_ref().ok_or_else(terminal_only)
-    }
-
-    /// Its terminal.
-    ///
-    /// # Errors
-    /// `no_terminal`: its harness has none.
-    pub fn terminal(&self) -> Result<&Arc<Terminal>, ErrorBody> {
-        self.terminal.as_ref().ok_or_else(no_terminal)
-    }
-
-    /// How busy it is. Asking does not make it so.
-    ///
-    /// # Errors
-    /// Its harness has neither messages nor a terminal.
-    pub async fn activity(&self) -> Result<Activity, ErrorBody> {
-        match &self.turns {
-            // Terminal and turns share their meter.
-            Some(turns) => Ok(turns.engine.activity().await),
-            None => Ok(self.terminal()?.activity()),
-        }
-    }
-
-    /// What was said in it after a place in the journal, or where that ends. To a terminal nothing is said.
-    ///
-    /// # Errors
-    /// `bad_request` where there is no such place; `journal_failed`.
-    pub async fn transcript(&self, after: Option<u64>) -> Result<TranscriptPage, ErrorBody> {
-        let Some(Turns { engine, .. }) = &self.turns else {
-            let Position { journal, seq } = Position::default();
-            return Ok(TranscriptPage { journal, entries: Vec::new(), through: seq, end: seq });
-        };
-        engine.transcript(after.unwrap_or_else(|| engine.position().seq)).await
-    }
-
-    /// Brings it to rest, if it is as idle as was asked for.
-    ///
-    /// # Errors
-    /// `busy`, `journal_failed`: nothing has changed.
-    pub async fn quiesce(&self, request: QuiesceRequest) -> Result<Activity, ErrorBody> {
-        match &self.turns {
-            Some(turns) => turns.engine.quiesce(request).await,
-            None => self.terminal()?.quiesce(request),
-        }
-    }
-
-    /// Ends its turns and its terminal, because the pod ends.
-    pub async fn stop(&self, why: &'static str) {
-        if let Some(turns) = &self.turns {
-            turns.engine.stop(why).await;
-            turns.events.close();
-        }
-        if let Some(terminal) = &self.terminal {
-            terminal.close(why).await;
-        }
-    }
-
-    fn is_for(&self, claim: &Claim) -> bool {
-        self.session_uid() == claim.uid && self.activation.request.incarnation == claim.incarnation
-    }
-}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Claim {
@@ -176,15 +84,6 @@ fn check_env(env: &[EnvVar]) -> Result<(), ErrorBody> {
 fn bound_to_other() -> ErrorBody {
     let text = "activating the pod: it belongs to another session or incarnation; take another pod";
     error(ErrorCode::BoundToOther, text)
-}
-
-fn terminal_only() -> ErrorBody {
-    let text = "asking for the session's messages: its harness is a terminal program and takes none; attach to its terminal";
-    error(ErrorCode::TerminalOnly, text)
-}
-
-fn no_terminal() -> ErrorBody {
-    error(ErrorCode::NoTerminal, "attaching: the session's harness has no terminal; send it messages")
 }
 
 fn volume_of_other() -> ErrorBody {
@@ -269,7 +168,7 @@ impl Activator {
         self.take(&claim)?;
         let mut past = self.past.lock().await;
         if let Some(bound) = self.bound.get() {
-            if !bound.is_for(&claim) {
+            if Claim::of(&bound.activation.request) != claim {
                 return Err(bound_to_other());
             }
             self.take_initial_turn(bound, request).await?;

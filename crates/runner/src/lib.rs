@@ -9,6 +9,7 @@ pub mod activation;
 pub mod activity;
 pub mod app;
 pub mod boot;
+pub mod bound;
 pub mod cli;
 pub mod config;
 pub mod events;

@@ -20,8 +20,8 @@ use super::Upgrade;
 use super::answer::{self, Answer};
 use super::limits::Limits;
 use super::request::{bearer, check_head, percent_decoded, prefers_async, read};
-use crate::activation::Bound;
 use crate::app::{App, Phase};
+use crate::bound::Bound;
 use crate::turns::{Engine, Outcome, Ticket};
 
 /// Why a request does not get the answer of its route.
