@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use paddock_runnerapi::SigningKey;
+use paddock_websocket::Pace;
 
-use crate::auth::{MasterKey, ScopedKeys};
+use crate::auth::{Keys, MasterKey, ScopedKeys};
 use crate::cluster::Cluster;
 use crate::http::body::BodyLimits;
 use crate::index::Index;
@@ -53,6 +54,8 @@ pub struct RelayTimes {
     pub heartbeat: Duration,
     /// How long a client of `/stream` is held until its session is ready.
     pub stream_ready: Duration,
+    /// The clocks of a terminal's two connections.
+    pub terminal: Pace,
 }
 
 impl Default for RelayTimes {
@@ -63,6 +66,7 @@ impl Default for RelayTimes {
             initial_reply: Duration::from_secs(2),
             heartbeat: Duration::from_secs(15),
             stream_ready: Duration::from_secs(60),
+            terminal: Pace::default(),
         }
     }
 }
@@ -94,6 +98,11 @@ pub struct Gateway {
 }
 
 impl Gateway {
+    /// The keys that clients may show.
+    pub fn keys(&self) -> Keys<'_> {
+        Keys { master: &self.master_key, scoped: self.scoped_keys.as_deref(), signing: &self.signing_key }
+    }
+
     /// What a request's body may be.
     pub fn body_limits(&self) -> BodyLimits {
         BodyLimits { max_bytes: self.limits.max_body_bytes, stall: self.limits.idle_timeout }

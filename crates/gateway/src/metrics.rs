@@ -64,6 +64,7 @@ pub struct Metrics {
     resumed_by_message: Counter,
     transcript_saves: Family<ReasonLabels, Counter>,
     streams: Gauge,
+    terminals: Gauge,
     stream_gaps: Family<ReasonLabels, Counter>,
     watch_stale: Family<WatchLabels, Gauge<f64, AtomicU64>>,
     watch_synced: Family<WatchLabels, Gauge>,
@@ -93,6 +94,7 @@ impl Default for Metrics {
             resumed_by_message: Counter::default(),
             transcript_saves: Family::default(),
             streams: Gauge::default(),
+            terminals: Gauge::default(),
             stream_gaps: Family::default(),
             watch_stale: Family::default(),
             watch_synced: Family::default(),
@@ -137,6 +139,11 @@ impl Default for Metrics {
             metrics.transcript_saves.clone(),
         );
         registry.register("streams", "Clients that follow a session's events", metrics.streams.clone());
+        registry.register(
+            "terminals",
+            "Clients that are attached to a session's terminal",
+            metrics.terminals.clone(),
+        );
         registry.register(
             "stream_gaps",
             "Times such a client was told that events are missing, by the reason",
@@ -214,6 +221,11 @@ impl Metrics {
     /// A client follows a session's events.
     pub fn stream_begun(&self) -> Held {
         Held::new(&self.streams)
+    }
+
+    /// A client is attached to a terminal.
+    pub fn terminal_open(&self) -> Held {
+        Held::new(&self.terminals)
     }
 
     /// A client was told that events are missing; `slow_reader` where it was too slow itself.

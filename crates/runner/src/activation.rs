@@ -15,30 +15,10 @@ use paddock_runnerapi::{ActivateRequest, ActivateResponse, EnvVar, ErrorBody, Er
 use serde_json::json;
 
 use crate::activity::Meter;
+use crate::bound::{Bound, Turns};
 use crate::events::{self, Hub};
-use crate::harness::{Harness, HarnessError, TurnNames};
+use crate::harness::{Harness, HarnessError, MessageHarness, TurnNames};
 use crate::turns::{Activation, Engine, Journal, JournalError, Record, Restored};
-
-/// The session and its turns.
-pub struct Bound {
-    activation: Activation,
-    response: ActivateResponse,
-    /// The turns.
-    pub engine: Engine,
-    /// What happens, for those who follow it.
-    pub events: Arc<Hub>,
-}
-
-impl Bound {
-    /// UID of the session.
-    pub fn session_uid(&self) -> &str {
-        &self.activation.request.session.uid
-    }
-
-    fn is_for(&self, claim: &Claim) -> bool {
-        self.session_uid() == claim.uid && self.activation.request.incarnation == claim.incarnation
-    }
-}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Claim {
@@ -112,13 +92,13 @@ fn volume_of_other() -> ErrorBody {
 }
 
 impl Activator {
-    /// For a booted harness in the pod with this UID.
-    pub fn new(harness: Arc<dyn Harness>, journal: Journal, pod_uid: String) -> Self {
+    /// For a booted harness in the pod with this UID. The harness feeds `meter` too, where it has work that no turn stands for.
+    pub fn new(harness: Arc<dyn Harness>, journal: Journal, pod_uid: String, meter: Arc<Meter>) -> Self {
         Self {
             harness,
             journal,
             pod_uid,
-            meter: Meter::start(),
+            meter,
             claim: Mutex::default(),
             earlier: OnceLock::new(),
             past: tokio::sync::Mutex::default(),
@@ -162,9 +142,9 @@ impl Activator {
             activation.harness_session_id = conversation;
             self.journal.append(vec![Record::Activated(Box::new(activation.clone()))]).await?;
         }
-        let engine = self.engine(&activation, &mut past).await?;
+        let turns = self.turns(&activation, &mut past).await?;
         tracing::info!(session = claim.uid, "the pod goes on with its session");
-        self.set(activation, engine);
+        self.set(activation, turns);
         Ok(())
     }
 
@@ -183,11 +163,12 @@ impl Activator {
     async fn run(&self, request: ActivateRequest) -> Result<ActivateResponse, ErrorBody> {
         let begun = Instant::now();
         check_env(&request.agent.env)?;
+        self.check_initial_turn(&request)?;
         let claim = Claim::of(&request);
         self.take(&claim)?;
         let mut past = self.past.lock().await;
         if let Some(bound) = self.bound.get() {
-            if !bound.is_for(&claim) {
+            if Claim::of(&bound.activation.request) != claim {
                 return Err(bound_to_other());
             }
             self.take_initial_turn(bound, request).await?;
@@ -195,12 +176,21 @@ impl Activator {
         }
         let activation = self.begin(request, &past, begun).await?;
         self.journal.append(vec![Record::Activated(Box::new(activation.clone()))]).await?;
-        let engine = self.engine(&activation, &mut past).await?;
+        let turns = self.turns(&activation, &mut past).await?;
         *past = Restored::default();
         let took_ms = activation.took_ms;
         tracing::info!(session = claim.uid, incarnation = claim.incarnation, took_ms, "activated");
         self.meter.touch();
-        Ok(self.set(activation, engine).response.clone())
+        Ok(self.set(activation, turns).response.clone())
+    }
+
+    fn check_initial_turn(&self, request: &ActivateRequest) -> Result<(), ErrorBody> {
+        if request.initial_turn.is_none() || self.messages().is_some() {
+            return Ok(());
+        }
+        let text = "activating the pod: the session has a first prompt (spec.prompt), and its harness is a terminal program, \
+                    which takes no messages; make the session without it";
+        Err(error(ErrorCode::BadRequest, text))
     }
 
     /// Claims the pod for a session, once and for ever.
@@ -251,34 +241,47 @@ impl Activator {
     /// A session's first turn may come after its activation: once the assignment of the pod is written, so
     /// that no second pod is ever given it.
     async fn take_initial_turn(&self, bound: &Bound, request: ActivateRequest) -> Result<(), ErrorBody> {
-        if request.initial_turn.as_ref().is_none_or(|turn| bound.engine.knows(&turn.id)) {
+        let Some(turn) = &request.initial_turn else { return Ok(()) };
+        let engine = &bound.turns()?.engine;
+        if engine.knows(&turn.id) {
             return Ok(());
         }
         let activation = Activation { request, ..bound.activation.clone() };
         self.journal.append(vec![Record::Activated(Box::new(activation.clone()))]).await?;
-        start_initial_turn(&activation, &bound.engine);
+        start_initial_turn(&activation, engine);
         Ok(())
     }
 
-    async fn engine(&self, activation: &Activation, past: &mut Restored) -> Result<Engine, JournalError> {
-        let (harness, meter) = (Arc::clone(&self.harness), Arc::clone(&self.meter));
-        Engine::new(harness, self.journal.clone(), meter, activation, past).await
+    fn messages(&self) -> Option<Arc<dyn MessageHarness>> {
+        Arc::clone(&self.harness).answers_messages()
     }
 
-    fn set(&self, activation: Activation, engine: Engine) -> &Arc<Bound> {
+    async fn turns(
+        &self,
+        activation: &Activation,
+        past: &mut Restored,
+    ) -> Result<Option<Turns>, JournalError> {
+        let Some(harness) = self.messages() else { return Ok(None) };
+        let meter = Arc::clone(&self.meter);
+        let engine = Engine::new(harness, self.journal.clone(), meter, activation, past).await?;
+        Ok(Some(Turns { engine, events: Hub::new(activation.request.incarnation) }))
+    }
+
+    fn set(&self, activation: Activation, turns: Option<Turns>) -> &Arc<Bound> {
         let response = ActivateResponse {
             session_uid: activation.request.session.uid.clone(),
             incarnation: activation.request.incarnation,
             harness_session_id: activation.harness_session_id.clone(),
-            capabilities: self.harness.capabilities(),
+            capabilities: Arc::clone(&self.harness).capabilities(),
             took_ms: activation.took_ms,
         };
         self.bound.get_or_init(|| {
-            let hub = Hub::new(response.incarnation);
-            let conversation = activation.harness_session_id.clone();
-            tokio::spawn(events::follow(Arc::clone(&self.harness), conversation, Arc::clone(&hub)));
-            start_initial_turn(&activation, &engine);
-            Arc::new(Bound { activation, response, engine, events: hub })
+            if let (Some(turns), Some(harness)) = (&turns, self.messages()) {
+                let conversation = activation.harness_session_id.clone();
+                tokio::spawn(events::follow(harness, conversation, Arc::clone(&turns.events)));
+                start_initial_turn(&activation, &turns.engine);
+            }
+            Arc::new(Bound { activation, response, turns, terminal: self.harness.terminal() })
         })
     }
 }

@@ -29,7 +29,12 @@ fn request(uid: &str, incarnation: u32) -> ActivateRequest {
 
 fn pod() -> (Arc<FakeHarness>, MemoryStorage, Arc<Activator>) {
     let (harness, storage) = (Arc::new(FakeHarness::default()), MemoryStorage::default());
-    let activator = Activator::new(Arc::clone(&harness) as Arc<dyn Harness>, storage.journal(), POD.into());
+    let activator = Activator::new(
+        Arc::clone(&harness) as Arc<dyn Harness>,
+        storage.journal(),
+        POD.into(),
+        Meter::start(),
+    );
     (harness, storage, Arc::new(activator))
 }
 
@@ -85,18 +90,31 @@ async fn the_initial_turn_runs_once_and_not_again_after_a_restart() {
     let answer = activator.activate(asked.clone()).await.unwrap();
     activator.activate(asked.clone()).await.unwrap();
     let parts = vec![json!({"type": "text", "text": "next"})];
-    activator.bound().unwrap().engine.submit(TurnRequest::message("t", parts)).await.unwrap();
+    activator
+        .bound()
+        .unwrap()
+        .turns()
+        .unwrap()
+        .engine
+        .submit(TurnRequest::message("t", parts))
+        .await
+        .unwrap();
     assert_eq!(harness.runs(), ["begin", "next"]);
 
     let (journal, restored) = storage.reopened();
-    let second = Arc::new(Activator::new(Arc::clone(&harness) as Arc<dyn Harness>, journal, POD.into()));
+    let second = Arc::new(Activator::new(
+        Arc::clone(&harness) as Arc<dyn Harness>,
+        journal,
+        POD.into(),
+        Meter::start(),
+    ));
     second.restore(restored).await.unwrap();
     assert_eq!(harness.reopened.load(Ordering::SeqCst), 1);
     assert_eq!(second.activate(asked).await.unwrap(), answer);
     assert_eq!(code(&second.activate(request("u2", 1)).await), ErrorCode::BoundToOther);
     let parts = vec![json!({"type": "text", "text": "begin"})];
     let bound = second.bound().unwrap();
-    bound.engine.submit(TurnRequest::message("initial", parts)).await.unwrap();
+    bound.turns().unwrap().engine.submit(TurnRequest::message("initial", parts)).await.unwrap();
     assert_eq!(harness.runs(), ["begin", "next"]);
 }
 
@@ -110,20 +128,26 @@ async fn the_initial_turn_may_come_with_a_later_activation() {
         assert_eq!(activator.activate(asked.clone()).await.unwrap(), answer);
     }
     let begin = || TurnRequest::message("initial", vec![json!({"type": "text", "text": "begin"})]);
-    activator.bound().unwrap().engine.submit(begin()).await.unwrap();
+    activator.bound().unwrap().turns().unwrap().engine.submit(begin()).await.unwrap();
     assert_eq!(harness.runs(), ["begin"]);
 
     let (journal, restored) = storage.reopened();
-    let second = Arc::new(Activator::new(Arc::clone(&harness) as Arc<dyn Harness>, journal, POD.into()));
+    let second = Arc::new(Activator::new(
+        Arc::clone(&harness) as Arc<dyn Harness>,
+        journal,
+        POD.into(),
+        Meter::start(),
+    ));
     second.restore(restored).await.unwrap();
-    second.bound().unwrap().engine.submit(begin()).await.unwrap();
+    second.bound().unwrap().turns().unwrap().engine.submit(begin()).await.unwrap();
     assert_eq!(harness.runs(), ["begin"]);
 }
 
 /// The next pod on the same volume; nothing of the last is left but that.
 async fn next_pod(harness: &Arc<FakeHarness>, storage: &MemoryStorage, uid: &str) -> Arc<Activator> {
     let (journal, restored) = storage.reopened();
-    let activator = Activator::new(Arc::clone(harness) as Arc<dyn Harness>, journal, uid.into());
+    let activator =
+        Activator::new(Arc::clone(harness) as Arc<dyn Harness>, journal, uid.into(), Meter::start());
     activator.restore(restored).await.unwrap();
     Arc::new(activator)
 }
@@ -136,7 +160,7 @@ fn message(id: &str, text: &str) -> TurnRequest {
 async fn the_next_pod_goes_on_with_the_session() {
     let (harness, storage, first) = pod();
     let answer = first.activate(request("u1", 1)).await.unwrap();
-    let engine = &first.bound().unwrap().engine;
+    let engine = &first.bound().unwrap().turns().unwrap().engine;
     let reply = engine.submit(message("done", "done")).await.unwrap();
     let lost = tokio::spawn({
         let engine = engine.clone();
@@ -153,7 +177,7 @@ async fn the_next_pod_goes_on_with_the_session() {
     let resumed = second.activate(asked.clone()).await.unwrap();
     assert_eq!((resumed.incarnation, &resumed.harness_session_id), (2, &answer.harness_session_id));
     assert_eq!((harness.opened.load(Ordering::SeqCst), harness.reopened.load(Ordering::SeqCst)), (1, 1));
-    let engine = &second.bound().unwrap().engine;
+    let engine = &second.bound().unwrap().turns().unwrap().engine;
     assert_eq!(engine.submit(message("done", "done")).await.unwrap(), reply);
     assert_eq!(engine.submit(message("lost", "wait")).await.unwrap_err().code, ErrorCode::Interrupted);
     engine.submit(message("more", "more")).await.unwrap();
@@ -190,7 +214,7 @@ async fn a_volume_is_for_its_own_session_and_never_goes_back() {
 async fn a_resume_that_fails_may_be_tried_again() {
     let (harness, storage, first) = pod();
     first.activate(request("u1", 1)).await.unwrap();
-    let engine = first.bound().unwrap().engine.clone();
+    let engine = first.bound().unwrap().turns().unwrap().engine.clone();
     let lost = tokio::spawn(async move { engine.submit(message("lost", "wait")).await });
     while harness.runs().is_empty() {
         tokio::task::yield_now().await;
@@ -215,13 +239,13 @@ async fn the_initial_turn_runs_once_in_all_incarnations() {
     asked.initial_turn = Some(InitialTurn { id: "initial".into(), text: "begin".into() });
     first.activate(asked.clone()).await.unwrap();
     let begin = message("initial", "begin");
-    first.bound().unwrap().engine.submit(begin.clone()).await.unwrap();
+    first.bound().unwrap().turns().unwrap().engine.submit(begin.clone()).await.unwrap();
     asked.incarnation = 2;
     let second = next_pod(&harness, &storage, "pod-2").await;
     second.activate(asked).await.unwrap();
     let third = next_pod(&harness, &storage, "pod-3").await;
     third.activate(request("u1", 3)).await.unwrap();
-    third.bound().unwrap().engine.submit(begin).await.unwrap();
+    third.bound().unwrap().turns().unwrap().engine.submit(begin).await.unwrap();
     assert_eq!(harness.runs(), ["begin"]);
 }
 
@@ -229,13 +253,13 @@ async fn the_initial_turn_runs_once_in_all_incarnations() {
 async fn an_initial_turn_that_the_first_pod_did_not_get_to_is_run_by_the_next() {
     let (harness, storage, first) = pod();
     first.activate(request("u1", 1)).await.unwrap();
-    first.bound().unwrap().engine.quiesce(QuiesceRequest::default()).await.unwrap();
+    first.bound().unwrap().turns().unwrap().engine.quiesce(QuiesceRequest::default()).await.unwrap();
     let mut asked = request("u1", 1);
     asked.initial_turn = Some(InitialTurn { id: "initial".into(), text: "begin".into() });
     first.activate(asked).await.unwrap();
     let second = next_pod(&harness, &storage, "pod-2").await;
     second.activate(request("u1", 2)).await.unwrap();
-    second.bound().unwrap().engine.submit(message("initial", "begin")).await.unwrap();
+    second.bound().unwrap().turns().unwrap().engine.submit(message("initial", "begin")).await.unwrap();
     assert_eq!(harness.runs(), ["begin"]);
 }
 
@@ -262,7 +286,8 @@ async fn a_journal_without_pod_uids_is_of_this_pod() {
     restored.activation.as_mut().unwrap().pod_uid = None;
     let line = serde_json::to_string(&Record::Activated(Box::new(restored.activation.clone().unwrap())));
     assert!(!line.unwrap().contains("pod_uid"));
-    let restarted = Activator::new(Arc::clone(&harness) as Arc<dyn Harness>, journal, POD.into());
+    let restarted =
+        Activator::new(Arc::clone(&harness) as Arc<dyn Harness>, journal, POD.into(), Meter::start());
     restarted.restore(restored).await.unwrap();
     assert_eq!(Arc::new(restarted).activate(request("u1", 1)).await.unwrap(), answer);
 }

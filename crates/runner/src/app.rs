@@ -91,9 +91,9 @@ impl App {
     /// Accepts no more turns and ends those that run, and the streams of events.
     pub async fn stop(&self, phase: Phase, why: &'static str) {
         self.enter(phase);
-        if let Some(bound) = self.activator.get().and_then(|activator| activator.bound()) {
-            bound.engine.stop(why).await;
-            bound.events.close();
+        let bound = self.activator.get().and_then(|activator| activator.bound());
+        if let Some(bound) = bound {
+            bound.stop(why).await;
         }
     }
 }

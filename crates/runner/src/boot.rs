@@ -11,13 +11,16 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::activation::{Activator, RestoreError};
+use crate::activity::Meter;
 use crate::app::{App, Phase};
-use crate::config::Config;
+use crate::config::{Config, HarnessKind};
 use crate::harness::opencode::{self, Booting, Opencode};
+use crate::harness::terminal::TerminalHarness;
 use crate::harness::{Harness, HarnessError};
 use crate::model_proxy::{ModelProxy, ProxyError};
 use crate::process::{Exit, Process, Reaper};
 use crate::server::{self, Server};
+use crate::terminal::Terminal;
 use crate::termination;
 use crate::turns::{Journal, JournalError, Restored, StateLock};
 
@@ -136,21 +139,57 @@ async fn run(config: Config) -> Result<ExitCode, BootError> {
     };
     let mut restored = Restored::default();
     let journal = Journal::open(lock, |record, span| restored.see(record, span))?;
-    let proxy = ModelProxy::start(&config.model, config.extra_certificates.as_deref()).await?;
-    let (mut harness, booting) = opencode::launch(&config, &reaper, &proxy).await?;
+    let meter = Meter::start();
+    let (mut child, launched) = launch(&config, &reaper, &meter).await?;
     tracing::info!(%address, "listening; the harness boots");
-    let past = Past { pod_uid: config.pod_uid, journal, restored };
+    let past = Past { pod_uid: config.pod_uid, journal, restored, meter };
     let end = tokio::select! {
         () = signals.any() => End::Signal,
-        exit = harness.ended() => End::HarnessExited(exit),
-        error = serve(&app, booting, proxy, past) => why_it_failed(error, &mut harness).await,
+        exit = child.ended() => End::HarnessExited(exit),
+        error = serve(&app, launched, past) => why_it_failed(error, &mut child).await,
     };
-    Ok(stop(end, &app, server, &mut harness, &config.termination_log).await)
+    Ok(stop(end, &app, server, &mut child, &config.termination_log).await)
+}
+
+/// A harness that boots.
+enum Launched {
+    Opencode(Booting, Arc<ModelProxy>),
+    Terminal(TerminalHarness),
+}
+
+/// The process without which the pod is of no use, where the harness has one. A terminal's program may end and be started again.
+struct Child(Option<Process>);
+
+impl Child {
+    async fn ended(&mut self) -> Exit {
+        match &mut self.0 {
+            Some(process) => process.ended().await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+async fn launch(
+    config: &Config,
+    reaper: &Arc<Reaper>,
+    meter: &Arc<Meter>,
+) -> Result<(Child, Launched), BootError> {
+    match config.harness {
+        HarnessKind::Opencode => {
+            let proxy = ModelProxy::start(&config.model, config.extra_certificates.as_deref()).await?;
+            let (process, booting) = opencode::launch(config, reaper, &proxy).await?;
+            Ok((Child(Some(process)), Launched::Opencode(booting, proxy)))
+        }
+        HarnessKind::Terminal => {
+            let terminal = Terminal::new(Arc::clone(reaper), Arc::clone(meter));
+            Ok((Child(None), Launched::Terminal(TerminalHarness::new(config, terminal)?)))
+        }
+    }
 }
 
 /// A harness that ends while it boots closes its output and its connections first; its end says more.
-async fn why_it_failed(error: BootError, harness: &mut Process) -> End {
-    match timeout(VERDICT, harness.ended()).await {
+async fn why_it_failed(error: BootError, child: &mut Child) -> End {
+    match timeout(VERDICT, child.ended()).await {
         Ok(exit) => {
             tracing::error!(%error, "the boot failed");
             End::HarnessExited(exit)
@@ -164,10 +203,35 @@ struct Past {
     pod_uid: String,
     journal: Journal,
     restored: Restored,
+    meter: Arc<Meter>,
 }
 
-/// Boots and warms the harness, keeps it warm and looks after it for ever. Returns only with an error.
-async fn serve(app: &App, booting: Booting, proxy: Arc<ModelProxy>, past: Past) -> BootError {
+impl Past {
+    /// The activator of a booted harness. It goes on with the session that the pod or its volume had.
+    async fn go_on(self, harness: Arc<dyn Harness>) -> Result<Arc<Activator>, RestoreError> {
+        let activator = Activator::new(harness, self.journal, self.pod_uid, self.meter);
+        activator.restore(self.restored).await?;
+        Ok(Arc::new(activator))
+    }
+}
+
+/// Boots the harness and looks after it for ever. Returns only with an error.
+async fn serve(app: &App, launched: Launched, past: Past) -> BootError {
+    match launched {
+        Launched::Opencode(booting, proxy) => serve_opencode(app, booting, proxy, past).await,
+        Launched::Terminal(harness) => match past.go_on(Arc::new(harness)).await {
+            Ok(activator) => {
+                app.ready(activator);
+                tracing::info!("ready");
+                std::future::pending().await
+            }
+            Err(error) => error.into(),
+        },
+    }
+}
+
+/// Boots and warms opencode, keeps it warm and looks after it for ever. Returns only with an error.
+async fn serve_opencode(app: &App, booting: Booting, proxy: Arc<ModelProxy>, past: Past) -> BootError {
     let (harness, activator) = match ready(app, booting, proxy, past).await {
         Ok(ready) => ready,
         Err(error) => return error,
@@ -183,8 +247,8 @@ async fn serve(app: &App, booting: Booting, proxy: Arc<ModelProxy>, past: Past) 
     let look_after = async {
         loop {
             sleep(LOOK_INTERVAL).await;
-            if let Some(bound) = activator.bound() {
-                bound.engine.look().await;
+            if let Some(Ok(turns)) = activator.bound().map(|bound| bound.turns()) {
+                turns.engine.look().await;
             }
         }
     };
@@ -200,27 +264,16 @@ async fn ready(
     let begun = Instant::now();
     let opencode = Arc::new(Opencode::booted(booting, proxy).await?);
     let booted_ms = begun.elapsed().as_millis();
-    let harness: Arc<dyn Harness> = Arc::clone(&opencode) as Arc<dyn Harness>;
-    let Past { pod_uid, journal, restored } = past;
-    let activator = Arc::new(Activator::new(harness, journal, pod_uid));
-    if restored.activation.is_some() {
-        // Somebody waits for this session, in this pod or because it woke up: its next turn is the warm-up.
-        activator.restore(restored).await?;
-    } else {
+    if past.restored.activation.is_none() {
         opencode.warm_up().await?;
-    }
+    } // Else somebody waits for this session, in this pod or because it woke up: its next turn is the warm-up.
+    let activator = past.go_on(Arc::clone(&opencode) as Arc<dyn Harness>).await?;
     app.ready(Arc::clone(&activator));
     tracing::info!(booted_ms, ready_ms = begun.elapsed().as_millis(), "ready");
     Ok((opencode, activator))
 }
 
-async fn stop(
-    end: End,
-    app: &App,
-    server: Server,
-    harness: &mut Process,
-    termination_log: &Path,
-) -> ExitCode {
+async fn stop(end: End, app: &App, server: Server, child: &mut Child, termination_log: &Path) -> ExitCode {
     let (phase, why, code) = match end {
         End::Signal => (Phase::Stopping, "the pod is shutting down", ExitCode::SUCCESS),
         End::HarnessExited(exit) => {
@@ -240,9 +293,10 @@ async fn stop(
     if timeout_at(deadline, app.stop(phase, why)).await.is_err() {
         tracing::error!("the journal did not take the end of the turns in time");
     }
-    harness.terminate_group();
     let drained = server.drain();
     let ended = async {
+        let Some(harness) = &mut child.0 else { return };
+        harness.terminate_group();
         let ended = timeout_at(deadline, harness.ended()).await;
         // Whatever of its group is left, tools included.
         harness.kill_group();

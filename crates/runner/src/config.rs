@@ -36,6 +36,8 @@ impl std::fmt::Debug for Secret {
 pub enum HarnessKind {
     /// `opencode serve`.
     Opencode,
+    /// Any program, used through its terminal.
+    Terminal,
 }
 
 /// The model gateway.
@@ -86,7 +88,7 @@ pub enum ConfigError {
     NotText(&'static str),
     /// It names no adapter.
     #[error(
-        "environment variable {} names no harness adapter of this runner; it knows: opencode",
+        "environment variable {} names no harness adapter of this runner; it knows: opencode, terminal",
         env::HARNESS
     )]
     UnknownHarness,
@@ -122,6 +124,7 @@ impl Config {
         }
         let harness = match need(env::HARNESS)?.as_str() {
             "opencode" => HarnessKind::Opencode,
+            "terminal" => HarnessKind::Terminal,
             _ => return Err(ConfigError::UnknownHarness),
         };
         Ok(Self {

@@ -6,6 +6,7 @@
 pub mod events;
 pub mod message;
 pub mod passage;
+pub mod terminal;
 pub mod token;
 pub mod transcript;
 
@@ -16,7 +17,7 @@ pub use message::{
     TurnStatus,
 };
 pub use passage::{Action, HARNESS_API, HARNESS_HEADER, HarnessCall, Passage, passage};
-pub use token::{Scope, SigningKey, TokenError, VerifyingKeys};
+pub use token::{Scope, SigningKey, TerminalToken, TokenError, VerifyingKeys};
 pub use transcript::{EntryKind, Position, Saved, TranscriptEntry, TranscriptPage};
 
 /// The port the runner listens on, in every harness pod.
@@ -54,6 +55,8 @@ pub const MESSAGES: &str = "/v1/messages";
 /// `GET ?after=<event id>` → 200 with what happens, as it happens ([`events`]): after that event, or from now on where none is
 /// named. Reading is no activity.
 pub const EVENTS: &str = "/v1/events";
+/// `GET` that opens a WebSocket: the terminal of a session whose harness has one ([`terminal`]).
+pub const TERMINAL: &str = "/v1/terminal";
 
 /// Response header on every answer about a turn: its id.
 pub const TURN_ID_HEADER: &str = "x-paddock-turn-id";

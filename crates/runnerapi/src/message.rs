@@ -226,6 +226,8 @@ pub enum ErrorCode {
     Closed,
     /// 405: the path does not take this method.
     MethodNotAllowed,
+    /// 426: the path is a WebSocket, and the request opens none.
+    UpgradeRequired,
     /// 409: the pod serves, or was promised to, another session.
     BoundToOther,
     /// 409: the pod serves no session yet.
@@ -234,13 +236,17 @@ pub enum ErrorCode {
     Busy,
     /// 409: the pod waits for the conversation of the session's earlier pods; nothing was done.
     NeedsConversation,
+    /// 409: the session's harness is a terminal program; it takes no messages.
+    TerminalOnly,
+    /// 409: the session's harness answers messages; it has no terminal.
+    NoTerminal,
     /// 413: the body is larger than the runner takes.
     TooLarge,
     /// 422: this turn id was used for another message.
     TurnMismatch,
     /// 429: too many turns wait already.
     QueueFull,
-    /// 429: the session's events have too many readers already.
+    /// 429: the session's events have too many readers already, or its terminal too many viewers.
     TooManyStreams,
     /// 502: the harness failed; the message is what it said.
     HarnessFailed,
@@ -267,7 +273,13 @@ impl ErrorCode {
             Self::Closed => 403,
             Self::NotFound | Self::NotInHarness => 404,
             Self::MethodNotAllowed => 405,
-            Self::BoundToOther | Self::NotActivated | Self::Busy | Self::NeedsConversation => 409,
+            Self::UpgradeRequired => 426,
+            Self::BoundToOther
+            | Self::NotActivated
+            | Self::Busy
+            | Self::NeedsConversation
+            | Self::TerminalOnly
+            | Self::NoTerminal => 409,
             Self::TooLarge => 413,
             Self::TurnMismatch => 422,
             Self::QueueFull | Self::TooManyStreams => 429,

@@ -3,6 +3,9 @@
 //! A token names one pod (`aud` = pod UID), one session (`sub` = session UID) and one scope. A pod holds
 //! public keys only, so nothing in a pod can speak for another pod, and an address that was reused by
 //! another pod answers 401 instead of serving the wrong session.
+//!
+//! The same key signs what a gateway gives its clients to attach to a session's terminal with ([`TerminalToken`]). Its audience
+//! is no pod's, so no runner takes it.
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use base64::Engine;
@@ -15,6 +18,11 @@ pub const LIFETIME_SECS: i64 = 60;
 /// How far the clocks of two nodes may be apart, in seconds.
 pub const LEEWAY_SECS: u64 = 60;
 
+/// How long a [`TerminalToken`] is valid, in seconds.
+pub const TERMINAL_LIFETIME_SECS: i64 = 600;
+/// Its audience: gateways. A pod's is its UID.
+const TERMINAL_AUDIENCE: &str = "paddock-gateway/terminal";
+
 /// What a token allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -23,6 +31,17 @@ pub enum Scope {
     Control,
     /// Running and reading turns.
     Turn,
+    /// Attaching to the session's terminal, by way of any gateway.
+    Terminal,
+}
+
+/// What a client may show to attach to the terminal of one session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TerminalToken {
+    /// UID of the session.
+    pub session_uid: String,
+    /// Name of the scoped key that it was given to; none for the master key.
+    pub key: Option<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -32,6 +51,8 @@ struct Claims {
     scope: Scope,
     iat: i64,
     exp: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
 }
 
 /// Why a key or a token was refused. Never holds key material.
@@ -95,14 +116,28 @@ impl SigningKey {
         now: jiff::Timestamp,
     ) -> Result<String, TokenError> {
         let iat = now.as_second();
-        let claims = Claims {
-            aud: pod_uid.to_owned(),
-            sub: session_uid.to_owned(),
-            scope,
+        let (aud, sub) = (pod_uid.to_owned(), session_uid.to_owned());
+        self.encode(&Claims { aud, sub, scope, iat, exp: iat + LIFETIME_SECS, key: None })
+    }
+
+    /// `token`, valid for [`TERMINAL_LIFETIME_SECS`].
+    ///
+    /// # Errors
+    /// [`TokenError::Sign`].
+    pub fn sign_terminal(&self, token: &TerminalToken, now: jiff::Timestamp) -> Result<String, TokenError> {
+        let iat = now.as_second();
+        self.encode(&Claims {
+            aud: TERMINAL_AUDIENCE.to_owned(),
+            sub: token.session_uid.clone(),
+            scope: Scope::Terminal,
             iat,
-            exp: iat + LIFETIME_SECS,
-        };
-        jsonwebtoken::encode(&Header::new(Algorithm::EdDSA), &claims, &self.key).map_err(|_| TokenError::Sign)
+            exp: iat + TERMINAL_LIFETIME_SECS,
+            key: token.key.clone(),
+        })
+    }
+
+    fn encode(&self, claims: &Claims) -> Result<String, TokenError> {
+        jsonwebtoken::encode(&Header::new(Algorithm::EdDSA), claims, &self.key).map_err(|_| TokenError::Sign)
     }
 }
 
@@ -136,14 +171,27 @@ impl VerifyingKeys {
     /// # Errors
     /// [`TokenError::Invalid`], [`TokenError::WrongScope`].
     pub fn verify(&self, token: &str, pod_uid: &str, scope: Scope) -> Result<String, TokenError> {
+        Ok(self.decode(token, pod_uid, scope)?.sub)
+    }
+
+    /// Checks what a client shows to attach to a terminal.
+    ///
+    /// # Errors
+    /// [`TokenError::Invalid`], [`TokenError::WrongScope`].
+    pub fn verify_terminal(&self, token: &str) -> Result<TerminalToken, TokenError> {
+        let claims = self.decode(token, TERMINAL_AUDIENCE, Scope::Terminal)?;
+        Ok(TerminalToken { session_uid: claims.sub, key: claims.key })
+    }
+
+    fn decode(&self, token: &str, audience: &str, scope: Scope) -> Result<Claims, TokenError> {
         let mut validation = Validation::new(Algorithm::EdDSA);
-        validation.set_audience(&[pod_uid]);
+        validation.set_audience(&[audience]);
         validation.set_required_spec_claims(&["exp", "aud", "sub"]);
         validation.leeway = LEEWAY_SECS;
         let mut last = TokenError::BadPublicKey;
         for key in &self.0 {
             match jsonwebtoken::decode::<Claims>(token, key, &validation) {
-                Ok(data) if data.claims.scope == scope => return Ok(data.claims.sub),
+                Ok(data) if data.claims.scope == scope => return Ok(data.claims),
                 Ok(_) => return Err(TokenError::WrongScope),
                 Err(error) => last = TokenError::Invalid(error.to_string()),
             }
@@ -181,6 +229,27 @@ MC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g
         assert_eq!(verifying.verify(&token, "pod-1", Scope::Turn).unwrap(), "ses-1");
         assert!(matches!(verifying.verify(&token, "pod-2", Scope::Turn), Err(TokenError::Invalid(_))));
         assert!(matches!(verifying.verify(&token, "pod-1", Scope::Control), Err(TokenError::WrongScope)));
+    }
+
+    #[test]
+    fn a_terminal_s_token_opens_no_pod_and_a_pod_s_no_terminal() {
+        let (signing, verifying) = keys();
+        let (now, earlier) = (jiff::Timestamp::now(), jiff::SignedDuration::from_secs(700));
+        for key in [None, Some("ci".to_owned())] {
+            let token = TerminalToken { session_uid: "ses-1".into(), key };
+            let signed = signing.sign_terminal(&token, now).unwrap();
+            assert_eq!(verifying.verify_terminal(&signed).unwrap(), token);
+            for scope in [Scope::Turn, Scope::Control, Scope::Terminal] {
+                assert!(verifying.verify(&signed, "pod-1", scope).is_err());
+            }
+            assert!(
+                verifying.verify_terminal(&signing.sign_terminal(&token, now - earlier).unwrap()).is_err()
+            );
+        }
+        let pods = signing.sign("pod-1", "ses-1", Scope::Turn, now).unwrap();
+        assert!(verifying.verify_terminal(&pods).is_err());
+        let odd = signing.sign(TERMINAL_AUDIENCE, "ses-1", Scope::Turn, now).unwrap();
+        assert!(matches!(verifying.verify_terminal(&odd), Err(TokenError::WrongScope)));
     }
 
     #[test]

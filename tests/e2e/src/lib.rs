@@ -25,6 +25,7 @@ pub mod pool;
 pub mod portforward;
 pub mod processes;
 pub mod scenario;
+pub mod terminal;
 pub mod wait;
 
 pub use gate::Share;

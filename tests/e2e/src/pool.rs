@@ -1,5 +1,6 @@
 //! Pools of a scenario's own: copies of the chart's, so that nobody else takes their members.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, ServiceAccount};
@@ -25,6 +26,7 @@ pub struct PrivatePool<'a> {
     replicas: i32,
     annotations: Value,
     strategy: &'static str,
+    harness: Option<&'a str>,
     edit: Edit<'a>,
 }
 
@@ -39,6 +41,7 @@ impl<'a> PrivatePool<'a> {
             replicas: 0,
             annotations: json!({}),
             strategy: "OnReplenish",
+            harness: None,
             edit: Box::new(|_| {}),
         }
     }
@@ -58,6 +61,12 @@ impl<'a> PrivatePool<'a> {
     /// A new template replaces members that nobody has used.
     pub fn rolling(mut self) -> Self {
         self.strategy = "Recreate";
+        self
+    }
+
+    /// Another harness, in the same image.
+    pub fn harness(mut self, harness: &'a str) -> Self {
+        self.harness = Some(harness);
         self
     }
 
@@ -87,8 +96,11 @@ impl<'a> PrivatePool<'a> {
             copy_references(s, &pod.spec, &self.namespace).await;
         }
         let ours = |(key, _): &(String, String)| key.starts_with("paddock.dev/");
-        let annotations =
+        let mut annotations: BTreeMap<String, String> =
             original.metadata.annotations.unwrap_or_default().into_iter().filter(ours).collect();
+        if let Some(harness) = self.harness {
+            annotations.insert(labels::HARNESS.to_owned(), harness.to_owned());
+        }
         let mut template = SandboxTemplate::new(&name, spec);
         template.metadata.annotations = Some(annotations);
         s.record(Kind::Template, &self.namespace, &name);

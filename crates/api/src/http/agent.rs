@@ -12,11 +12,16 @@ use crate::labels::{BRANCH, PICTURE};
 
 /// What stands in place of a value that must not be read back.
 pub const MASKED: &str = "***";
-/// Harnesses whose agents are used through a terminal. A client must know before a session exists.
-const TERMINAL_HARNESSES: [&str; 2] = ["claude-code", "codex"];
+/// Harnesses whose agents are used through a terminal, and take no messages. A client must know before a session exists.
+const TERMINAL_HARNESSES: [&str; 3] = ["terminal", "claude-code", "codex"];
 
 /// The branch of an agent for which none is given.
 const DEFAULT_BRANCH: &str = "main";
+
+/// Whether agents of this harness are used through a terminal.
+pub fn is_terminal_harness(harness: &str) -> bool {
+    TERMINAL_HARNESSES.contains(&harness)
+}
 
 /// A saved agent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -66,7 +71,7 @@ impl ApiAgent {
             model: agent.spec.model.clone(),
             prompt: agent.spec.prompt.clone(),
             harness_id: agent.spec.harness.clone(),
-            supports_tui: TERMINAL_HARNESSES.contains(&agent.spec.harness.as_str()),
+            supports_tui: is_terminal_harness(&agent.spec.harness),
             repo_url: None,
             branch: note(agent, BRANCH).unwrap_or_else(|| DEFAULT_BRANCH.to_owned()),
             pfp_url: note(agent, PICTURE),

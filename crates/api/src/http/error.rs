@@ -46,6 +46,8 @@ pub enum ErrorCode {
     RequestTimeout,
     /// 409: the session's harness is used through its terminal.
     TerminalOnly,
+    /// 409: the session's harness has no terminal.
+    NoTerminal,
     /// 409: the session has no workspace that outlives its pod, so it cannot be suspended.
     WorkspaceNotPersistent,
     /// 409: another request has changed meanwhile what the session shall do.
@@ -58,13 +60,15 @@ pub enum ErrorCode {
     TurnMismatch,
     /// 422: the idempotency key was used for another session.
     SessionMismatch,
+    /// 426: the path is a WebSocket, and the request does not open one.
+    UpgradeRequired,
     /// 429: too many turns wait for this session already.
     QueueFull,
     /// 429: the key's requests come faster than it allows.
     RateLimited,
     /// 429: as many of the key's requests are being served as it allows.
     TooManyInFlight,
-    /// 429: too many follow this session's events already.
+    /// 429: too many follow this session's events, or look at its terminal, already.
     TooManyStreams,
     /// 431: the request's headers are larger than allowed.
     HeadersTooLarge,
@@ -110,10 +114,11 @@ impl ErrorCode {
             Self::NotFound | Self::Creating | Self::Suspended | Self::Failed | Self::Dead => 404,
             Self::MethodNotAllowed => 405,
             Self::RequestTimeout => 408,
-            Self::TerminalOnly | Self::WorkspaceNotPersistent | Self::Superseded => 409,
+            Self::TerminalOnly | Self::NoTerminal | Self::WorkspaceNotPersistent | Self::Superseded => 409,
             Self::TooLarge => 413,
             Self::UnsupportedMediaType => 415,
             Self::TurnMismatch | Self::SessionMismatch => 422,
+            Self::UpgradeRequired => 426,
             Self::QueueFull | Self::RateLimited | Self::TooManyInFlight | Self::TooManyStreams => 429,
             Self::HeadersTooLarge => 431,
             Self::Internal => 500,
@@ -149,12 +154,14 @@ impl ErrorCode {
             Self::MethodNotAllowed => "method_not_allowed",
             Self::RequestTimeout => "request_timeout",
             Self::TerminalOnly => "terminal_only",
+            Self::NoTerminal => "no_terminal",
             Self::WorkspaceNotPersistent => "workspace_not_persistent",
             Self::Superseded => "superseded",
             Self::TooLarge => "too_large",
             Self::UnsupportedMediaType => "unsupported_media_type",
             Self::TurnMismatch => "turn_mismatch",
             Self::SessionMismatch => "session_mismatch",
+            Self::UpgradeRequired => "upgrade_required",
             Self::QueueFull => "queue_full",
             Self::RateLimited => "rate_limited",
             Self::TooManyInFlight => "too_many_in_flight",

@@ -14,7 +14,7 @@ mod tests;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use agent::{ApiAgent, ApiAgentEntry, ApiAgentList, MASKED};
+pub use agent::{ApiAgent, ApiAgentEntry, ApiAgentList, MASKED, is_terminal_harness};
 pub use error::{ErrorCode, ErrorResponse};
 pub use harness::{HarnessEvent, HarnessMessage, HarnessPart, HarnessReply};
 pub use session::{ApiPhase, ApiSession, ApiStatus, agent_name, tty_url};

@@ -90,7 +90,7 @@ pub struct ApiSession {
     pub harness_session_id: Option<String>,
     /// Path of the terminal's WebSocket, of a ready session that has one.
     pub tty_url: Option<String>,
-    /// Token for the terminal.
+    /// Token for the terminal, and for nothing else: for a short time, and for clients that may use it only.
     pub tty_token: Option<String>,
     /// Whether the session has a terminal.
     pub supports_tui: bool,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use paddock_api::Session;
 use paddock_api::http::agent_name;
+use paddock_runnerapi::TerminalToken;
 
 use super::scoped::ScopedKey;
 
@@ -25,6 +26,13 @@ pub enum Access {
     Master,
     /// A scoped key's: what its rights say.
     Scoped(Arc<ScopedKey>),
+    /// Of one who was given a token for a session's terminal: what the key that it was given to may do, with that session.
+    Lent {
+        /// The key's.
+        by: Box<Access>,
+        /// UID of the session.
+        session_uid: String,
+    },
 }
 
 impl Access {
@@ -33,6 +41,7 @@ impl Access {
         match self {
             Self::Master => "master",
             Self::Scoped(key) => key.name(),
+            Self::Lent { by, .. } => by.name(),
         }
     }
 
@@ -41,7 +50,31 @@ impl Access {
         match self {
             Self::Master => false,
             Self::Scoped(key) => key.rights().read_only,
+            Self::Lent { by, .. } => by.read_only(),
         }
+    }
+
+    /// Whether it is for a session with another UID only.
+    pub fn is_lent_for_another(&self, session: &Session) -> bool {
+        match self {
+            Self::Lent { session_uid, .. } => session.metadata.uid.as_ref() != Some(session_uid),
+            Self::Master | Self::Scoped(_) => false,
+        }
+    }
+
+    /// Whether it is for one session only.
+    pub fn is_lent(&self) -> bool {
+        matches!(self, Self::Lent { .. })
+    }
+
+    /// What may be given away to attach to `session` with; nothing for whoever may not.
+    pub fn lends(&self, session: &Session) -> Option<TerminalToken> {
+        let key = match self {
+            Self::Scoped(key) if !key.rights().read_only => Some(key.name().to_owned()),
+            Self::Master => None,
+            Self::Scoped(_) | Self::Lent { .. } => return None,
+        };
+        Some(TerminalToken { session_uid: session.metadata.uid.clone()?, key })
     }
 
     /// Whether it is for certain agents only.
@@ -64,6 +97,7 @@ impl Access {
         match self {
             Self::Master => None,
             Self::Scoped(key) => key.rights().agents.as_ref(),
+            Self::Lent { by, .. } => by.agents(),
         }
     }
 }

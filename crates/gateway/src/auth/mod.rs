@@ -17,6 +17,7 @@ use base64::engine::general_purpose::STANDARD;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use paddock_api::http::ErrorCode;
+use paddock_runnerapi::{SigningKey, TerminalToken, VerifyingKeys};
 
 pub use self::access::{Access, Rights};
 pub use self::master::{Changed, KeyError, MasterKey};
@@ -26,6 +27,7 @@ pub use self::scoped::{ScopedKeys, SecretName};
 use self::digest::Digest;
 use self::quota::Exhausted;
 use crate::error::ApiError;
+use crate::http::query::Query;
 
 /// When to try again after a gateway did not know the keys yet.
 const UNKNOWN_RETRY: Duration = Duration::from_secs(1);
@@ -41,33 +43,76 @@ pub struct Admitted {
     pub place: Option<Place>,
 }
 
-/// Checks the key of a request, and whose it is.
-///
-/// # Errors
-/// `unauthorized`, with nothing said about why; `not_synced` where the keys are not known yet.
-pub fn authenticate(
-    master: &MasterKey,
-    scoped: Option<&ScopedKeys>,
-    headers: &HeaderMap,
-) -> Result<Access, ApiError> {
-    let unauthorized = || ApiError::new(ErrorCode::Unauthorized, "unauthorized");
-    let digest = Digest::of(&presented(headers).ok_or_else(unauthorized)?);
-    if master.is(&digest) {
-        return Ok(Access::Master);
+/// The keys that there are.
+#[derive(Clone, Copy)]
+pub struct Keys<'a> {
+    /// The master key.
+    pub master: &'a MasterKey,
+    /// The scoped ones, where there are such.
+    pub scoped: Option<&'a ScopedKeys>,
+    /// Signs tokens for terminals.
+    pub signing: &'a SigningKey,
+}
+
+impl Keys<'_> {
+    /// Checks the key of a request, and whose it is.
+    ///
+    /// # Errors
+    /// `unauthorized`, with nothing said about why; `not_synced` where the keys are not known yet.
+    pub fn authenticate(self, headers: &HeaderMap) -> Result<Access, ApiError> {
+        self.whose(&presented(headers).ok_or_else(unauthorized)?)
     }
-    let scoped = scoped.ok_or_else(unauthorized)?;
-    if let Some(key) = scoped.find(&digest) {
-        return Ok(Access::Scoped(key));
+
+    /// The same for a request to attach to a terminal. It may show a key or a token for the terminal, and either in its query
+    /// instead: browsers and some load balancers give it no headers of its own.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn authenticate_terminal(self, headers: &HeaderMap, query: &Query) -> Result<Access, ApiError> {
+        let shown = match headers.contains_key(AUTHORIZATION) {
+            true => presented(headers),
+            false => {
+                query.get("token")?.filter(|token| !token.is_empty()).map(|token| token.as_bytes().to_vec())
+            }
+        };
+        let shown = shown.ok_or_else(unauthorized)?;
+        let keys = VerifyingKeys::parse(self.signing.public_key()).map_err(|_| unauthorized())?;
+        let token = std::str::from_utf8(&shown).ok().and_then(|token| keys.verify_terminal(token).ok());
+        let Some(TerminalToken { session_uid, key }) = token else { return self.whose(&shown) };
+        let by = match key {
+            None => Access::Master,
+            // It may have been withdrawn since.
+            Some(name) => {
+                let scoped = self.scoped.ok_or_else(unauthorized)?;
+                let key = scoped.named(&name);
+                Access::Scoped(key.ok_or_else(|| unknown(scoped))?)
+            }
+        };
+        Ok(Access::Lent { by: Box::new(by), session_uid })
     }
-    // Nobody is told that a key is wrong by a gateway that has not read which ones are right.
-    if !scoped.listed() {
-        return Err(ApiError::new(
-            ErrorCode::NotSynced,
-            "this gateway has not read the keys yet; try again shortly",
-        )
-        .retry_after(UNKNOWN_RETRY));
+
+    fn whose(self, key: &[u8]) -> Result<Access, ApiError> {
+        let digest = Digest::of(key);
+        if self.master.is(&digest) {
+            return Ok(Access::Master);
+        }
+        let scoped = self.scoped.ok_or_else(unauthorized)?;
+        scoped.find(&digest).map(Access::Scoped).ok_or_else(|| unknown(scoped))
     }
-    Err(unauthorized())
+}
+
+/// The one answer to whoever is not let in.
+pub fn unauthorized() -> ApiError {
+    ApiError::new(ErrorCode::Unauthorized, "unauthorized")
+}
+
+/// Nobody is told that a key is wrong by a gateway that has not read which ones are right.
+fn unknown(scoped: &ScopedKeys) -> ApiError {
+    if scoped.listed() {
+        return unauthorized();
+    }
+    ApiError::new(ErrorCode::NotSynced, "this gateway has not read the keys yet; try again shortly")
+        .retry_after(UNKNOWN_RETRY)
 }
 
 /// Takes a request of a key's quota.
@@ -75,9 +120,13 @@ pub fn authenticate(
 /// # Errors
 /// `rate_limited` or `too_many_in_flight`, with the time after which it is worth a try.
 pub fn admit(access: Access) -> Result<Admitted, ApiError> {
-    let place = match &access {
-        Access::Master => None,
+    let key = match &access {
+        Access::Lent { by, .. } => by,
+        own => own,
+    };
+    let place = match key {
         Access::Scoped(key) => key.quota().take(Instant::now()).map_err(refusal)?,
+        Access::Master | Access::Lent { .. } => None,
     };
     Ok(Admitted { access, place })
 }
@@ -140,8 +189,16 @@ mod tests {
         scoped: Option<&ScopedKeys>,
         authorization: &[&str],
     ) -> Result<String, ErrorCode> {
-        let access = authenticate(master, scoped, &headers(authorization));
+        let signing = &signing();
+        let access = Keys { master, scoped, signing }.authenticate(&headers(authorization));
         access.map(|access| access.name().to_owned()).map_err(|error| error.code)
+    }
+
+    fn signing() -> SigningKey {
+        // Test key: the one of RFC 8037, appendix A.
+        let der = "MC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g";
+        let pem = format!("-----BEGIN PRIVATE KEY-----\n{der}\n-----END PRIVATE KEY-----\n");
+        SigningKey::from_pem(pem.as_bytes()).unwrap()
     }
 
     fn scoped(entries: &[(&str, Value)]) -> ScopedKeys {

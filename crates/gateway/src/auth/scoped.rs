@@ -109,6 +109,11 @@ impl ScopedKeys {
         self.state.read().keys.get(digest).cloned()
     }
 
+    /// The key of this name.
+    pub(super) fn named(&self, name: &str) -> Option<Arc<ScopedKey>> {
+        self.state.read().keys.values().find(|key| key.name == name).cloned()
+    }
+
     /// Takes an event of the watch on the Secret.
     pub fn apply(&self, event: Event<Secret>) {
         let ours = |secret: &Secret| secret.metadata.name.as_deref() == Some(&self.secret.name);

@@ -53,6 +53,17 @@ pub enum NamesTurn {
     Always,
 }
 
+/// Who may ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpensTo {
+    /// Everybody.
+    Everybody,
+    /// Who has a key.
+    Keys,
+    /// Who has a key or a `tty_token`, which may be in the query too.
+    KeysAndTokens,
+}
+
 /// What a value looks like.
 #[derive(Debug)]
 pub enum Shape {
@@ -154,8 +165,8 @@ pub struct Operation {
     pub errors: Vec<(u16, ErrorCode)>,
     /// Whether answers name a turn.
     pub names_turn: NamesTurn,
-    /// Whether it needs no key.
-    pub public: bool,
+    /// Who may ask.
+    pub opens_to: OpensTo,
 }
 
 impl Operation {
@@ -173,7 +184,7 @@ impl Operation {
             relayed: None,
             errors: Vec::new(),
             names_turn: NamesTurn::Never,
-            public: false,
+            opens_to: OpensTo::Keys,
         }
     }
 
@@ -254,7 +265,14 @@ impl Operation {
     /// The same, for everybody.
     #[must_use]
     pub fn public(mut self) -> Self {
-        self.public = true;
+        self.opens_to = OpensTo::Everybody;
+        self
+    }
+
+    /// The same, where key or token may be in the query too.
+    #[must_use]
+    pub fn token_in_query(mut self) -> Self {
+        self.opens_to = OpensTo::KeysAndTokens;
         self
     }
 }

@@ -1,6 +1,7 @@
 //! Parameters and headers that more than one operation has.
 
 use paddock_runnerapi::{RESPOND_ASYNC, TURN_ID_HEADER};
+use paddock_websocket::handshake;
 use schemars::JsonSchema;
 use serde_json::json;
 
@@ -140,6 +141,18 @@ pub fn answer_headers(status: u16, names_turn: NamesTurn) -> Vec<Header> {
             description: "After how many seconds it is worth a try.",
             schema: json!({"type": "integer", "minimum": 1}),
         });
+    }
+    if status == 426 {
+        let says = |name, description, value| Header {
+            name,
+            required: true,
+            description,
+            schema: json!({"const": value}),
+        };
+        headers.extend([
+            says("upgrade", "What the connection has to become.", "websocket"),
+            says("sec-websocket-version", "The version that is spoken.", handshake::VERSION),
+        ]);
     }
     headers
 }

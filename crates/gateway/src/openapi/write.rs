@@ -10,7 +10,9 @@ use schemars::{Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 use strum::IntoEnumIterator;
 
-use super::operation::{Answer, Body, Content, Header, NamesTurn, Operation, Parameter, Place, Shape, Tag};
+use super::operation::{
+    Answer, Body, Content, Header, NamesTurn, OpensTo, Operation, Parameter, Place, Shape, Tag,
+};
 use super::{operations, parameters};
 use crate::routes::router::{self, RouteKind};
 
@@ -86,16 +88,26 @@ impl Writer {
                 "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
             },
             "servers": [{"url": "/"}],
-            "security": [{"key": []}],
+            "security": [{"key": []}, {"password": []}],
             "tags": tags,
             "paths": paths,
             "components": {
                 "schemas": schemas,
                 "responses": self.errors,
-                "securitySchemes": {"key": {
-                    "type": "http", "scheme": "bearer",
-                    "description": "The master key, or a scoped one.",
-                }},
+                "securitySchemes": {
+                    "key": {
+                        "type": "http", "scheme": "bearer",
+                        "description": "The master key, or a scoped one.",
+                    },
+                    "password": {
+                        "type": "http", "scheme": "basic",
+                        "description": "The same key as the password, with any user name.",
+                    },
+                    "token": {
+                        "type": "apiKey", "in": "query", "name": "token",
+                        "description": "The session's `tty_token`, or a key.",
+                    },
+                },
             },
         })
     }
@@ -122,8 +134,12 @@ impl Writer {
         if let Some(body) = &operation.body {
             written["requestBody"] = self.body(body);
         }
-        if operation.public {
-            written["security"] = json!([]);
+        match operation.opens_to {
+            OpensTo::Everybody => written["security"] = json!([]),
+            OpensTo::Keys => {}
+            OpensTo::KeysAndTokens => {
+                written["security"] = json!([{"key": []}, {"password": []}, {"token": []}]);
+            }
         }
         written
     }
@@ -166,7 +182,7 @@ impl Writer {
             |codes: &[ErrorCode]| codes.iter().map(|code| (code.status(), *code)).collect::<Vec<_>>();
         let mut all = at_own(OF_ANY);
         all.extend(&operation.errors);
-        if !operation.public {
+        if operation.opens_to != OpensTo::Everybody {
             all.extend(at_own(OF_API));
             if *method != Method::GET {
                 all.push((ErrorCode::Forbidden.status(), ErrorCode::Forbidden));

@@ -10,6 +10,7 @@ use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
 use paddock_runnerapi::RESPOND_ASYNC;
 use paddock_runnerapi::token::{Scope, TokenError};
+use paddock_websocket::handshake::Opening;
 
 use super::dial::{self, DialError};
 use super::target::Target;
@@ -98,6 +99,24 @@ impl Call {
 /// # Errors
 /// See [`CallError`].
 pub async fn send(gateway: &Gateway, target: &Target, call: &Call) -> Result<Response<Incoming>, CallError> {
+    exchange(gateway, target, request(gateway, target, call)?).await
+}
+
+/// The same for a call that opens a WebSocket. The answer is no WebSocket's unless it accepts the handshake.
+///
+/// # Errors
+/// See [`CallError`].
+pub async fn send_opening(
+    gateway: &Gateway,
+    target: &Target,
+    call: &Call,
+) -> Result<(Opening, Response<Incoming>), CallError> {
+    let mut request = request(gateway, target, call)?;
+    let opening = Opening::write_into(request.headers_mut()).map_err(http::Error::from)?;
+    Ok((opening, exchange(gateway, target, request).await?))
+}
+
+fn request(gateway: &Gateway, target: &Target, call: &Call) -> Result<Request<Full<Bytes>>, CallError> {
     let token =
         gateway.signing_key.sign(&target.pod_uid, &target.session_uid, Scope::Turn, Timestamp::now())?;
     let mut bearer = HeaderValue::from_str(&format!("Bearer {token}")).map_err(http::Error::from)?;
@@ -114,13 +133,20 @@ pub async fn send(gateway: &Gateway, target: &Target, call: &Call) -> Result<Res
     let mut request = request.body(Full::new(call.body.clone()))?;
     request.headers_mut().extend(call.headers.clone());
     call.request_id.trace().write_into(request.headers_mut());
+    Ok(request)
+}
 
+async fn exchange(
+    gateway: &Gateway,
+    target: &Target,
+    request: Request<Full<Bytes>>,
+) -> Result<Response<Incoming>, CallError> {
     let stream = dial::dial(target.address, gateway.relay.connect).await?;
     let (mut sender, connection) =
         http1::handshake::<_, Full<Bytes>>(TokioIo::new(stream)).await.map_err(CallError::Broken)?;
-    // Ends with the answer's body, or when nobody waits for the answer any more.
+    // Ends with the answer's body, when nobody waits for the answer any more, or when the connection is a WebSocket's.
     tokio::spawn(async move {
-        if let Err(error) = connection.await {
+        if let Err(error) = connection.with_upgrades().await {
             tracing::debug!(%error, "a connection to a runner ended early");
         }
     });

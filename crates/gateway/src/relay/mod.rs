@@ -18,6 +18,7 @@ pub mod passage;
 pub mod proof;
 pub mod stand;
 pub mod target;
+pub mod terminal;
 pub mod turn;
 pub mod verdict;
 pub mod wish;

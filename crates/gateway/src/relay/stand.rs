@@ -65,6 +65,7 @@ pub fn is_coming_back(session: &Session) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use paddock_api::http::ErrorCode;
     use serde_json::{Value, json};
 
     fn session(spec: Value, status: Value) -> Session {
@@ -111,7 +112,7 @@ mod tests {
     fn a_terminal_is_not_woken_by_a_message() {
         let status = json!({"phase": "Suspended", "capabilities": {"messages": false, "terminal": true}});
         let stand = Stand::of(&session(json!({"state": "Suspended"}), status), None);
-        assert!(matches!(stand, Stand::Never(error) if error.tty_url.is_some()));
+        assert!(matches!(stand, Stand::Never(error) if error.code == ErrorCode::TerminalOnly));
     }
 
     #[test]

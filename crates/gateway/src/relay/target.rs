@@ -31,14 +31,28 @@ impl Target {
     /// # Errors
     /// It takes none now; the code says why.
     pub fn of(session: &Session) -> Result<Self, ApiError> {
-        let name = session.metadata.name.as_deref().unwrap_or_default();
-        not_ready(session, name)?;
+        not_ready(session, &TO_SEND)?;
         terminal_only(session)?;
+        Self::of_ready(session)
+    }
+
+    /// Where the terminal of `session` is.
+    ///
+    /// # Errors
+    /// There is none now; the code says why.
+    pub fn of_terminal(session: &Session) -> Result<Self, ApiError> {
+        not_ready(session, &TO_ATTACH)?;
+        no_terminal(session)?;
+        Self::of_ready(session)
+    }
+
+    fn of_ready(session: &Session) -> Result<Self, ApiError> {
         Self::agreed(session).ok_or_else(|| {
             ApiError::new(
                 ErrorCode::NotReady,
                 format!(
-                    "session {name} is ready, but its status does not name one pod and its address; try again"
+                    "session {} is ready, but its status does not name one pod and its address; try again",
+                    name_of(session)
                 ),
             )
             .retry_after(CREATING_RETRY)
@@ -67,17 +81,47 @@ pub fn terminal_only(session: &Session) -> Result<(), ApiError> {
     if session.status.as_ref().and_then(|status| status.capabilities).is_none_or(|can| can.messages) {
         return Ok(());
     }
-    let name = session.metadata.name.as_deref().unwrap_or_default();
-    let url = tty_url(name);
-    let mut error = ApiError::new(
+    let name = name_of(session);
+    Err(ApiError::new(
         ErrorCode::TerminalOnly,
-        format!("session {name} takes no messages: its harness is a terminal program; attach to {url}"),
-    );
-    error.tty_url = Some(url);
-    Err(error)
+        format!(
+            "session {name} takes no messages: its harness is a terminal program; attach to {}",
+            tty_url(name)
+        ),
+    ))
 }
 
-fn not_ready(session: &Session, name: &str) -> Result<(), ApiError> {
+fn no_terminal(session: &Session) -> Result<(), ApiError> {
+    if session.status.as_ref().and_then(|status| status.capabilities).is_some_and(|can| can.terminal) {
+        return Ok(());
+    }
+    let name = name_of(session);
+    Err(ApiError::new(
+        ErrorCode::NoTerminal,
+        format!(
+            "session {name} has no terminal; send it messages with POST {BASE_PATH}/sessions/{name}/message"
+        ),
+    ))
+}
+
+/// What a client may do about a session that is not ready.
+struct Advice {
+    creating: &'static str,
+    suspended: &'static str,
+}
+
+const TO_SEND: Advice = Advice {
+    creating: "try again, or send the message with ?wait=60s",
+    suspended: "then send the message again",
+};
+const TO_ATTACH: Advice = Advice { creating: "attach again shortly", suspended: "then attach again" };
+
+fn name_of(session: &Session) -> &str {
+    session.metadata.name.as_deref().unwrap_or_default()
+}
+
+fn not_ready(session: &Session, advice: &Advice) -> Result<(), ApiError> {
+    let name = name_of(session);
     let detail =
         session.status.as_ref().map(|status| status.message.as_str()).filter(|text| !text.is_empty());
     let because = detail.map(|text| format!(": {text}")).unwrap_or_default();
@@ -85,16 +129,15 @@ fn not_ready(session: &Session, name: &str) -> Result<(), ApiError> {
         ApiStatus::Ready => Ok(()),
         ApiStatus::Creating => Err(ApiError::new(
             ErrorCode::Creating,
-            format!(
-                "session {name} is not ready yet{because}; try again, or send the message with ?wait=60s"
-            ),
+            format!("session {name} is not ready yet{because}; {}", advice.creating),
         )
         .retry_after(CREATING_RETRY)),
         ApiStatus::Suspended => Err(ApiError::new(
             ErrorCode::Suspended,
             format!(
                 "session {name} is suspended{because}; resume it with POST {BASE_PATH}/sessions/{name}/resume (or \
-                 spec.state: Running), then send the message again"
+                 spec.state: Running), {}",
+                advice.suspended
             ),
         )),
         ApiStatus::Failed => Err(ApiError::new(
@@ -158,7 +201,22 @@ mod tests {
         terminal["capabilities"] = json!({"messages": false, "terminal": true});
         let error = Target::of(&session(terminal)).unwrap_err();
         assert_eq!(error.code, ErrorCode::TerminalOnly);
-        assert_eq!(error.tty_url.as_deref(), Some("/api/v1/managed_agents/sessions/s/tty"));
+    }
+
+    #[test]
+    fn a_terminal_is_where_there_is_one() {
+        let mut terminal = ready();
+        terminal["capabilities"] = json!({"messages": false, "terminal": true});
+        assert!(Target::of_terminal(&session(terminal)).is_ok());
+        for (status, code) in [
+            (ready(), ErrorCode::NoTerminal),
+            (json!({"phase": "Creating"}), ErrorCode::Creating),
+            (json!({"phase": "Dead"}), ErrorCode::Dead),
+        ] {
+            let error = Target::of_terminal(&session(status)).unwrap_err();
+            assert_eq!(error.code, code);
+            assert!(code == ErrorCode::NoTerminal || !error.message.contains("message"), "{}", error.message);
+        }
     }
 
     #[test]

@@ -107,9 +107,13 @@ fn of_runner(body: ErrorBody) -> Verdict {
         RunnerCode::NotFound | RunnerCode::MethodNotAllowed => {
             misrouted("does not know turns: its runner is of another version")
         }
+        RunnerCode::UpgradeRequired => misrouted("answered a question that was not asked"),
+        RunnerCode::NoTerminal => error(Code::NoTerminal),
         RunnerCode::BadRequest => error(Code::BadRequest),
         RunnerCode::NotInHarness => error(Code::NotFound),
         RunnerCode::Closed => error(Code::Forbidden),
+        // The route's session names the terminal: `routes::serve`.
+        RunnerCode::TerminalOnly => error(Code::TerminalOnly),
         RunnerCode::TooLarge => error(Code::TooLarge),
         RunnerCode::TurnMismatch => error(Code::TurnMismatch),
         RunnerCode::QueueFull => error(Code::QueueFull).retry_after(QUEUE_RETRY),
@@ -151,6 +155,8 @@ mod tests {
     #[test]
     fn each_error_of_the_runner_has_its_place_in_the_contract() {
         for (runner, http) in [
+            (RunnerCode::TerminalOnly, 409),
+            (RunnerCode::NoTerminal, 409),
             (RunnerCode::TurnMismatch, 422),
             (RunnerCode::QueueFull, 429),
             (RunnerCode::TooManyStreams, 429),

@@ -8,7 +8,7 @@ use paddock_api::http::ErrorCode;
 
 use super::agents;
 use super::router::{Route, Subject, Use};
-use crate::auth::Access;
+use crate::auth::{Access, unauthorized};
 use crate::error::ApiError;
 use crate::gateway::Gateway;
 use crate::relay::lookup;
@@ -27,7 +27,7 @@ pub async fn check(gateway: &Gateway, access: &Access, route: &Route) -> Result<
             "this key may only read; use one that is not readOnly",
         ));
     }
-    if !access.bound() {
+    if !access.bound() && !access.is_lent() {
         return Ok(());
     }
     match subject {
@@ -35,7 +35,16 @@ pub async fn check(gateway: &Gateway, access: &Access, route: &Route) -> Result<
             Err(agents::not_found(id))
         }
         Subject::Session(id) => {
-            let session = lookup::find(gateway, id.as_str()).await?;
+            let session = match lookup::find(gateway, id.as_str()).await {
+                // Who was let in for one session learns nothing of others.
+                Err(error) if error.code == ErrorCode::NotFound && access.is_lent() => {
+                    return Err(unauthorized());
+                }
+                found => found?,
+            };
+            if access.is_lent_for_another(&session) {
+                return Err(unauthorized());
+            }
             if access.sees(&session) { Ok(()) } else { Err(lookup::not_found(id.as_str())) }
         }
         Subject::Agents | Subject::Agent(_) if usage == Use::Change => Err(ApiError::new(

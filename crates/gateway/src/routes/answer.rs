@@ -21,6 +21,7 @@ use crate::http::request_id::RequestId;
 use crate::metrics::Held;
 use crate::server::drain::Stage;
 use crate::server::io::ActivityGuard;
+use crate::server::upgrade::TakeOver;
 use crate::streams::sse::Frames;
 
 /// What an answer is made of.
@@ -33,6 +34,8 @@ pub enum Answer {
     Passed(Incoming, BoxFuture<'static, ()>),
     /// What happens, as it happens.
     Stream(Frames),
+    /// No body: the connection becomes something else.
+    Upgrade(TakeOver),
 }
 
 impl Answer {
@@ -107,15 +110,22 @@ impl Answer {
 /// A body that holds its request's marks until it is sent.
 pub struct Tracked {
     body: Answer,
-    _in_flight: Held,
     _activity: ActivityGuard,
-    _place: Option<Place>,
+    _marks: Option<Marks>,
 }
+
+/// What a request holds until it is answered: its part of a gauge, and its place among those of its key.
+pub type Marks = (Held, Option<Place>);
 
 impl Tracked {
     /// Ties the marks to `body`.
-    pub fn new(body: Answer, in_flight: Held, activity: ActivityGuard, place: Option<Place>) -> Self {
-        Self { body, _in_flight: in_flight, _activity: activity, _place: place }
+    pub fn new(body: Answer, activity: ActivityGuard, marks: Marks) -> Self {
+        Self { body, _activity: activity, _marks: Some(marks) }
+    }
+
+    /// No body, of an answer after which the request goes on.
+    pub fn nothing(activity: ActivityGuard) -> Self {
+        Self { body: Answer::Whole(Full::default()), _activity: activity, _marks: None }
     }
 }
 
@@ -135,6 +145,7 @@ impl Body for Tracked {
                 Poll::Pending => Pin::new(incoming).poll_frame(cx),
             },
             Answer::Stream(frames) => frames.poll(cx).map(|frame| frame.map(|bytes| Ok(Frame::data(bytes)))),
+            Answer::Upgrade(_) => Poll::Ready(None),
         }
     }
 
@@ -143,6 +154,7 @@ impl Body for Tracked {
             Answer::Whole(full) => full.is_end_stream(),
             Answer::Relayed(incoming) => incoming.is_end_stream(),
             Answer::Passed(..) | Answer::Stream(_) => false,
+            Answer::Upgrade(_) => true,
         }
     }
 
@@ -151,6 +163,7 @@ impl Body for Tracked {
             Answer::Whole(full) => full.size_hint(),
             Answer::Relayed(incoming) => incoming.size_hint(),
             Answer::Passed(..) | Answer::Stream(_) => SizeHint::default(),
+            Answer::Upgrade(_) => SizeHint::with_exact(0),
         }
     }
 }

@@ -6,7 +6,7 @@ use http::Response;
 use hyper::body::Incoming;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use paddock_api::agent::Agent;
-use paddock_api::http::{ApiStatus, ErrorCode};
+use paddock_api::http::{ApiStatus, ErrorCode, is_terminal_harness};
 use paddock_api::session::AgentRef;
 use paddock_api::{Session, SessionSpec, labels};
 use paddock_kubeio::write::WriteError;
@@ -77,6 +77,16 @@ pub async fn create(
     let bytes = body::read(&ask.head.headers, incoming, gateway.body_limits(), Presence::Optional).await?;
     let mut spec = spec(&bytes)?;
     let agent = agents::find(gateway, agent).await?;
+    if spec.prompt.is_some() && is_terminal_harness(&agent.spec.harness) {
+        return Err(ApiError::new(
+            ErrorCode::Unsupported,
+            format!(
+                "initial_prompt: the agent's harness {} is a terminal program and takes no messages; make the session \
+                 without it, and type into its terminal",
+                agent.spec.harness
+            ),
+        ));
+    }
     spec.agent_ref = Some(AgentRef { name: agent.metadata.name.clone().unwrap_or_default() });
 
     let session = match key {

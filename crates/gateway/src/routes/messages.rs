@@ -19,7 +19,7 @@ use crate::error::ApiError;
 use crate::gateway::Gateway;
 use crate::relay::call::{self, Call};
 use crate::relay::lookup;
-use crate::relay::target::Target;
+use crate::relay::target::{self, Target};
 use crate::transcripts::{SaveError, conversation};
 
 /// Largest conversation of a harness that is read here, and not passed on as it comes.
@@ -63,6 +63,10 @@ async fn live<T>(
     take: impl AsyncFnOnce(Response<Incoming>) -> Result<T, ApiError>,
 ) -> Result<Option<T>, ApiError> {
     let Some(target) = Target::of_pod(session) else { return Ok(None) };
+    if target::terminal_only(session).is_err() {
+        // Nothing was said to it; its time line is told all the same.
+        return Ok(None);
+    }
     let call = Call::get(MESSAGES, &ask.request_id);
     let shown = match call::send(gateway, &target, &call).await {
         Ok(answer) if answer.status() == StatusCode::OK => take(answer).await,

@@ -23,6 +23,7 @@ pub mod record;
 pub mod router;
 pub mod sandbox_logs;
 pub mod sessions;
+pub mod terminal;
 pub mod turns;
 
 use std::convert::Infallible;
@@ -33,7 +34,7 @@ use http::header::TRANSFER_ENCODING;
 use http::request::Parts;
 use http::{Request, Response};
 use hyper::body::Incoming;
-use paddock_api::http::ErrorCode;
+use paddock_api::http::{ErrorCode, tty_url};
 
 use crate::auth::{self, Access, Admitted};
 use crate::error::{ApiError, close_after};
@@ -43,6 +44,7 @@ use crate::http::query::Query;
 use crate::http::request_id::{REQUEST_ID_HEADER, RequestId};
 use crate::server::drain::Stage;
 use crate::server::io::ActivityGuard;
+use crate::server::upgrade::Upgrade;
 use answer::{Answer, Tracked};
 use record::Record;
 use router::{Resolved, Route};
@@ -62,11 +64,13 @@ pub struct Ask {
     pub access: Access,
 }
 
-/// Serves one request. `activity` lives until the last byte of the answer is handed over.
+/// Serves one request. `activity` lives until the last byte of the answer is handed over. Where the answer is 101, `upgrade`
+/// tells what the connection becomes.
 pub async fn serve(
     gateway: Arc<Gateway>,
     request: Request<Incoming>,
     activity: ActivityGuard,
+    upgrade: Upgrade,
 ) -> Result<Response<Tracked>, Infallible> {
     let (head, body) = request.into_parts();
     let request_id = RequestId::of(&head.headers);
@@ -84,10 +88,10 @@ pub async fn serve(
         message::announce(&head.headers, &mut record);
     }
 
+    let query = Query::parse(head.uri.query());
     let (outcome, place) = if router::is_api(head.uri.path()) {
-        match admit(&gateway, &head, &mut record) {
+        match admit(&gateway, &head, &query, &resolved, &mut record) {
             Ok(Admitted { access, place }) => {
-                let query = Query::parse(head.uri.query());
                 let ask = Ask { query, head, request_id: request_id.clone(), access };
                 (answer(&gateway, ask, body, resolved, &mut record).await, place)
             }
@@ -96,24 +100,48 @@ pub async fn serve(
     } else {
         (outside(&head, resolved), None)
     };
-    let mut response = outcome.unwrap_or_else(|error| {
+    let mut response = outcome.unwrap_or_else(|mut error| {
+        if error.code == ErrorCode::TerminalOnly {
+            error.tty_url = record.session_name().map(tty_url);
+        }
         record.failed(&error);
         Answer::error(&error, &request_id)
     });
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID_HEADER, request_id.header());
-    if chunked || gateway.drain.stage() >= Stage::Leaving {
-        close_after(headers);
-    }
     record.turn_id_into(headers);
+    let marks = (in_flight, place);
+    if let Answer::Upgrade(_) = response.body() {
+        record.done(response.status());
+        return Ok(response.map(|answer| {
+            if let Answer::Upgrade(take_over) = answer {
+                upgrade.becomes(take_over.holding(marks));
+            }
+            Tracked::nothing(activity)
+        }));
+    }
+    if chunked || gateway.drain.stage() >= Stage::Leaving {
+        close_after(response.headers_mut());
+    }
     record.done(response.status());
-    Ok(response.map(|body| Tracked::new(body, in_flight, activity, place)))
+    Ok(response.map(|body| Tracked::new(body, activity, marks)))
 }
 
 /// Lets a request in: its head is sound, its key is known and has not been used too much.
-fn admit(gateway: &Gateway, head: &Parts, record: &mut Record) -> Result<Admitted, ApiError> {
+fn admit(
+    gateway: &Gateway,
+    head: &Parts,
+    query: &Query,
+    resolved: &Resolved,
+    record: &mut Record,
+) -> Result<Admitted, ApiError> {
     hygiene::check(head)?;
-    let access = auth::authenticate(&gateway.master_key, gateway.scoped_keys.as_deref(), &head.headers)?;
+    let access = match resolved {
+        Resolved::Route(Route::AttachTerminal(_)) => {
+            gateway.keys().authenticate_terminal(&head.headers, query)?
+        }
+        _ => gateway.keys().authenticate(&head.headers)?,
+    };
     record.access(&access);
     auth::admit(access)
 }
@@ -173,6 +201,7 @@ async fn answer(
         Route::FollowHarness(id) => follow::harness(gateway, &ask, &id).await,
         Route::HarnessApi(id, path) => harness_api::serve(gateway, &ask, body, &id, &path, record).await,
         Route::AbortSession(id) => abort::abort(gateway, &ask, &id).await,
+        Route::AttachTerminal(id) => terminal::attach(gateway, &ask, &id).await,
         Route::ListMessages(id) => messages::list(gateway, &ask, &id).await,
         Route::GetTurn(id, turn) => turns::get(gateway, &ask, &id, &turn, record).await,
         Route::SessionLog(id) => log::get(gateway, &ask, &id).await,

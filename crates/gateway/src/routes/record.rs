@@ -70,6 +70,11 @@ impl Record {
         self.session = Some(name.to_owned());
     }
 
+    /// The session it is about, if it is about one.
+    pub fn session_name(&self) -> Option<&str> {
+        self.session.as_deref()
+    }
+
     /// It is about this turn, which every answer from here on names.
     pub fn turn(&mut self, id: Key) {
         self.turn_id = Some(id);

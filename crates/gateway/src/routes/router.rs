@@ -95,6 +95,8 @@ pub enum Route {
     FollowEvents(ObjectName),
     /// `GET /sessions/{id}/stream`
     FollowHarness(ObjectName),
+    /// `GET /sessions/{id}/tty`
+    AttachTerminal(ObjectName),
     /// `GET /sessions/{id}/messages`
     ListMessages(ObjectName),
     /// `GET /sessions/{id}/turns/{turn}`, the turn's id as it stands in the path
@@ -178,6 +180,7 @@ impl Route {
             | Self::AbortSession(id)
             | Self::SendMessage(id)
             | Self::StreamMessage(id)
+            | Self::AttachTerminal(id)
             // Reading there may show any file of the pod.
             | Self::HarnessApi(id, _) => (Use::Change, Subject::Session(id)),
         }
@@ -215,6 +218,7 @@ impl Resolved {
             Self::Route(Route::StreamMessage(_)) => MESSAGE_STREAM,
             Self::Route(Route::FollowEvents(_)) => EVENTS,
             Self::Route(Route::FollowHarness(_)) => STREAM,
+            Self::Route(Route::AttachTerminal(_)) => TTY,
             Self::Route(Route::ListMessages(_)) => MESSAGES,
             Self::Route(Route::GetTurn(..)) => TURN,
             Self::Route(Route::HarnessApi(..)) => HARNESS_API,
@@ -255,6 +259,8 @@ pub const MESSAGE_STREAM: &str = "/sessions/{id}/message_stream";
 pub const EVENTS: &str = "/sessions/{id}/events";
 /// The same in its harness's own events.
 pub const STREAM: &str = "/sessions/{id}/stream";
+/// Its terminal.
+pub const TTY: &str = "/sessions/{id}/tty";
 /// Its conversation.
 pub const MESSAGES: &str = "/sessions/{id}/messages";
 /// One of its turns.
@@ -330,6 +336,9 @@ pub fn resolve(method: &Method, path: &str) -> Resolved {
         ),
         ("sessions", Some(id), Some("messages")) => {
             choose(method, MESSAGES, "GET", [(Method::GET, Route::ListMessages(id))])
+        }
+        ("sessions", Some(id), Some("tty")) => {
+            choose(method, TTY, "GET", [(Method::GET, Route::AttachTerminal(id))])
         }
         ("sessions", Some(id), Some("log")) => {
             choose(method, LOG, "GET", [(Method::GET, Route::SessionLog(id))])
@@ -437,6 +446,7 @@ mod tests {
                 "/sessions/a/opencode/a/turns/b",
                 Route::HarnessApi(name("a"), "/a/turns/b".into()),
             ),
+            (Method::GET, "/sessions/a/tty", Route::AttachTerminal(name("a"))),
             (Method::GET, "/sessions/a/log", Route::SessionLog(name("a"))),
             (Method::GET, "/sessions/a/sandbox_logs", Route::SandboxLogs(name("a"))),
             (Method::GET, "/sessions/a/diagnose", Route::Diagnose(name("a"))),
@@ -511,6 +521,9 @@ mod tests {
                 assert_eq!(route.demand().0, expected, "{method} {path}");
             }
         }
+        // But for one: a WebSocket is opened with GET, and whoever is attached types.
+        let Resolved::Route(attach) = at(Method::GET, "/sessions/a/tty") else { panic!("no route") };
+        assert_eq!(attach.demand().0, Use::Change);
     }
 
     const SESSION_ACTIONS: [&str; 7] =

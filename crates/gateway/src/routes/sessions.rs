@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use http::header::LINK;
 use http::{HeaderValue, Response};
+use jiff::Timestamp;
 use paddock_api::Session;
 use paddock_api::http::{ApiDeleted, ApiSession, ApiStatus, BASE_PATH, DeletedStatus, agent_name};
+use serde_json::Value;
 
 use super::Ask;
 use super::answer::Answer;
@@ -68,10 +70,7 @@ pub fn list(gateway: &Gateway, ask: &Ask) -> Result<Response<Answer>, ApiError> 
     found.sort_by(|(a, _), (b, _)| b.cmp(a));
     let more = found.len() > limit;
     found.truncate(limit);
-    let page: Vec<ApiSession> = found
-        .iter()
-        .map(|(_, session)| ApiSession::new(session, rules::known(gateway, session).as_ref(), None))
-        .collect();
+    let page: Vec<ApiSession> = found.iter().map(|(_, session)| view(gateway, ask, session, None)).collect();
     let mut response = Answer::json(&page);
     if let Some((last, _)) = found.last().filter(|_| more) {
         let mut query = form_urlencoded::Serializer::new(String::new());
@@ -99,7 +98,23 @@ pub async fn get(gateway: &Gateway, ask: &Ask, id: &ObjectName) -> Result<Respon
 /// A session, with the reply to its initial prompt.
 pub async fn show(gateway: &Gateway, ask: &Ask, session: &Session) -> Response<Answer> {
     let response = initial::reply(gateway, session, &ask.request_id).await;
-    Answer::json(&ApiSession::new(session, rules::known(gateway, session).as_ref(), response))
+    Answer::json(&view(gateway, ask, session, response))
+}
+
+/// What a client sees of a session. One that may use its terminal gets a token for that: clients put it into URLs, where a key
+/// should not be.
+fn view(gateway: &Gateway, ask: &Ask, session: &Session, response: Option<Value>) -> ApiSession {
+    let mut view = ApiSession::new(session, rules::known(gateway, session).as_ref(), response);
+    if view.tty_url.is_some()
+        && let Some(token) = ask.access.lends(session)
+    {
+        view.tty_token = gateway
+            .signing_key
+            .sign_terminal(&token, Timestamp::now())
+            .inspect_err(|error| tracing::error!(%error, "a token for a terminal cannot be made"))
+            .ok();
+    }
+    view
 }
 
 /// `DELETE /sessions/{id}` and `POST /sessions/{id}/stop`: asks the controller to stop it. The record stays.

@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use super::drain::Stage;
 use super::framing::Refusal;
 use super::io::{Activity, Ending, GuardedIo, IoLimits};
+use super::upgrade::Upgrade;
 use crate::error::ApiError;
 use crate::gateway::Gateway;
 use crate::http::request_id::RequestId;
@@ -35,7 +36,9 @@ pub async fn serve(stream: TcpStream, gateway: Arc<Gateway>) {
     };
     let activity = Activity::default();
     let io = TokioIo::new(GuardedIo::new(stream, activity.clone(), limits));
-    let service = service_fn(|request| routes::serve(gateway.clone(), request, activity.begin()));
+    let upgrade = Upgrade::default();
+    let service =
+        service_fn(|request| routes::serve(gateway.clone(), request, activity.begin(), upgrade.clone()));
     let mut connection = http1::Builder::new()
         .header_read_timeout(None)
         .max_header_size(limits.max_head)
@@ -47,10 +50,13 @@ pub async fn serve(stream: TcpStream, gateway: Arc<Gateway>) {
             (&mut connection).await
         }
     };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "a connection ended early");
+    let parts = connection.into_parts();
+    let (ending, stream) = parts.io.into_inner().into_parts();
+    match (ended, upgrade.take()) {
+        (Ok(()), Some(take_over)) => return take_over.run(stream, parts.read_buf.into()).await,
+        (Ok(()), None) => {}
+        (Err(error), _) => tracing::debug!(%error, "a connection ended early"),
     }
-    let (ending, stream) = connection.into_parts().io.into_inner().into_parts();
     match ending {
         Ending::Clean => {}
         Ending::MidBody => linger(stream, &[]).await,

@@ -7,3 +7,4 @@ pub mod connection;
 pub mod drain;
 pub mod framing;
 pub mod io;
+pub mod upgrade;

@@ -23,6 +23,8 @@ mod signals;
 mod store;
 mod streams;
 mod support;
+mod terminal;
+mod terminal_frames;
 mod tracing_context;
 mod transcripts;
 mod turns;

@@ -17,14 +17,15 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use paddock_runnerapi::{
     ABORT, CONVERSATION, ConversationRequest, EVENTS, EntryKind, ErrorBody, ErrorCode, HARNESS_API,
-    HARNESS_HEADER, MESSAGES, Position, RESPOND_ASYNC, Scope, SigningKey, TRANSCRIPT, TRANSCRIPT_HEADER,
-    TURN_ID_HEADER, TURNS, TranscriptEntry, TranscriptPage, TurnRequest, TurnState, TurnStatus,
-    VerifyingKeys,
+    HARNESS_HEADER, MESSAGES, Position, RESPOND_ASYNC, Scope, SigningKey, TERMINAL, TRANSCRIPT,
+    TRANSCRIPT_HEADER, TURN_ID_HEADER, TURNS, TranscriptEntry, TranscriptPage, TurnRequest, TurnState,
+    TurnStatus, VerifyingKeys,
 };
+use paddock_websocket::{Close, Message, Role};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, broadcast, watch};
 
 /// A test key: the one of RFC 8037, appendix A.
 pub const PEM: &str = "-----BEGIN PRIVATE KEY-----
@@ -34,6 +35,19 @@ MC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g
 
 pub fn signing_key() -> SigningKey {
     SigningKey::from_pem(PEM.as_bytes()).unwrap()
+}
+
+/// What it does with its terminal's clients, who otherwise get back what they send.
+#[derive(Clone, Debug)]
+pub enum Order {
+    /// Says more than anybody reads, until it is stopped by that.
+    Flood,
+    /// Closes in order.
+    Close(u16, &'static str),
+    /// Is gone.
+    Break,
+    /// Reads no more.
+    Stall,
 }
 
 type Answer = Response<UnsyncBoxBody<Bytes, Broken>>;
@@ -89,6 +103,11 @@ struct State {
     followers: watch::Sender<Vec<String>>,
     /// How many lines were taken by those who follow.
     taken: AtomicUsize,
+    orders: broadcast::Sender<Order>,
+    /// The heads of the requests to attach.
+    attached: watch::Sender<Vec<(String, HeaderMap)>>,
+    /// How many messages its terminal has sent.
+    said: AtomicUsize,
 }
 
 /// What it tells those who follow the session.
@@ -168,6 +187,9 @@ impl FakeRunner {
             told: watch::Sender::default(),
             followers: watch::Sender::default(),
             taken: AtomicUsize::new(0),
+            orders: broadcast::Sender::new(16),
+            attached: watch::Sender::default(),
+            said: AtomicUsize::new(0),
         });
         tokio::spawn({
             let state = state.clone();
@@ -176,7 +198,9 @@ impl FakeRunner {
                     let state = state.clone();
                     tokio::spawn(async move {
                         let service = service_fn(|request| state.clone().serve(request));
-                        let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+                        let connection =
+                            http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+                        let _ = connection.with_upgrades().await;
                     });
                 }
             }
@@ -307,6 +331,29 @@ impl FakeRunner {
         self.state.taken.load(Ordering::SeqCst)
     }
 
+    /// Tells its terminal what to do with those who are attached.
+    pub fn orders(&self, order: Order) {
+        self.state.orders.send(order).unwrap();
+    }
+
+    /// The paths and headers of those who were attached, once there are so many.
+    pub async fn attached(&self, count: usize) -> Vec<(String, HeaderMap)> {
+        let mut attached = self.state.attached.subscribe();
+        super::support::soon(attached.wait_for(|attached| attached.len() >= count)).await.unwrap().clone()
+    }
+
+    /// How many messages its terminal has sent.
+    pub fn said(&self) -> usize {
+        self.state.said.load(Ordering::SeqCst)
+    }
+
+    /// The status of a session with a terminal that this runner serves.
+    pub fn terminal_status(&self) -> Value {
+        let mut status = self.ready_status();
+        status["capabilities"] = json!({"messages": false, "terminal": true});
+        status
+    }
+
     /// What it was given.
     pub fn conversation(&self) -> Option<Vec<Value>> {
         self.state.continues.lock().clone()
@@ -358,7 +405,56 @@ impl State {
         response.body(lines).unwrap()
     }
 
+    /// As the real one's, with an echo for a program.
+    fn terminal(self: &Arc<Self>, mut request: Request<Incoming>) -> Answer {
+        if let Script::Fail(code) = self.script.lock().clone() {
+            return failure(code, None);
+        }
+        let answer = paddock_websocket::handshake::accept(&request).unwrap();
+        let (state, mut orders) = (self.clone(), self.orders.subscribe());
+        let upgrade = hyper::upgrade::on(&mut request);
+        tokio::spawn(async move {
+            let stream = TokioIo::new(upgrade.await.unwrap());
+            let pace = paddock_websocket::Pace::default();
+            let (mut sender, mut receiver) =
+                paddock_websocket::open(stream, Vec::new(), Role::Server, pace).await;
+            let why = loop {
+                let message = tokio::select! {
+                    said = receiver.next() => match said {
+                        Ok(message) => message,
+                        Err(_) => break Close::new(1000.into(), ""),
+                    },
+                    order = orders.recv() => match order.unwrap() {
+                        Order::Close(code, reason) => break Close::new(code.into(), reason),
+                        Order::Break => return,
+                        Order::Stall => std::future::pending().await,
+                        Order::Flood => {
+                            while sender.send(Message::Binary(vec![b'x'; 65536].into())).await.is_ok() {
+                                state.said.fetch_add(1, Ordering::SeqCst);
+                            }
+                            return;
+                        }
+                    },
+                };
+                if sender.send(message).await.is_err() {
+                    return;
+                }
+            };
+            paddock_websocket::close(sender, receiver, &why).await;
+        });
+        let head = (request.uri().to_string(), request.headers().clone());
+        self.attached.send_modify(|attached| attached.push(head));
+        answer.map(|()| Full::default().map_err(Broken::from).boxed_unsync())
+    }
+
     async fn serve(self: Arc<Self>, request: Request<Incoming>) -> Result<Answer, Broken> {
+        let token = request.headers()["authorization"].to_str().unwrap();
+        let is_ours = token
+            .strip_prefix("Bearer ")
+            .is_some_and(|token| self.keys.verify(token, &self.pod_uid, Scope::Turn).is_ok());
+        if request.uri().path() == TERMINAL && is_ours {
+            return Ok(self.terminal(request));
+        }
         let (head, body) = request.into_parts();
         let token =
             head.headers["authorization"].to_str().unwrap().strip_prefix("Bearer ").unwrap().to_owned();

@@ -8,21 +8,21 @@ use paddock_runnerapi::Gap;
 use tokio::time::sleep;
 
 use super::hub::Hub;
-use crate::harness::{Events, Harness, HarnessEvent};
+use crate::harness::{Events, HarnessEvent, MessageHarness};
 
 /// Pause before the harness is subscribed to again, and how long it becomes where that does not last.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Follows a conversation until the hub is closed.
-pub async fn follow(harness: Arc<dyn Harness>, conversation: String, hub: Arc<Hub>) {
+pub async fn follow(harness: Arc<dyn MessageHarness>, conversation: String, hub: Arc<Hub>) {
     tokio::select! {
         () = hub.closed() => {}
         () = subscribe_for_ever(&*harness, &conversation, &hub) => {}
     }
 }
 
-async fn subscribe_for_ever(harness: &dyn Harness, conversation: &str, hub: &Hub) {
+async fn subscribe_for_ever(harness: &dyn MessageHarness, conversation: &str, hub: &Hub) {
     let mut pause = FIRST_PAUSE;
     let mut is_first = true;
     loop {
@@ -81,7 +81,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_stream_that_breaks_is_made_anew_and_readers_are_told() {
         let (harness, hub) = (Arc::new(FakeHarness::default()), Hub::new(1));
-        let follows = follow(Arc::clone(&harness) as Arc<dyn Harness>, "ses_1".into(), Arc::clone(&hub));
+        let follows =
+            follow(Arc::clone(&harness) as Arc<dyn MessageHarness>, "ses_1".into(), Arc::clone(&hub));
         let following = tokio::spawn(follows);
         let mut reader = hub.reader(None).await.unwrap();
         assert!(next(&mut reader).await.event.is_none());

@@ -4,8 +4,8 @@
 //! has no API of its own, but for `/hang`, which is never answered.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -13,12 +13,13 @@ use futures::future::BoxFuture;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use paddock_runnerapi::passage::{Passage, passage};
-use paddock_runnerapi::{ActivateRequest, Capabilities, TurnRequest};
+use paddock_runnerapi::{ActivateRequest, TurnRequest};
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 use tokio::sync::{Notify, mpsc};
 
-use super::{BadParts, Events, Harness, HarnessError, HarnessEvent, Task, TurnNames};
+use super::{BadParts, Events, Harness, HarnessError, HarnessEvent, MessageHarness, Task, TurnNames};
+use crate::terminal::Terminal;
 
 #[derive(Default)]
 pub(crate) struct FakeHarness {
@@ -104,8 +105,12 @@ fn failure() -> HarnessError {
 }
 
 impl Harness for FakeHarness {
-    fn capabilities(&self) -> Capabilities {
-        Capabilities { messages: true, terminal: false }
+    fn answers_messages(self: Arc<Self>) -> Option<Arc<dyn MessageHarness>> {
+        Some(self)
+    }
+
+    fn terminal(&self) -> Option<Arc<Terminal>> {
+        None
     }
 
     fn open<'a>(&'a self, _: &'a ActivateRequest) -> BoxFuture<'a, Result<String, HarnessError>> {
@@ -131,7 +136,9 @@ impl Harness for FakeHarness {
             Ok(conversation.to_owned())
         })
     }
+}
 
+impl MessageHarness for FakeHarness {
     fn prepare(&self, own: &str, request: &TurnRequest) -> Result<Task, BadParts> {
         let parts = &request.parts;
         if parts.iter().any(|part| part["text"].as_str().is_some_and(|text| text.starts_with("bad"))) {

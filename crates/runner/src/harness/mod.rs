@@ -1,8 +1,13 @@
-//! What the runner needs of a harness. One adapter per kind of harness; the turn engine knows only this.
+//! What the runner needs of a harness. One adapter per kind of harness; activation knows [`Harness`], the turn engine
+//! [`MessageHarness`].
 
 #[cfg(test)]
 pub(crate) mod fake;
+mod home;
 pub mod opencode;
+pub mod terminal;
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -14,6 +19,8 @@ use paddock_runnerapi::{ActivateRequest, Capabilities, ErrorBody, ErrorCode, Tur
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
+
+use crate::terminal::Terminal;
 
 /// The harness's own names of a turn's message, chosen by us before the harness sees the turn, so that its
 /// reply can be found again after a crash.
@@ -158,10 +165,19 @@ pub enum HarnessEvent {
 /// Events until they break off.
 pub type Events = BoxStream<'static, Result<HarnessEvent, HarnessError>>;
 
-/// A conversation in a booted harness.
+/// A booted harness.
 pub trait Harness: Send + Sync {
+    /// It, as one that answers messages; nothing where it does not.
+    fn answers_messages(self: Arc<Self>) -> Option<Arc<dyn MessageHarness>>;
+
+    /// Its terminal; nothing where it has none.
+    fn terminal(&self) -> Option<Arc<Terminal>>;
+
     /// What it can do.
-    fn capabilities(&self) -> Capabilities;
+    fn capabilities(self: Arc<Self>) -> Capabilities {
+        let terminal = self.terminal().is_some();
+        Capabilities { messages: self.answers_messages().is_some(), terminal }
+    }
 
     /// Gives the harness its session and returns the conversation's id.
     fn open<'a>(&'a self, request: &'a ActivateRequest) -> BoxFuture<'a, Result<String, HarnessError>>;
@@ -175,7 +191,10 @@ pub trait Harness: Send + Sync {
         conversation: &'a str,
         latest: Option<&'a TurnNames>,
     ) -> BoxFuture<'a, Result<String, HarnessError>>;
+}
 
+/// A harness that answers messages, and so has conversations.
+pub trait MessageHarness: Harness {
     /// Checks what a client asks for and reduces it to what a client may ask. `own` is the session's conversation.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
@@ -92,9 +92,17 @@ impl Reaper {
     /// Where the program cannot be started.
     pub fn spawn(&self, command: &mut Command) -> io::Result<Process> {
         command.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        self.adopt(|| command.spawn())
+    }
+
+    /// Takes the child that `spawn` starts, which leads its own process group.
+    ///
+    /// # Errors
+    /// Those of `spawn`.
+    pub fn adopt(&self, spawn: impl FnOnce() -> io::Result<Child>) -> io::Result<Process> {
         // Held until the child is known: the loop must not reap it before.
         let mut waiting = lock(&self.waiting);
-        let mut child = command.spawn()?;
+        let mut child = spawn()?;
         let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
         let pid = pid.ok_or_else(|| io::Error::other("the kernel gave a process id out of range"))?;
         let (sender, exit) = oneshot::channel();
@@ -157,6 +165,11 @@ impl Process {
     /// Asks its whole group to end.
     pub fn terminate_group(&self) {
         self.signal_group(Signal::TERM);
+    }
+
+    /// Tells its whole group that its terminal is gone. Interactive shells end for nothing else.
+    pub fn hang_up_group(&self) {
+        self.signal_group(Signal::HUP);
     }
 
     /// Ends its whole group.

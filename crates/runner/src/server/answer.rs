@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{Method, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Full, StreamBody};
+use http_body_util::{BodyExt, Empty, Full, StreamBody};
 use hyper::body::Frame;
 use hyper::body::Incoming;
 use paddock_runnerapi::passage::{HARNESS_HEADER, PASSED_BACK};
@@ -24,6 +24,11 @@ pub(super) fn raw(status: StatusCode, body: Bytes) -> Answer {
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
+}
+
+/// No body, of an answer that is none of HTTP's any more.
+pub(super) fn nothing() -> UnsyncBoxBody<Bytes, hyper::Error> {
+    Empty::new().map_err(|never| match never {}).boxed_unsync()
 }
 
 /// What a reader gets, as it gets it.

@@ -9,9 +9,11 @@ use std::convert::Infallible;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use http::header::CONNECTION;
+use http::{HeaderValue, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Body;
 use hyper::service::service_fn;
@@ -22,6 +24,7 @@ use tokio::task::JoinSet;
 
 use crate::app::App;
 use crate::events::READERS;
+use crate::terminal::{self, VIEWERS, View};
 use answer::Answer;
 use limits::Limits;
 
@@ -30,8 +33,8 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// The largest headers; tokens are a few hundred bytes.
 const HEADER_BYTES: usize = 64 << 10;
 /// Connections at once; more are not accepted until one closes. Those that may last are fewer
-/// ([`limits`], and readers of events), so there always is room for probes.
-const CONNECTIONS: usize = 256 + limits::PASSAGES + READERS;
+/// ([`limits`], readers of events, and viewers of a terminal), so there always is room for probes.
+const CONNECTIONS: usize = 256 + limits::PASSAGES + READERS + VIEWERS;
 /// How long a client may take to read its answer, or the next piece of one that has no end.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// Pause after an accept that failed, for example for want of file descriptors.
@@ -142,19 +145,24 @@ async fn connection(
     let _ = stream.set_nodelay(true);
     let answered = Arc::new(Notify::new());
     let tell = Arc::clone(&answered);
+    let upgrade = Arc::new(Upgrade::default());
+    let asked = Arc::clone(&upgrade);
     let service = service_fn(move |request| {
         let (app, limits, answered) = (Arc::clone(&app), Arc::clone(&limits), Arc::clone(&tell));
+        let upgrade = Arc::clone(&asked);
         async move {
-            let answer = routes::route(request, &app, &limits).await;
+            let mut answer = routes::route(request, &app, &limits, &upgrade).await;
+            // One request a connection: on a kept one we could hang up just as a turn is written, and the gateway
+            // could not tell whether it was seen. (hyper's own switch for that would spoil upgrades.)
+            if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
             answered.notify_one();
             Ok::<_, Infallible>(telling_of_each_piece(answer, answered))
         }
     });
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(HEADER_BYTES);
-    // One request a connection: on a kept one we could hang up just as a turn is written, and the gateway
-    // could not tell whether it was seen.
-    builder.keep_alive(false);
     // A connection that comes while the server drains still gets its answer.
     let mut told = *draining.borrow();
     // Pieces of an answer are asked for as the client reads. Those without an end have one now and then.
@@ -162,14 +170,15 @@ async fn connection(
         answered.notified().await;
         while tokio::time::timeout(ANSWER_TIMEOUT, answered.notified()).await.is_ok() {}
     });
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let mut connection = builder.serve_connection(TokioIo::new(stream), service);
     loop {
         tokio::select! {
-            ended = connection.as_mut() => {
+            ended = &mut connection => {
                 if let Err(error) = ended {
                     tracing::debug!(%error, "a connection broke off");
+                    return;
                 }
-                return;
+                break;
             }
             () = unread.as_mut() => {
                 tracing::debug!("a client did not read its answer");
@@ -177,9 +186,28 @@ async fn connection(
             }
             _ = draining.wait_for(|drain| *drain), if !told => {
                 told = true;
-                connection.as_mut().graceful_shutdown();
+                Pin::new(&mut connection).graceful_shutdown();
             }
         }
+    }
+    if let Some(view) = upgrade.taken() {
+        let parts = connection.into_parts();
+        terminal::serve(view, parts.io.into_inner(), parts.read_buf.into()).await;
+    }
+}
+
+/// What a connection becomes once its request is answered, where that is no end.
+#[derive(Default)]
+struct Upgrade(Mutex<Option<View>>);
+
+impl Upgrade {
+    /// It becomes this viewer's.
+    fn takes(&self, view: View) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(view);
+    }
+
+    fn taken(&self) -> Option<View> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 

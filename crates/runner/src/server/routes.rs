@@ -8,20 +8,22 @@ use hyper::body::Incoming;
 use paddock_runnerapi::passage::{HARNESS_API, PASSED_ON, Passage, passage};
 use paddock_runnerapi::{
     ABORT, ACTIVATE, ACTIVITY, ActivateRequest, CONVERSATION, ConversationRequest, EVENTS, ErrorBody,
-    ErrorCode, LIVEZ, MAX_TURN_WAIT_MS, MESSAGES, QUIESCE, QuiesceRequest, READYZ, Scope, TRANSCRIPT, TURNS,
-    TurnRequest, TurnState,
+    ErrorCode, LIVEZ, MAX_TURN_WAIT_MS, MESSAGES, QUIESCE, QuiesceRequest, READYZ, Scope, TERMINAL,
+    TRANSCRIPT, TURNS, TurnRequest, TurnState,
 };
+use paddock_websocket::handshake;
 use serde::Serialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::Upgrade;
 use super::answer::{self, Answer};
 use super::limits::Limits;
 use super::request::{bearer, bounded, check_head, percent_decoded, prefers_async, read};
-use crate::activation::Bound;
 use crate::app::{App, Phase};
-use crate::turns::{Outcome, Ticket};
+use crate::bound::Bound;
+use crate::turns::{Engine, Outcome, Ticket};
 
 /// Why a request does not get the answer of its route.
 enum Refused {
@@ -36,14 +38,24 @@ impl From<ErrorBody> for Refused {
     }
 }
 
-pub(super) async fn route(request: Request<Incoming>, app: &App, limits: &Limits) -> Answer {
-    respond(request, app, limits).await.unwrap_or_else(|refused| match refused {
+pub(super) async fn route(
+    request: Request<Incoming>,
+    app: &App,
+    limits: &Limits,
+    upgrade: &Upgrade,
+) -> Answer {
+    respond(request, app, limits, upgrade).await.unwrap_or_else(|refused| match refused {
         Refused::Method(allowed) => answer::method_not_allowed(&allowed),
         Refused::Error(error) => answer::error(&error),
     })
 }
 
-async fn respond(request: Request<Incoming>, app: &App, limits: &Limits) -> Result<Answer, Refused> {
+async fn respond(
+    request: Request<Incoming>,
+    app: &App,
+    limits: &Limits,
+    upgrade: &Upgrade,
+) -> Result<Answer, Refused> {
     check_head(&request)?;
     let path = request.uri().path().to_owned();
     let turn = path.strip_prefix(TURNS).and_then(|rest| rest.strip_prefix('/'));
@@ -90,6 +102,10 @@ async fn respond(request: Request<Incoming>, app: &App, limits: &Limits) -> Resu
             takes(Method::GET)?;
             Ok(messages(&request, app, limits).await?)
         }
+        (TERMINAL, _) => {
+            takes(Method::GET)?;
+            Ok(terminal(&request, app, upgrade)?)
+        }
         (EVENTS, _) => {
             takes(Method::GET)?;
             Ok(events(&request, app).await?)
@@ -132,50 +148,47 @@ async fn activate(request: Request<Incoming>, app: &App, limits: &Limits) -> Res
 /// Clients cannot crowd out the controller: what it asks here takes none of their room.
 async fn activity(request: &Request<Incoming>, app: &App) -> Result<Answer, ErrorBody> {
     let bound = session(request, app, Scope::Control)?;
-    Ok(answer::json(StatusCode::OK, &bound.engine.activity().await))
+    Ok(answer::json(StatusCode::OK, &bound.activity().await?))
 }
 
 async fn quiesce(request: Request<Incoming>, app: &App, limits: &Limits) -> Result<Answer, ErrorBody> {
     let bound = session(&request, app, Scope::Control)?;
     let _body = limits.body(&request)?;
     let body: QuiesceRequest = read(request).await?;
-    Ok(answer::json(StatusCode::OK, &bound.engine.quiesce(body).await?))
+    Ok(answer::json(StatusCode::OK, &bound.quiesce(body).await?))
 }
 
 async fn transcript(request: &Request<Incoming>, app: &App, limits: &Limits) -> Result<Answer, ErrorBody> {
     let bound = session(request, app, Scope::Turn)?;
     let _room = limits.request()?;
-    let after = match request.uri().query() {
-        None => bound.engine.position().seq,
-        Some(query) => {
-            query.strip_prefix("after=").and_then(|after| after.parse().ok()).ok_or_else(|| {
-                error(ErrorCode::BadRequest, "reading the transcript: the query must be ?after=<number>")
-            })?
-        }
-    };
-    Ok(answer::json(StatusCode::OK, &bound.engine.transcript(after).await?))
+    let after = request.uri().query().map(|query| {
+        query.strip_prefix("after=").and_then(|after| after.parse().ok()).ok_or_else(|| {
+            error(ErrorCode::BadRequest, "reading the transcript: the query must be ?after=<number>")
+        })
+    });
+    Ok(answer::json(StatusCode::OK, &bound.transcript(after.transpose()?).await?))
 }
 
 async fn abort(request: &Request<Incoming>, app: &App, limits: &Limits) -> Result<Answer, ErrorBody> {
-    let bound = session(request, app, Scope::Turn)?;
+    let turns = session(request, app, Scope::Turn)?.turns()?;
     let _room = limits.request()?;
-    bound.engine.abort_running().await?;
+    turns.engine.abort_running().await?;
     Ok(answer::json(StatusCode::OK, &json!({})))
 }
 
 async fn conversation(request: Request<Incoming>, app: &App, limits: &Limits) -> Result<Answer, ErrorBody> {
-    let bound = session(&request, app, Scope::Turn)?;
+    let turns = session(&request, app, Scope::Turn)?.turns()?;
     let _room = limits.request()?;
     let _body = limits.body(&request)?;
     let body: ConversationRequest = read(request).await?;
-    bound.engine.go_on_with(body).await?;
+    turns.engine.go_on_with(body).await?;
     Ok(answer::json(StatusCode::OK, &json!({})))
 }
 
 async fn messages(request: &Request<Incoming>, app: &App, limits: &Limits) -> Result<Answer, ErrorBody> {
-    let bound = session(request, app, Scope::Turn)?;
+    let turns = session(request, app, Scope::Turn)?.turns()?;
     let _room = limits.request()?;
-    Ok(answer::raw(StatusCode::OK, bound.engine.messages().await?))
+    Ok(answer::raw(StatusCode::OK, turns.engine.messages().await?))
 }
 
 /// A client's own request to the harness. What begins work is a turn and has a path of its own.
@@ -185,15 +198,15 @@ async fn pass(
     app: &App,
     limits: &Limits,
 ) -> Result<Answer, ErrorBody> {
-    let bound = session(&request, app, Scope::Turn)?;
+    let engine = &session(&request, app, Scope::Turn)?.turns()?.engine;
     let room = limits.passage()?;
     let method = request.method().clone();
-    let own = bound.engine.conversation();
+    let own = engine.conversation();
     // Reading is no activity.
     let _busy = match passage(method.as_str(), path) {
         Passage::Live => None,
-        Passage::Change => Some(bound.engine.busy()),
-        Passage::Deletion { conversation } if conversation != own => Some(bound.engine.busy()),
+        Passage::Change => Some(engine.busy()),
+        Passage::Deletion { conversation } if conversation != own => Some(engine.busy()),
         Passage::Deletion { .. } => {
             let text =
                 "asking the harness: this is the session's own conversation; delete the session instead";
@@ -210,7 +223,7 @@ async fn pass(
             return Err(error(ErrorCode::BadRequest, "asking the harness: its API has no such paths"));
         }
     };
-    bound.engine.has_conversation()?;
+    engine.has_conversation()?;
     let query = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
     let mut passed = Request::builder().method(method).uri(format!("{path}{query}"));
     for name in PASSED_ON {
@@ -223,12 +236,12 @@ async fn pass(
     let passed = passed
         .body(body)
         .map_err(|_| error(ErrorCode::BadRequest, "asking the harness: its API has no such paths"))?;
-    Ok(answer::harness(bound.engine.pass(passed).await?, room))
+    Ok(answer::harness(engine.pass(passed).await?, room))
 }
 
 /// Those who follow the session have a room of their own, so that they cannot keep turns out.
 async fn events(request: &Request<Incoming>, app: &App) -> Result<Answer, ErrorBody> {
-    let bound = session(request, app, Scope::Turn)?;
+    let turns = session(request, app, Scope::Turn)?.turns()?;
     let after = match request.uri().query() {
         None => None,
         Some(query) => {
@@ -238,7 +251,21 @@ async fn events(request: &Request<Incoming>, app: &App) -> Result<Answer, ErrorB
             })?)
         }
     };
-    Ok(answer::lines(bound.events.reader(after).await?))
+    Ok(answer::lines(turns.events.reader(after).await?))
+}
+
+/// Viewers have a room of their own too.
+fn terminal(request: &Request<Incoming>, app: &App, upgrade: &Upgrade) -> Result<Answer, ErrorBody> {
+    let view = session(request, app, Scope::Turn)?.terminal()?.view()?;
+    let answer = handshake::accept(request).map_err(|refusal| {
+        let code = match refusal {
+            handshake::Refusal::UpgradeRequired => ErrorCode::UpgradeRequired,
+            handshake::Refusal::Key | handshake::Refusal::Body => ErrorCode::BadRequest,
+        };
+        error(code, &format!("attaching: {refusal}"))
+    })?;
+    upgrade.takes(view);
+    Ok(answer.map(|()| answer::nothing()))
 }
 
 /// The session of this pod, if the token is for it.
@@ -257,19 +284,19 @@ fn session<'a>(request: &Request<Incoming>, app: &'a App, scope: Scope) -> Resul
 
 async fn run_turn(request: Request<Incoming>, app: &App, limits: &Limits) -> Result<Answer, ErrorBody> {
     let at_acceptance = prefers_async(&request);
-    let Accepted { id, ticket, bound, _room } = accept_turn(request, app, limits).await?;
+    let Accepted { id, ticket, engine, _room } = accept_turn(request, app, limits).await?;
     let response = match ticket {
-        Ok(_) if at_acceptance => accepted(&bound, &id).await,
+        Ok(_) if at_acceptance => accepted(&engine, &id).await,
         Ok(ticket) => ticket.outcome().await.map(|reply| answer::raw(StatusCode::OK, reply)),
         Err(refused) => Err(refused),
     };
     let response = response.unwrap_or_else(|error| answer::error(&error));
-    Ok(answer::about_turn(response, &id, bound.engine.position()))
+    Ok(answer::about_turn(response, &id, engine.position()))
 }
 
 /// The answer to a client that does not wait for the end of its turn, which is in the journal.
-async fn accepted(bound: &Bound, id: &str) -> Result<Answer, ErrorBody> {
-    let (state, _) = bound.engine.status(id).await?;
+async fn accepted(engine: &Engine, id: &str) -> Result<Answer, ErrorBody> {
+    let (state, _) = engine.status(id).await?;
     Ok(answer::json(StatusCode::ACCEPTED, &status(id, state, None)))
 }
 
@@ -277,21 +304,21 @@ async fn accepted(bound: &Bound, id: &str) -> Result<Answer, ErrorBody> {
 struct Accepted {
     id: String,
     ticket: Result<Ticket, ErrorBody>,
-    bound: Arc<Bound>,
+    engine: Engine,
     _room: OwnedSemaphorePermit,
 }
 
 async fn accept_turn(request: Request<Incoming>, app: &App, limits: &Limits) -> Result<Accepted, ErrorBody> {
-    let bound = session(&request, app, Scope::Turn)?;
+    let turns = session(&request, app, Scope::Turn)?.turns()?;
     let room = limits.request()?;
     // The session is not given back while somebody speaks to it.
-    let _busy = bound.engine.busy();
+    let _busy = turns.engine.busy();
     // Given back once the engine has the message: it counts by itself what waits there.
     let body = limits.body(&request)?;
     let turn: TurnRequest = read(request).await?;
     let id = turn.id.clone();
-    let ticket = bound.engine.accept(turn, body).await;
-    Ok(Accepted { id, ticket, bound: Arc::clone(bound), _room: room })
+    let ticket = turns.engine.accept(turn, body).await;
+    Ok(Accepted { id, ticket, engine: turns.engine.clone(), _room: room })
 }
 
 /// [`paddock_runnerapi::TurnStatus`] with the reply as it came.
@@ -311,7 +338,7 @@ async fn show_turn(
     app: &App,
     limits: &Limits,
 ) -> Result<Answer, ErrorBody> {
-    let bound = session(request, app, Scope::Turn)?;
+    let turns = session(request, app, Scope::Turn)?.turns()?;
     let _room = limits.request()?;
     let id = percent_decoded(encoded)
         .ok_or_else(|| error(ErrorCode::BadRequest, "reading the request: the turn's id is malformed"))?;
@@ -324,11 +351,11 @@ async fn show_turn(
         }
     };
     let wait = Duration::from_millis(u64::min(wait, MAX_TURN_WAIT_MS));
-    let response = match bound.engine.status_within(&id, wait).await {
+    let response = match turns.engine.status_within(&id, wait).await {
         Ok((state, outcome)) => answer::json(StatusCode::OK, &status(&id, state, outcome.as_ref())),
         Err(error) => answer::error(&error),
     };
-    Ok(answer::about_turn(response, &id, bound.engine.position()))
+    Ok(answer::about_turn(response, &id, turns.engine.position()))
 }
 
 fn status<'a>(id: &'a str, state: TurnState, outcome: Option<&'a Outcome>) -> Status<'a> {

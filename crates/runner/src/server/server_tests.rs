@@ -8,6 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::limits::PASSAGES;
 use super::*;
 use crate::activation::Activator;
+use crate::activity::Meter;
 use crate::app::Phase;
 use crate::harness::Harness;
 use crate::harness::fake::FakeHarness;
@@ -52,7 +53,12 @@ async fn start() -> Fixture {
 impl Fixture {
     fn boot(&self) {
         let harness = Arc::clone(&self.harness) as Arc<dyn Harness>;
-        self.app.ready(Arc::new(Activator::new(harness, self.storage.journal(), "pod".into())));
+        self.app.ready(Arc::new(Activator::new(
+            harness,
+            self.storage.journal(),
+            "pod".into(),
+            Meter::start(),
+        )));
     }
 
     fn token(&self, pod: &str, session: &str, scope: Scope) -> String {

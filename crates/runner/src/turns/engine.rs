@@ -26,7 +26,7 @@ use super::record::{Activation, Digest, Record};
 use super::restore::{Restored, RestoredTurn};
 use super::table::{Ended, Entry, MOST_WAITERS, Queued, Stage, Table};
 use crate::activity::Meter;
-use crate::harness::{Harness, HarnessError, Task, TurnNames};
+use crate::harness::{HarnessError, MessageHarness, Task, TurnNames};
 
 /// How large the waiting messages may be together. One of the largest always fits.
 const MOST_QUEUED_BYTES: usize = 64 << 20;
@@ -38,7 +38,7 @@ const MOST_TURNS: usize = 100_000;
 const LOOK_LIMIT: Duration = Duration::from_secs(2);
 
 pub(super) struct Shared {
-    pub(super) harness: Arc<dyn Harness>,
+    pub(super) harness: Arc<dyn MessageHarness>,
     pub(super) journal: Journal,
     pub(super) meter: Arc<Meter>,
     pub(super) conversation: String,
@@ -98,7 +98,7 @@ impl Engine {
     /// # Errors
     /// Where the end of such a turn cannot be written. `past` tells then how far it came, for the next try.
     pub async fn new(
-        harness: Arc<dyn Harness>,
+        harness: Arc<dyn MessageHarness>,
         journal: Journal,
         meter: Arc<Meter>,
         activation: &Activation,

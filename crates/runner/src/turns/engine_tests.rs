@@ -41,7 +41,7 @@ pub(in crate::turns) async fn continued() -> Fixture {
     let (storage, harness) = (MemoryStorage::default(), Arc::new(FakeHarness::default()));
     let mut activation = activation(10_000);
     activation.request.continues = true;
-    let as_harness = Arc::clone(&harness) as Arc<dyn Harness>;
+    let as_harness = Arc::clone(&harness) as Arc<dyn MessageHarness>;
     let mut past = Restored::default();
     let engine =
         Engine::new(as_harness, storage.journal(), Meter::start(), &activation, &mut past).await.unwrap();
@@ -55,7 +55,7 @@ pub(in crate::turns) async fn resume(
     turn_timeout_ms: u64,
 ) -> Engine {
     let (journal, mut restored) = storage.reopened();
-    let harness = Arc::clone(harness) as Arc<dyn Harness>;
+    let harness = Arc::clone(harness) as Arc<dyn MessageHarness>;
     let activation = activation(turn_timeout_ms);
     Engine::new(harness, journal, Meter::start(), &activation, &mut restored).await.unwrap()
 }

@@ -20,4 +20,5 @@ pub use journal::{FileStorage, Journal, JournalError, Span, Storage};
 pub use lock::StateLock;
 pub use outcome::Outcome;
 pub use record::{Activation, Digest, Record};
+pub(crate) use rest::not_idle;
 pub use restore::Restored;

@@ -49,7 +49,7 @@ impl Engine {
             if let Some(least) = request.if_idle_ms.filter(|_| !is_quiesced) {
                 let idle = self.0.meter.idle().filter(|_| !has_open_work);
                 if idle.is_none_or(|idle| idle < Duration::from_millis(least)) {
-                    return Err(busy(idle, least));
+                    return Err(not_idle(idle, least));
                 }
             }
             self.0.journal.sync().await?;
@@ -86,7 +86,8 @@ impl Engine {
     }
 }
 
-fn busy(idle: Option<Duration>, least_ms: u64) -> ErrorBody {
+/// The refusal to bring a session to rest that is not as idle as was asked for.
+pub(crate) fn not_idle(idle: Option<Duration>, least_ms: u64) -> ErrorBody {
     let state = match idle {
         Some(idle) => format!("has been idle for {} ms", idle.as_millis()),
         None => "is busy".to_owned(),

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used)] // each test file uses a part; a panic is the report
 
+pub mod viewer;
 pub mod wire;
 
 use std::fs;
@@ -38,6 +39,7 @@ pub struct Pod {
     uid: String,
     pub address: SocketAddr,
     key: SigningKey,
+    adapter: &'static str,
     harness: Vec<String>,
     model_base_url: String,
     child: Option<Child>,
@@ -71,15 +73,24 @@ impl Pod {
             uid: uid.to_owned(),
             address,
             key: SigningKey::from_pem(PEM.as_bytes()).unwrap(),
+            adapter: "opencode",
             harness: harness.iter().map(|word| word.as_ref().to_owned()).collect(),
             model_base_url: model_base_url.to_owned(),
             child: None,
         }
     }
 
+    /// The same, for a program that is used through its terminal.
+    pub fn with_terminal(program: &[&str]) -> Self {
+        let mut pod = Self::new(program, "http://127.0.0.1:9/v1");
+        pod.adapter = "terminal";
+        pod
+    }
+
     /// The next pod on the same volume; this one must outlive it.
     pub fn next(&self, uid: &str) -> Self {
         let mut next = Self::on(self.dir.clone(), uid, &self.harness, &self.model_base_url);
+        next.adapter = self.adapter;
         next.shares_dir = true;
         next
     }
@@ -119,7 +130,7 @@ impl Pod {
             .env("PADDOCK_POD_UID", &self.uid)
             .env("PADDOCK_TERMINATION_LOG", self.file("termination-log"))
             .env("PADDOCK_PUBLIC_KEYS", self.key.public_key())
-            .env("PADDOCK_HARNESS", "opencode")
+            .env("PADDOCK_HARNESS", self.adapter)
             .env("PADDOCK_MODEL_BASE_URL", &self.model_base_url)
             .env("PADDOCK_MODEL_API_KEY", MODEL_KEY)
             .env("PADDOCK_STATE_DIR", self.dir.join("state"))

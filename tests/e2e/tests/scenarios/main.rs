@@ -39,6 +39,7 @@ mod restart;
 mod secrets;
 mod streams;
 mod suspend;
+mod terminal;
 mod transcripts;
 mod trust;
 mod turns_api;

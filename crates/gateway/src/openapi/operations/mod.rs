@@ -9,6 +9,7 @@ mod harness_api;
 mod looks;
 mod messages;
 mod sessions;
+mod terminal;
 
 use http::Method;
 use paddock_api::http::{ApiClusterHealth, ErrorCode};
@@ -47,6 +48,7 @@ pub fn of(kind: RouteKind) -> Operation {
         RouteKind::FollowEvents => events::follow(),
         RouteKind::FollowHarness => events::harness(),
         RouteKind::HarnessApi => harness_api::any(),
+        RouteKind::AttachTerminal => terminal::attach(),
         RouteKind::SessionLog => looks::log(),
         RouteKind::SandboxLogs => looks::sandbox_logs(),
         RouteKind::Diagnose => looks::diagnose(),

@@ -15,6 +15,7 @@ use paddock_runnerapi::EnvVar;
 use serde_json::{Value, json};
 
 use crate::config::Secret;
+use crate::harness::home::trust_git;
 
 /// The only provider that opencode knows: the runner's own endpoint.
 pub(super) const PROVIDER: &str = "paddock";
@@ -90,20 +91,6 @@ fn no_npm(home: &Path) -> io::Result<()> {
     write_new(&config.join("package.json"), &dependency.to_string())?;
     let lock = json!({"name": "opencode", "lockfileVersion": 3, "packages": {"": dependency}});
     write_new(&config.join("package-lock.json"), &lock.to_string())
-}
-
-/// A volume's root belongs to root, and git works in nobody else's folder unless it is told to.
-fn trust_git(home: &Path, workspace: &Path) -> io::Result<()> {
-    let path = home.join(".gitconfig");
-    let known = if path.exists() { fs::read_to_string(&path)? } else { String::new() };
-    let directory = format!("\tdirectory = \"{}\"\n", workspace.display());
-    if known.contains(&directory) {
-        return Ok(());
-    }
-    let border = if known.is_empty() || known.ends_with('\n') { "" } else { "\n" };
-    let file = fs::OpenOptions::new().append(true).create(true).open(&path);
-    // A section may come twice.
-    file?.write_all(format!("{border}[safe]\n{directory}").as_bytes())
 }
 
 /// A harness with a volume as its home may bring its own files.

@@ -24,15 +24,16 @@ use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use jiff::Timestamp;
 use paddock_runnerapi::passage::Action;
-use paddock_runnerapi::{ActivateRequest, Capabilities, TurnRequest};
+use paddock_runnerapi::{ActivateRequest, TurnRequest};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, RwLock};
 use tokio::time::timeout;
 
-use super::{BadParts, Events, Harness, HarnessError, Task, TurnNames};
+use super::{BadParts, Events, Harness, HarnessError, MessageHarness, Task, TurnNames};
 use crate::model_proxy::ModelProxy;
+use crate::terminal::Terminal;
 use client::Client;
 use config::Files;
 use family::Family;
@@ -197,8 +198,12 @@ fn now_ms() -> u64 {
 }
 
 impl Harness for Opencode {
-    fn capabilities(&self) -> Capabilities {
-        Capabilities { messages: true, terminal: false }
+    fn answers_messages(self: Arc<Self>) -> Option<Arc<dyn MessageHarness>> {
+        Some(self)
+    }
+
+    fn terminal(&self) -> Option<Arc<Terminal>> {
+        None
     }
 
     fn open<'a>(&'a self, request: &'a ActivateRequest) -> BoxFuture<'a, Result<String, HarnessError>> {
@@ -234,7 +239,9 @@ impl Harness for Opencode {
             self.open(request).await
         })
     }
+}
 
+impl MessageHarness for Opencode {
     fn prepare(&self, own: &str, request: &TurnRequest) -> Result<Task, BadParts> {
         task::prepare(own, request)
     }
