@@ -1,7 +1,8 @@
 //! What pods of a benchmark run in place of runner and harness: it is ready at once and confirms any session.
 //!
 //! It says what `paddock_runnerapi` says a runner says, checks no token, and keeps nothing. Beside fake nodes one
-//! process on the host answers for all pods. A turn is answered at once; one whose text is `wait` never is. No event ever happens.
+//! process on the host answers for all pods. A turn is answered at once; one whose text is `wait` never is. No event ever
+//! happens, and nothing is ever printed on a terminal.
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -22,8 +23,9 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use paddock_runnerapi::events::HEARTBEAT;
 use paddock_runnerapi::{
     ACTIVATE, ACTIVITY, ActivateRequest, ActivateResponse, Activity, Capabilities, EVENTS, LIVEZ, PORT,
-    QUIESCE, READYZ, TURN_ID_HEADER, TURNS, TurnRequest,
+    QUIESCE, READYZ, TERMINAL, TURN_ID_HEADER, TURNS, TurnRequest,
 };
+use paddock_websocket::handshake;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::TcpListener;
@@ -71,6 +73,7 @@ async fn serve() -> Result<(), Box<dyn Error>> {
             let _ = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
                 .serve_connection(TokioIo::new(connection), service_fn(answer))
+                .with_upgrades()
                 .await;
         });
     }
@@ -83,6 +86,7 @@ async fn answer(request: Request<Incoming>) -> Answer {
         (&Method::GET, ACTIVITY) | (&Method::POST, QUIESCE) => json(&Activity::default()),
         (&Method::POST, TURNS) => turn(request).await,
         (&Method::GET, EVENTS) => Ok(events()),
+        (&Method::GET, TERMINAL) => terminal(request),
         (&Method::GET, HELD) => json(&HELD_NOW.load(Ordering::Relaxed)),
         _ => status(StatusCode::NOT_FOUND),
     }
@@ -102,6 +106,20 @@ impl Drop for Held {
     fn drop(&mut self) {
         HELD_NOW.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+/// A WebSocket on which nothing is said, until the other side closes it.
+fn terminal(mut request: Request<Incoming>) -> Answer {
+    let Ok(accepted) = handshake::accept(&request) else { return status(StatusCode::UPGRADE_REQUIRED) };
+    let upgrade = hyper::upgrade::on(&mut request);
+    tokio::spawn(async move {
+        let _counted = Held::begin();
+        if let Ok(stream) = upgrade.await {
+            // What comes are signs of life.
+            let _ = tokio::io::copy(&mut TokioIo::new(stream), &mut tokio::io::sink()).await;
+        }
+    });
+    Ok(accepted.map(|()| Full::default().boxed_unsync()))
 }
 
 /// Where reading begins, and then a sign of life now and then.

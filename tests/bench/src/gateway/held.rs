@@ -31,6 +31,8 @@ pub enum Hold {
     Turn,
     /// Events of a session, of which there are none.
     Stream,
+    /// A terminal, on which nothing is typed or printed.
+    Terminal,
 }
 
 impl Hold {
@@ -48,6 +50,12 @@ impl Hold {
                 [text.as_bytes(), &proxy.wait].concat()
             }
             Self::Stream => format!("{}\r\n", head("GET", &proxy.events_path(n))).into_bytes(),
+            Self::Terminal => {
+                // The key of RFC 6455.
+                let upgrade = "connection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
+                               sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+                format!("{}{upgrade}", head("GET", &proxy.terminal_path(n))).into_bytes()
+            }
         }
     }
 }

@@ -24,6 +24,8 @@ use proxies::Proxy;
 const RATE: f64 = 1000.0;
 /// How often all take their turn.
 const ROUNDS: usize = 3;
+/// Terminals that are open at the same time.
+const TERMINALS: usize = 1_000;
 
 /// What is needed.
 #[derive(Args)]
@@ -72,6 +74,8 @@ pub struct Figures {
     pub turn_kib: Option<f64>,
     /// Memory of a stream on which nothing happens, in KiB.
     pub stream_kib: Option<f64>,
+    /// Memory of a terminal on which nothing happens, in KiB.
+    pub terminal_kib: Option<f64>,
 }
 
 /// Measures, and writes the page.
@@ -101,9 +105,13 @@ pub async fn measure(run: &Run) -> Result<()> {
         }
     }
     for (proxy, figures) in proxies.iter().zip(&mut figures).filter(|(proxy, _)| proxy.process.is_some()) {
-        eprintln!("==> {} turns wait at {}, then as many streams", run.held, proxy.name);
+        eprintln!(
+            "==> {} turns wait at {}, then as many streams, then {TERMINALS} terminals",
+            run.held, proxy.name
+        );
         figures.turn_kib = Some(held::kib_each(proxy, Hold::Turn, run.held).await?);
         figures.stream_kib = Some(held::kib_each(proxy, Hold::Stream, run.held).await?);
+        figures.terminal_kib = Some(held::kib_each(proxy, Hold::Terminal, TERMINALS).await?);
     }
     for proxy in &proxies {
         proxy.process.as_ref().map_or(Ok(()), Process::check)?;

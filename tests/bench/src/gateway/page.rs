@@ -4,7 +4,7 @@ use std::path::Path;
 
 use jiff::Timestamp;
 
-use super::{Figures, RATE, ROUNDS};
+use super::{Figures, RATE, ROUNDS, TERMINALS};
 use crate::Result;
 use crate::report::{machine, number};
 use crate::results::quantile;
@@ -47,6 +47,9 @@ fn table(held: usize, figures: &[Figures]) -> Vec<String> {
         row("most requests a second", figures, |one| with(quantile(&one.most_per_s, 0.5), "")),
         row(&format!("memory of each of {held} waiting turns"), figures, |one| with(one.turn_kib, "KiB")),
         row(&format!("memory of each of {held} idle streams"), figures, |one| with(one.stream_kib, "KiB")),
+        row(&format!("memory of each of {TERMINALS} idle terminals"), figures, |one| {
+            with(one.terminal_kib, "KiB")
+        }),
     ]
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
-use paddock_runnerapi::{EVENTS, PORT, TURNS};
+use paddock_runnerapi::{EVENTS, PORT, TERMINAL, TURNS};
 use serde_json::json;
 
 use super::{Run, load, put};
@@ -42,6 +42,11 @@ impl Proxy {
     /// Where the n-th reader finds its events.
     pub fn events_path(&self, n: usize) -> String {
         self.path(n, "events", EVENTS)
+    }
+
+    /// Where the n-th terminal is.
+    pub fn terminal_path(&self, n: usize) -> String {
+        self.path(n, "tty", TERMINAL)
     }
 
     fn path(&self, n: usize, route: &str, upstream: &str) -> String {
@@ -107,6 +112,11 @@ http {{
       if ($http_authorization != \"Bearer {KEY}\") {{ return 401; }}
       proxy_pass http://127.0.0.1:{PORT}; proxy_http_version 1.1; proxy_set_header Connection \"\"; proxy_read_timeout 1h;
     }}
+    location {TERMINAL} {{
+      if ($http_authorization != \"Bearer {KEY}\") {{ return 401; }}
+      proxy_pass http://127.0.0.1:{PORT}; proxy_http_version 1.1; proxy_read_timeout 1h;
+      proxy_set_header Connection upgrade; proxy_set_header Upgrade $http_upgrade;
+    }}
   }}
 }}
 ",
@@ -126,6 +136,7 @@ defaults
   timeout connect 5s
   timeout client 1h
   timeout server 1h
+  timeout tunnel 1h
 frontend in
   bind 127.0.0.1:{port} backlog 16384
   http-request deny deny_status 401 unless {{ req.hdr(authorization) -m str \"Bearer {KEY}\" }}

@@ -30,7 +30,7 @@ pub async fn make(cluster: &Path) -> Result<Vec<String>> {
             "pod": {"name": name, "uid": format!("pod-{n}"), "ip": "127.0.0.1"},
             "sandbox": {"name": name, "uid": format!("sandbox-{n}")},
             "endpoint": format!("127.0.0.1:{PORT}"),
-            "capabilities": {"messages": true, "terminal": false},
+            "capabilities": {"messages": true, "terminal": true},
         }});
         api.patch_status(&name, &PatchParams::default(), &Patch::Merge(&status)).await?;
         names.push(name);

@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::ListParams;
 use paddock_e2e::http::BASE;
 use paddock_e2e::scenario::{name_of, uid};
 use paddock_e2e::terminal::Terminal;
-use paddock_e2e::{LIVENESS, Scenario, Share, processes, scenario, wait};
+use paddock_e2e::{LIVENESS, Scenario, Share, scenario, wait};
 use serde_json::json;
 
 const LIMIT: Duration = Duration::from_secs(1200);
@@ -55,13 +54,9 @@ async fn a_shell_outlives_its_clients_and_their_gateway() {
         again.enter("echo is=$KEPT").await;
         again.shows(&format!("is={kept}")).await;
         let old = gateway(s).await;
-        let pids = processes::of_pod(&uid(&old), "paddock-gateway");
-        assert!(!pids.is_empty(), "the gateway runs on this machine");
-        processes::sigkill(&pids).await;
-        s.kubectl
-            .run(&["delete", "pod", &name_of(&old), "--force", "--grace-period=0", "--wait=false"])
-            .await
-            .succeeded();
+        let killed = std::slice::from_ref(&old);
+        assert_eq!(s.sigkill_gateways(killed).await, 1, "the gateway runs on this machine");
+        s.remove_pods(killed).await;
         let mut again = attach_to_another(s, &session, &uid(&old)).await;
         again.enter("echo still=$KEPT").await;
         again.shows(&format!("still={kept}")).await;
@@ -113,8 +108,7 @@ async fn who_is_not_let_in(s: &Scenario, session: &str, agent: &str) {
 
 /// The one gateway.
 async fn gateway(s: &Scenario) -> Pod {
-    let selector = ListParams::default().labels("app.kubernetes.io/component=gateway");
-    let mut pods = s.api::<Pod>().list(&selector).await.expect("a list of pods").items;
+    let mut pods = s.gateways().await;
     pods.retain(|pod| pod.metadata.deletion_timestamp.is_none());
     assert_eq!(pods.len(), 1, "this scenario wants one gateway");
     pods.remove(0)
@@ -122,10 +116,8 @@ async fn gateway(s: &Scenario) -> Pod {
 
 /// Attaches once the gateway with this UID is gone and another serves.
 async fn attach_to_another(s: &Scenario, session: &str, old: &str) -> Terminal {
-    let selector = ListParams::default().labels("app.kubernetes.io/component=gateway");
     wait::until("another gateway lets clients attach", LIVENESS, async || {
-        let pods = s.api::<Pod>().list(&selector).await.map_err(|error| error.to_string())?.items;
-        if pods.iter().any(|pod| uid(pod) == old) {
+        if s.gateways().await.iter().any(|pod| uid(pod) == old) {
             return Err("the old one is still there".to_owned());
         }
         let attached = Terminal::attach(&s.env.url, &path(session), &s.env.key).await;
