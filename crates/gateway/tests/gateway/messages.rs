@@ -1,11 +1,16 @@
 //! `POST /sessions/{id}/message`: what clients send and get.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::Full;
+use http::Request;
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
 use paddock_runnerapi::ErrorCode;
 use serde_json::{Value, json};
+use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 use super::runner::{FakeRunner, Script};
@@ -346,4 +351,43 @@ async fn nothing_is_aborted_where_there_is_no_pod() {
         let refused = gateway.ask("POST", &format!("/sessions/{path}/abort"), None).await;
         assert_eq!(refused.error(), (404, code), "{path}");
     }
+}
+
+#[tokio::test]
+async fn a_turn_that_is_silent_for_half_an_hour_is_waited_for() {
+    let (gateway, runner) = TestGateway::with_ready_session().await;
+    let go = Arc::new(Notify::new());
+    runner.script(Script::EchoAfter(go.clone()));
+    let half_an_hour = async {
+        runner.seen(1).await;
+        // From here on the clock is ours: every limit of the gateway's that a silence could reach is reached.
+        tokio::time::pause();
+        for _ in 0..180 {
+            tokio::time::advance(Duration::from_secs(10)).await;
+            tokio::task::yield_now().await;
+        }
+        tokio::time::resume();
+        go.notify_one();
+    };
+    // Without the limits of a test, which the clock would reach as well.
+    let (mut sender, connection) = connect(&gateway).await;
+    tokio::spawn(connection);
+    let request = Request::post(format!("{BASE}/sessions/s1/message"))
+        .header("host", "gateway")
+        .header("authorization", format!("Bearer {KEY}"))
+        .header("content-type", "application/json");
+    let request = request.body(Full::new(Bytes::from_static(br#"{"text": "patience"}"#))).unwrap();
+    let (answer, ()) = tokio::join!(sender.send_request(request), half_an_hour);
+    let answer = answer.unwrap();
+    assert_eq!(answer.status(), 200);
+    let body = answer.into_body().collect().await.unwrap().to_bytes();
+    assert!(std::str::from_utf8(&body).unwrap().contains("patience"), "{body:?}");
+    assert_eq!(runner.count(), 1);
+}
+
+type Connection = http1::Connection<TokioIo<TcpStream>, Full<Bytes>>;
+
+async fn connect(gateway: &TestGateway) -> (http1::SendRequest<Full<Bytes>>, Connection) {
+    let stream = TcpStream::connect(gateway.address).await.unwrap();
+    http1::handshake(TokioIo::new(stream)).await.unwrap()
 }

@@ -505,3 +505,31 @@ async fn requests_to_the_harness_s_own_api_take_nothing_from_turns_and_the_contr
         assert_eq!(answer.code(), (429, "too_many_streams"), "until the room is given back");
     }
 }
+
+#[tokio::test]
+async fn a_turn_that_is_silent_for_half_an_hour_is_waited_for() {
+    let fixture = start().await;
+    fixture.boot();
+    let control = fixture.token("pod", "s1", Scope::Control);
+    let turn = fixture.token("pod", "s1", Scope::Turn);
+    let agent = json!({"model": "m", "turn_timeout_ms": 45 * 60_000, "max_queued_turns": 2});
+    let session = json!({"namespace": "n", "name": "s", "uid": "s1"});
+    let body = json!({"session": session, "incarnation": 1, "title": "", "agent": agent}).to_string();
+    assert_eq!(fixture.send("POST", "/v1/activate", &control, &body).await.status, 200);
+    let half_an_hour = async {
+        while fixture.harness.runs().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        // From here on the clock is ours: every limit of the runner's that a silence could reach is reached.
+        tokio::time::pause();
+        for _ in 0..180 {
+            tokio::time::advance(Duration::from_secs(10)).await;
+            tokio::task::yield_now().await;
+        }
+        tokio::time::resume();
+        fixture.harness.release("wait patiently");
+    };
+    let (answer, ()) = tokio::join!(fixture.turn(&turn, "t", "wait patiently"), half_an_hour);
+    assert_eq!((answer.status, &answer.body["parts"][0]["text"]), (200, &json!("wait patiently")));
+    assert_eq!(fixture.harness.runs().len(), 1);
+}
