@@ -53,19 +53,16 @@ assert.equal((await data(client.file.read({ query: { path: "sdk.txt" } }))).cont
 // The session's own conversation is the one that Paddock shows.
 assert.equal(text(await prompt(OWN, `!say ${WORD}-own`)), `${WORD}-own`);
 
-// What nobody waits for is stopped, once the model was asked: before that there is nothing to stop.
+// What nobody waits for is stopped in the middle of a reply: before the first word of it there is nothing to stop.
 const before = seen.length;
 const begun = await client.session.promptAsync({
   path: { id: two.id },
-  body: { parts: [{ type: "text", text: `${WORD} hangs\n!hang 300` }] },
+  body: { parts: [{ type: "text", text: `${WORD} comes in pieces\n!chunks 30 2000` }] },
 });
 assert.equal(begun.response.status, 204, JSON.stringify(begun.error));
-const reply = (each) =>
-  each.type === "message.updated" && each.properties.info.role === "assistant" && each.properties.info.sessionID === two.id;
-await event("the model is asked", reply, before);
+const word = (each) => each.type === "message.part.delta" && each.properties.sessionID === two.id;
+await event("the reply begins", word, before);
 assert.equal(await data(client.session.abort({ path: { id: two.id } })), true);
-const failed = (each) => each.type === "session.error" && each.properties.sessionID === two.id;
-await event("it is stopped", failed, before);
 await event("it rests", idle(two.id), before);
 const last = (await data(client.session.messages({ path: { id: two.id } }))).at(-1);
 assert.equal(last.info.error?.name, "MessageAbortedError", JSON.stringify(last));

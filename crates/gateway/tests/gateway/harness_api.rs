@@ -1,7 +1,5 @@
 //! `ANY /sessions/{id}/opencode/{path}`: what passes, what is a turn, and what is closed.
 
-use std::sync::Arc;
-
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::Request;
@@ -10,19 +8,10 @@ use paddock_gateway::server::drain::Stage;
 use paddock_runnerapi::ErrorCode;
 use serde_json::{Value, json};
 
-use super::runner::{FakeRunner, Script};
-use super::store::MemoryStore;
-use super::support::{BASE, KEY, Setup, TestGateway, soon};
+use super::runner::Script;
+use super::support::{BASE, KEY, TestGateway, soon};
 
 const API: &str = "/sessions/s1/opencode";
-
-async fn start() -> (TestGateway, FakeRunner, Arc<MemoryStore>) {
-    let store = Arc::new(MemoryStore::default());
-    let gateway = TestGateway::with(Setup { store: Some(store.clone()), ..Setup::default() }).await;
-    let runner = FakeRunner::start("pod-1").await;
-    gateway.put_session("s1", runner.ready_status());
-    (gateway, runner, store)
-}
 
 fn words(text: &str) -> Value {
     json!({"parts": [{"type": "text", "text": text}]})
@@ -30,7 +19,7 @@ fn words(text: &str) -> Value {
 
 #[tokio::test]
 async fn a_request_that_begins_no_work_passes_as_it_is() {
-    let (gateway, _runner, _store) = start().await;
+    let (gateway, _runner, _store) = TestGateway::with_store().await;
     let body = json!({"title": "one"});
     let headers = [("cookie", "a=b"), ("x-opencode-directory", "/workspace"), ("x-other", "1")];
     let path = format!("{API}/session?directory=%2Fworkspace");
@@ -57,7 +46,7 @@ async fn a_request_that_begins_no_work_passes_as_it_is() {
 
 #[tokio::test]
 async fn a_message_is_a_turn_and_saved_before_its_reply_is_given_out() {
-    let (gateway, runner, store) = start().await;
+    let (gateway, runner, store) = TestGateway::with_store().await;
     let path = format!("{API}/session/ses_2/message");
     let reply = gateway.ask_with("POST", &path, &[("idempotency-key", "a")], Some(words("hi"))).await;
     assert_eq!((reply.status, &reply.body["parts"][0]["text"]), (200, &json!("hi")), "{}", reply.body);
@@ -81,7 +70,7 @@ async fn a_message_is_a_turn_and_saved_before_its_reply_is_given_out() {
 
 #[tokio::test]
 async fn a_turn_there_is_refused_as_any_other() {
-    let (gateway, runner, _store) = start().await;
+    let (gateway, runner, _store) = TestGateway::with_store().await;
     let path = format!("{API}/session/ses_2/message");
     for (code, refused) in [
         (ErrorCode::QueueFull, (429, "queue_full")),
@@ -104,7 +93,7 @@ async fn a_turn_there_is_refused_as_any_other() {
 
 #[tokio::test]
 async fn what_is_closed_reaches_no_pod() {
-    let (gateway, runner, _store) = start().await;
+    let (gateway, runner, _store) = TestGateway::with_store().await;
     for (method, path, refused) in [
         ("PATCH", "/config", (403, "forbidden")),
         ("POST", "/api/session/ses_1/prompt", (403, "forbidden")),
@@ -128,7 +117,7 @@ async fn what_is_closed_reaches_no_pod() {
 
 #[tokio::test]
 async fn a_new_pod_is_given_the_conversation_before_it_is_asked() {
-    let (gateway, runner, _store) = start().await;
+    let (gateway, runner, _store) = TestGateway::with_store().await;
     runner.waits_for_the_conversation();
     let told = gateway.ask("GET", &format!("{API}/session"), None).await;
     assert_eq!((told.status, &told.body["path"]), (200, &json!("/session")));
@@ -137,7 +126,7 @@ async fn a_new_pod_is_given_the_conversation_before_it_is_asked() {
 
 #[tokio::test]
 async fn events_pass_as_they_come_and_end_with_the_gateway() {
-    let (gateway, _runner, _store) = start().await;
+    let (gateway, _runner, _store) = TestGateway::with_store().await;
     let mut stream = gateway.follow("GET", &format!("{API}/event"), &[], None).await;
     assert_eq!(soon(stream.next()).await, Some(json!({})));
     gateway.gateway.drain.advance(Stage::Closing);
@@ -146,7 +135,7 @@ async fn events_pass_as_they_come_and_end_with_the_gateway() {
 
 #[tokio::test]
 async fn the_key_may_be_a_password() {
-    let (gateway, _runner, _store) = start().await;
+    let (gateway, _runner, _store) = TestGateway::with_store().await;
     let basic = |user: &str| format!("Basic {}", STANDARD.encode(user));
     for (authorization, status) in
         [(basic(&format!("opencode:{KEY}")), 200), (basic("opencode:wrong"), 401), (basic(KEY), 401)]

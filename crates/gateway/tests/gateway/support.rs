@@ -124,6 +124,15 @@ impl TestGateway {
         (gateway, runner)
     }
 
+    /// The same, which keeps what is said in a store.
+    pub async fn with_store() -> (Self, FakeRunner, Arc<MemoryStore>) {
+        let store = Arc::new(MemoryStore::default());
+        let gateway = Self::with(Setup { store: Some(store.clone()), ..Setup::default() }).await;
+        let runner = FakeRunner::start("pod-1").await;
+        gateway.put_session("s1", runner.ready_status());
+        (gateway, runner, store)
+    }
+
     /// Stores a session, as if made with kubectl.
     pub fn put_session(&self, name: &str, status: Value) {
         self.cluster.put(session(name, status));

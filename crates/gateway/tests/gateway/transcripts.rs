@@ -1,23 +1,12 @@
 //! What was said is kept, and no reply is given out before.
 
-use std::sync::Arc;
-
 use paddock_api::labels;
 use paddock_runnerapi::{ErrorCode, Saved};
 use paddock_transcripts::StoreError;
 use serde_json::{Value, json};
 
 use super::runner::{FakeRunner, Script};
-use super::store::MemoryStore;
-use super::support::{Setup, TestGateway, soon};
-
-async fn start() -> (TestGateway, FakeRunner, Arc<MemoryStore>) {
-    let store = Arc::new(MemoryStore::default());
-    let gateway = TestGateway::with(Setup { store: Some(store.clone()), ..Setup::default() }).await;
-    let runner = FakeRunner::start("pod-1").await;
-    gateway.put_session("s1", runner.ready_status());
-    (gateway, runner, store)
-}
+use super::support::{TestGateway, soon};
 
 fn full() -> StoreError {
     StoreError::Full { doing: "storing entries", cause: "database or disk is full".to_owned() }
@@ -39,7 +28,7 @@ async fn until(what: &str, holds: impl Fn() -> bool) {
 
 #[tokio::test]
 async fn a_reply_is_stored_before_its_client_has_it() {
-    let (gateway, _runner, store) = start().await;
+    let (gateway, _runner, store) = TestGateway::with_store().await;
     for turn in ["a", "b"] {
         assert_eq!(say(&gateway, turn).await.status, 200);
         assert!(store.turns("uid-s1").contains(&format!("ended {turn}")));
@@ -49,7 +38,7 @@ async fn a_reply_is_stored_before_its_client_has_it() {
 
 #[tokio::test]
 async fn a_reply_that_cannot_be_stored_is_not_given_out_and_a_retry_gets_it() {
-    let (gateway, runner, store) = start().await;
+    let (gateway, runner, store) = TestGateway::with_store().await;
     store.fail(full());
     let refused = say(&gateway, "a").await;
     assert_eq!(refused.error(), (503, "transcript_unavailable"));
@@ -67,7 +56,7 @@ async fn a_reply_that_cannot_be_stored_is_not_given_out_and_a_retry_gets_it() {
 
 #[tokio::test]
 async fn an_error_of_the_harness_reaches_the_client_whatever_the_store_does() {
-    let (gateway, runner, store) = start().await;
+    let (gateway, runner, store) = TestGateway::with_store().await;
     store.fail(full());
     runner.script(Script::Fail(ErrorCode::HarnessFailed));
     assert_eq!(say(&gateway, "a").await.error(), (502, "harness_failed"));
@@ -75,7 +64,7 @@ async fn an_error_of_the_harness_reaches_the_client_whatever_the_store_does() {
 
 #[tokio::test]
 async fn what_nobody_waited_for_is_stored_with_the_next_reply() {
-    let (gateway, runner, store) = start().await;
+    let (gateway, runner, store) = TestGateway::with_store().await;
     for turn in ["x", "y", "z"] {
         runner.runs_by_itself(turn);
     }
@@ -87,7 +76,7 @@ async fn what_nobody_waited_for_is_stored_with_the_next_reply() {
 
 #[tokio::test]
 async fn a_first_prompt_s_reply_is_shown_once_it_is_stored() {
-    let (gateway, runner, store) = start().await;
+    let (gateway, runner, store) = TestGateway::with_store().await;
     let mut session = super::support::session("s2", runner.ready_status());
     session["spec"]["prompt"] = json!("begin");
     gateway.cluster.put(session);
@@ -105,7 +94,7 @@ async fn a_first_prompt_s_reply_is_shown_once_it_is_stored() {
 
 #[tokio::test]
 async fn turns_of_which_only_the_status_tells_are_stored_too() {
-    let (gateway, runner, store) = start().await;
+    let (gateway, runner, store) = TestGateway::with_store().await;
     runner.runs_by_itself("x");
     let mut status = runner.ready_status();
     status["turns"] = json!({"total": 1, "running": 0, "queued": 0});
@@ -115,7 +104,7 @@ async fn turns_of_which_only_the_status_tells_are_stored_too() {
 
 #[tokio::test]
 async fn a_pod_that_is_to_be_given_back_is_saved_and_the_controller_told() {
-    let (gateway, runner, store) = start().await;
+    let (gateway, runner, store) = TestGateway::with_store().await;
     runner.runs_by_itself("x");
     store.fail(full());
     let mut stopping = super::support::session("s1", runner.ready_status());
@@ -144,7 +133,7 @@ async fn a_pod_that_is_to_be_given_back_is_saved_and_the_controller_told() {
 
 #[tokio::test]
 async fn the_conversation_is_the_pods_while_there_is_one_and_the_stores_afterwards() {
-    let (gateway, runner, _store) = start().await;
+    let (gateway, runner, _store) = TestGateway::with_store().await;
     say(&gateway, "a").await;
     let live = gateway.ask("GET", "/sessions/s1/messages", None).await;
     assert_eq!((live.status, &live.body[0]["info"]["id"]), (200, &json!("live")));
@@ -162,7 +151,7 @@ async fn the_conversation_is_the_pods_while_there_is_one_and_the_stores_afterwar
 
 #[tokio::test]
 async fn while_a_session_comes_up_there_are_no_messages() {
-    let (gateway, _runner, store) = start().await;
+    let (gateway, _runner, store) = TestGateway::with_store().await;
     gateway.put_session("s2", json!({"phase": "Creating", "incarnation": 1}));
     let reply = gateway.ask("GET", "/sessions/s2/messages", None).await;
     assert_eq!((reply.status, reply.body), (200, json!([])));
@@ -175,7 +164,7 @@ async fn while_a_session_comes_up_there_are_no_messages() {
 
 #[tokio::test]
 async fn the_journal_of_a_new_pod_goes_behind_that_of_the_one_before() {
-    let (gateway, _runner, store) = start().await;
+    let (gateway, _runner, store) = TestGateway::with_store().await;
     say(&gateway, "a").await;
     let next = FakeRunner::start("pod-2").await;
     next.journal_number(2);
@@ -186,7 +175,7 @@ async fn the_journal_of_a_new_pod_goes_behind_that_of_the_one_before() {
 
 #[tokio::test]
 async fn many_replies_at_once_are_stored_once_each() {
-    let (gateway, _runner, store) = start().await;
+    let (gateway, _runner, store) = TestGateway::with_store().await;
     let turns: Vec<String> = (0..20).map(|turn| format!("t{turn:02}")).collect();
     let replies = futures::future::join_all(turns.iter().map(|turn| say(&gateway, turn))).await;
     assert!(replies.iter().all(|reply| reply.status == 200));
@@ -199,7 +188,7 @@ async fn many_replies_at_once_are_stored_once_each() {
 
 #[tokio::test]
 async fn a_new_pod_is_given_what_was_said_before_the_first_turn() {
-    let (gateway, runner, store) = start().await;
+    let (gateway, runner, store) = TestGateway::with_store().await;
     runner.runs_with_messages("a", &["m1", "m2"]);
     say(&gateway, "b").await;
     let next = FakeRunner::start("pod-2").await;

@@ -1,22 +1,11 @@
 //! Turns that nobody waits for: accepted with 202, and asked for later.
 
-use std::sync::Arc;
-
 use paddock_runnerapi::ErrorCode;
 use paddock_transcripts::StoreError;
 use serde_json::{Value, json};
 
 use super::runner::{FakeRunner, Script};
-use super::store::MemoryStore;
-use super::support::{BASE, Reply, Setup, TestGateway, soon};
-
-async fn start() -> (TestGateway, FakeRunner, Arc<MemoryStore>) {
-    let store = Arc::new(MemoryStore::default());
-    let gateway = TestGateway::with(Setup { store: Some(store.clone()), ..Setup::default() }).await;
-    let runner = FakeRunner::start("pod-1").await;
-    gateway.put_session("s1", runner.ready_status());
-    (gateway, runner, store)
-}
+use super::support::{BASE, Reply, TestGateway, soon};
 
 fn down() -> StoreError {
     StoreError::Full { doing: "storing entries", cause: "database or disk is full".to_owned() }
@@ -38,7 +27,7 @@ fn reply_of(words: &str) -> Value {
 
 #[tokio::test]
 async fn a_message_is_answered_when_it_is_accepted_and_its_reply_is_had_later() {
-    let (gateway, runner, store) = start().await;
+    let (gateway, runner, store) = TestGateway::with_store().await;
     let accepted = post(&gateway, "a").await;
     assert_eq!((accepted.status, &accepted.body), (202, &json!({"id": "a", "state": "running"})));
     assert_eq!(accepted.header("location"), format!("{BASE}/sessions/s1/turns/a"));
@@ -63,7 +52,7 @@ async fn a_message_is_answered_when_it_is_accepted_and_its_reply_is_had_later() 
 
 #[tokio::test]
 async fn without_the_preference_and_with_an_unknown_one_the_reply_is_waited_for() {
-    let (gateway, _runner, _store) = start().await;
+    let (gateway, _runner, _store) = TestGateway::with_store().await;
     for prefer in ["handling=lenient", "respond-synchronously"] {
         let body = Some(json!({"text": "hi"}));
         let reply = gateway.ask_with("POST", "/sessions/s1/message", &[("prefer", prefer)], body).await;
@@ -74,7 +63,7 @@ async fn without_the_preference_and_with_an_unknown_one_the_reply_is_waited_for(
 
 #[tokio::test]
 async fn the_same_key_joins_and_a_key_of_any_characters_has_a_location() {
-    let (gateway, runner, store) = start().await;
+    let (gateway, runner, store) = TestGateway::with_store().await;
     assert_eq!(
         post(&gateway, "a/b c?%").await.header("location"),
         format!("{BASE}/sessions/s1/turns/a%2Fb%20c%3F%25")
@@ -91,7 +80,7 @@ async fn the_same_key_joins_and_a_key_of_any_characters_has_a_location() {
 
 #[tokio::test]
 async fn a_refusal_is_answered_as_ever() {
-    let (gateway, runner, _store) = start().await;
+    let (gateway, runner, _store) = TestGateway::with_store().await;
     for (code, refused) in [
         (ErrorCode::TurnMismatch, (422, "turn_mismatch")),
         (ErrorCode::QueueFull, (429, "queue_full")),
@@ -105,7 +94,7 @@ async fn a_refusal_is_answered_as_ever() {
 
 #[tokio::test]
 async fn an_acceptance_that_cannot_be_stored_is_not_told() {
-    let (gateway, _runner, store) = start().await;
+    let (gateway, _runner, store) = TestGateway::with_store().await;
     store.fail(down());
     let refused = post(&gateway, "a").await;
     assert_eq!(
@@ -119,7 +108,7 @@ async fn an_acceptance_that_cannot_be_stored_is_not_told() {
 
 #[tokio::test]
 async fn an_outcome_that_cannot_be_stored_is_not_told_and_one_that_runs_is() {
-    let (gateway, runner, store) = start().await;
+    let (gateway, runner, store) = TestGateway::with_store().await;
     post(&gateway, "a").await;
     post(&gateway, "b").await;
     runner.ends("a", &json!({"state": "completed", "reply": reply_of("secret words")}));
@@ -135,7 +124,7 @@ async fn an_outcome_that_cannot_be_stored_is_not_told_and_one_that_runs_is() {
 
 #[tokio::test]
 async fn a_turn_that_failed_says_why() {
-    let (gateway, runner, _store) = start().await;
+    let (gateway, runner, _store) = TestGateway::with_store().await;
     post(&gateway, "a").await;
     let error = json!({"code": "turn_timeout", "error": "took too long"});
     runner.ends("a", &json!({"state": "failed", "error": error}));
@@ -145,7 +134,7 @@ async fn a_turn_that_failed_says_why() {
 
 #[tokio::test]
 async fn when_the_pod_is_gone_what_is_stored_is_told() {
-    let (gateway, runner, store) = start().await;
+    let (gateway, runner, store) = TestGateway::with_store().await;
     post(&gateway, "a").await;
     post(&gateway, "b").await;
     runner.ends("a", &json!({"state": "completed", "reply": reply_of("kept")}));
@@ -163,7 +152,7 @@ async fn when_the_pod_is_gone_what_is_stored_is_told() {
 
 #[tokio::test]
 async fn a_new_pod_that_does_not_know_a_turn_is_not_its_end() {
-    let (gateway, runner, _store) = start().await;
+    let (gateway, runner, _store) = TestGateway::with_store().await;
     post(&gateway, "a").await;
     runner.ends("a", &json!({"state": "completed", "reply": reply_of("kept")}));
     look(&gateway, "a").await;
@@ -178,7 +167,7 @@ async fn a_new_pod_that_does_not_know_a_turn_is_not_its_end() {
 
 #[tokio::test]
 async fn a_pod_that_cannot_be_asked_is_no_verdict_on_a_turn() {
-    let (gateway, runner, _store) = start().await;
+    let (gateway, runner, _store) = TestGateway::with_store().await;
     post(&gateway, "a").await;
     runner.script(Script::Hello);
     let unknown = look(&gateway, "a").await;
@@ -188,7 +177,7 @@ async fn a_pod_that_cannot_be_asked_is_no_verdict_on_a_turn() {
 
 #[tokio::test]
 async fn while_the_next_pod_comes_up_it_is_waited_for() {
-    let (gateway, runner, _store) = start().await;
+    let (gateway, runner, _store) = TestGateway::with_store().await;
     post(&gateway, "a").await;
     gateway.cluster.put_status("s1", json!({"phase": "Creating", "incarnation": 2, "reason": "Recovering"}));
     let coming = look(&gateway, "a").await;
@@ -214,7 +203,7 @@ async fn while_the_next_pod_comes_up_it_is_waited_for() {
 
 #[tokio::test]
 async fn malformed_questions_are_refused() {
-    let (gateway, runner, _store) = start().await;
+    let (gateway, runner, _store) = TestGateway::with_store().await;
     for path in ["a?wait=61s", "a?wait=soon", "a?wait=1s&wait=2s", "%zz", "%20a", "%C3%A4", &"x".repeat(129)]
     {
         let refused = look(&gateway, path).await;

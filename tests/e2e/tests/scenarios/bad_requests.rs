@@ -6,9 +6,9 @@ use paddock_api::{Phase, Session};
 use paddock_e2e::http::{BASE, message_route};
 use paddock_e2e::objects::Kind;
 use paddock_e2e::scenario::name_of;
-use paddock_e2e::{Answer, Scenario, Share, scenario};
+use paddock_e2e::{Answer, LIVENESS, Scenario, Share, scenario, wait};
 use reqwest::Method;
-use serde_json::{Value, json};
+use serde_json::json;
 
 const LIMIT: Duration = Duration::from_secs(600);
 
@@ -206,8 +206,12 @@ async fn a_session_request_that_makes_no_sense_is_refused() {
         let id = made["id"].as_str().expect("an id").to_owned();
         s.record(Kind::Session, &s.env.namespace, &id);
         s.ready(&id).await;
-        let told: Value = s.http.get(&format!("/sessions/{id}")).await.with_status(200);
-        assert_eq!(told["status"], "ready", "{told}");
+        // The gateway hears of it when it hears of it.
+        wait::until("the gateway shows it as ready", LIVENESS, async || {
+            let told = s.http.get(&format!("/sessions/{id}")).await.with_status(200);
+            if told["status"] == "ready" { Ok(()) } else { Err(told.to_string()) }
+        })
+        .await;
     })
     .await;
 }
