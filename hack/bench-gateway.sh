@@ -9,7 +9,9 @@ cd "$root"
 cluster=bench-gateway
 work=$PADDOCK_CACHE/bench/gateway
 page=docs/benchmarks-gateway.md
-effort=()
+# A proxy has two files for each connection that it holds, and some more.
+held=$((($(ulimit -Hn) - 600) / 2))
+effort=(--held $((held < 10000 ? held : 10000)))
 if [[ -n ${BENCH_QUICK:-} ]]; then
   mkdir -p .dev
   page=.dev/benchmarks-gateway.md

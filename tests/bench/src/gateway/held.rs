@@ -11,17 +11,28 @@ use super::proxies::{KEY, Proxy};
 use crate::Result;
 use paddock_runnerapi::PORT;
 
-/// Connections of this program and of each that it starts.
-const FILES: u64 = 65_536;
+/// Open files of a proxy beside its connections.
+const OTHERS: u64 = 500;
 /// How long it may take until all are held.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Raises the limit of open files for this program and those it starts.
-pub fn allow_many_files() -> Result<()> {
+/// Raises the limit of open files for this program and those it starts as far as it goes, and makes sure that so many
+/// connections can be held: a proxy has two for each.
+pub fn allow_many_files(held: usize) -> Result<()> {
     let limit = getrlimit(Resource::Nofile);
-    let most = limit.maximum.map_or(FILES, |most| most.max(FILES));
-    setrlimit(Resource::Nofile, Rlimit { current: Some(FILES), maximum: Some(most) })
-        .map_err(|error| format!("cannot open {FILES} files at a time: {error}; run this as root").into())
+    let needed = 2 * held as u64 + OTHERS;
+    let most = limit.maximum.unwrap_or(needed);
+    // Beyond the hard limit only some may go.
+    let wanted = Rlimit { current: Some(needed), maximum: Some(most.max(needed)) };
+    if most < needed && setrlimit(Resource::Nofile, wanted).is_err() {
+        return Err(format!(
+            "{held} connections at a proxy need {needed} open files and {most} are allowed; raise the hard limit (ulimit -Hn), \
+             or hold fewer (--held)"
+        )
+        .into());
+    }
+    setrlimit(Resource::Nofile, Rlimit { current: Some(most.max(needed)), maximum: Some(most.max(needed)) })
+        .map_err(|error| format!("cannot open {needed} files at a time: {error}").into())
 }
 
 /// What a connection is held for.
@@ -63,8 +74,8 @@ impl Hold {
 /// Memory that the proxy takes for each of `count` connections that are held, in KiB.
 pub async fn kib_each(proxy: &Proxy, hold: Hold, count: usize) -> Result<f64> {
     let process = proxy.process.as_ref().ok_or("there is no program")?;
-    // The gateway's turns go on when their clients leave, for that is what it promises.
-    let others = held_now().await?;
+    // Those that were held before may take a moment to be gone.
+    let others = until_settled().await?;
     let before = process.rss_of_all_mib()?;
     let mut held = Vec::with_capacity(count);
     for n in 0..count {
@@ -76,6 +87,19 @@ pub async fn kib_each(proxy: &Proxy, hold: Hold, count: usize) -> Result<f64> {
     let after = process.rss_of_all_mib()?;
     drop(held);
     Ok((after - before) * 1024.0 / count as f64)
+}
+
+/// How many are held once that changes no more.
+async fn until_settled() -> Result<usize> {
+    let mut before = held_now().await?;
+    loop {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let now = held_now().await?;
+        if now == before {
+            return Ok(now);
+        }
+        before = now;
+    }
 }
 
 async fn until_held(count: usize) -> Result<()> {

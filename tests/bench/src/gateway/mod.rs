@@ -80,7 +80,7 @@ pub struct Figures {
 
 /// Measures, and writes the page.
 pub async fn measure(run: &Run) -> Result<()> {
-    held::allow_many_files()?;
+    held::allow_many_files(run.held)?;
     std::fs::create_dir_all(&run.work)?;
     let upstream = Process::start(&run.runner, &["run".to_owned()], None, &run.work.join("upstream.log"))?;
     let names = sessions::make(&run.cluster).await?;
@@ -106,12 +106,13 @@ pub async fn measure(run: &Run) -> Result<()> {
     }
     for (proxy, figures) in proxies.iter().zip(&mut figures).filter(|(proxy, _)| proxy.process.is_some()) {
         eprintln!(
-            "==> {} turns wait at {}, then as many streams, then {TERMINALS} terminals",
-            run.held, proxy.name
+            "==> {} streams at {}, then {TERMINALS} terminals, then {} turns",
+            run.held, proxy.name, run.held
         );
-        figures.turn_kib = Some(held::kib_each(proxy, Hold::Turn, run.held).await?);
         figures.stream_kib = Some(held::kib_each(proxy, Hold::Stream, run.held).await?);
         figures.terminal_kib = Some(held::kib_each(proxy, Hold::Terminal, TERMINALS).await?);
+        // Last: the gateway's go on when their clients leave, for that is what it promises.
+        figures.turn_kib = Some(held::kib_each(proxy, Hold::Turn, run.held).await?);
     }
     for proxy in &proxies {
         proxy.process.as_ref().map_or(Ok(()), Process::check)?;

@@ -75,7 +75,7 @@ pub async fn start(run: &Run, sessions: &[String]) -> Result<Vec<Proxy>> {
     let proxies = vec![
         plain("direct", at(PORT), None),
         plain("nginx", at(ports[0]), Some(nginx(&run.work, ports[0])?)),
-        plain("haproxy", at(ports[1]), Some(haproxy(&run.work, ports[1])?)),
+        plain("haproxy", at(ports[1]), Some(haproxy(&run.work, ports[1], run.held)?)),
         Proxy {
             name: "Paddock",
             address: at(ports[2]),
@@ -101,7 +101,7 @@ pub async fn start(run: &Run, sessions: &[String]) -> Result<Vec<Proxy>> {
 /// As its packages set it up, but for the key, the time-outs and HTTP/1.1.
 fn nginx(work: &Path, port: u16) -> Result<Process> {
     let settings = format!(
-        "daemon off; worker_processes auto; worker_rlimit_nofile 65536; pid {work}/nginx.pid; error_log {work}/nginx.log;
+        "daemon off; worker_processes auto; pid {work}/nginx.pid; error_log {work}/nginx.log;
 events {{ worker_connections 32768; }}
 http {{
   access_log off; client_body_temp_path {work}/nginx-body; proxy_temp_path {work}/nginx-proxy;
@@ -127,10 +127,12 @@ http {{
     Process::start(&program("nginx"), &args, None, &work.join("nginx.out"))
 }
 
-fn haproxy(work: &Path, port: u16) -> Result<Process> {
+fn haproxy(work: &Path, port: u16, held: usize) -> Result<Process> {
+    // It wants files for twice as many before it starts.
+    let most = held + 50;
     let settings = format!(
         "global
-  maxconn 30000
+  maxconn {most}
 defaults
   mode http
   timeout connect 5s

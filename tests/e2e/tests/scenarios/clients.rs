@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use paddock_api::Session;
 use paddock_e2e::command::{self, Output};
+use paddock_e2e::objects::Kind;
 use paddock_e2e::scenario::name_of;
 use paddock_e2e::{LIVENESS, Scenario, Share, measure, scenario};
 use serde_json::json;
@@ -132,10 +133,18 @@ async fn curl_as_the_platform_s_documentation_has_it() {
     scenario("LAP's curl calls", Share::Shared, LIMIT, async |s| {
         let word = s.word("curl");
         let vars = [("BASE", &*s.env.url), ("KEY", &*s.env.key), ("WORD", &*word)];
-        let told = run(client("lap.sh"), &[], &vars).await.succeeded();
+        let ran = run(client("lap.sh"), &[], &vars).await;
+        let told = ran.stdout.clone();
         let of = |name: &str| -> Vec<&str> {
             told.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(' ')).collect()
         };
+        // Records of sessions stay after their end, and whatever a script that failed has made stays too.
+        for (name, kind) in [("session", Kind::Session), ("agent", Kind::Agent)] {
+            for id in of(name).into_iter().filter(|id| uuid::Uuid::try_parse(id).is_ok()) {
+                s.record(kind, &s.env.namespace, id);
+            }
+        }
+        ran.succeeded();
         assert_eq!(of("reply"), [&*word], "{told}");
         assert_eq!(of("messages"), ["user assistant"], "{told}");
         assert_eq!(of("response"), [format!("first-{word}")], "{told}");
