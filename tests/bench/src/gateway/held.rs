@@ -13,6 +13,8 @@ use paddock_runnerapi::PORT;
 
 /// Open files of a proxy beside its connections.
 const OTHERS: u64 = 500;
+/// How long connections that were given up may linger at the upstream: longer than its signs of life are apart.
+const RELEASE: Duration = Duration::from_secs(40);
 /// How long it may take until all are held.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -74,8 +76,7 @@ impl Hold {
 /// Memory that the proxy takes for each of `count` connections that are held, in KiB.
 pub async fn kib_each(proxy: &Proxy, hold: Hold, count: usize) -> Result<f64> {
     let process = proxy.process.as_ref().ok_or("there is no program")?;
-    // Those that were held before may take a moment to be gone.
-    let others = until_settled().await?;
+    let others = left_of_before().await?;
     let before = process.rss_of_all_mib()?;
     let mut held = Vec::with_capacity(count);
     for n in 0..count {
@@ -89,16 +90,15 @@ pub async fn kib_each(proxy: &Proxy, hold: Hold, count: usize) -> Result<f64> {
     Ok((after - before) * 1024.0 / count as f64)
 }
 
-/// How many are held once that changes no more.
-async fn until_settled() -> Result<usize> {
-    let mut before = held_now().await?;
+/// How many are still held once those of before had time to be gone: a proxy may notice a client's end only when it writes.
+async fn left_of_before() -> Result<usize> {
+    let begun = Instant::now();
     loop {
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        let now = held_now().await?;
-        if now == before {
-            return Ok(now);
+        let left = held_now().await?;
+        if left == 0 || begun.elapsed() > RELEASE {
+            return Ok(left);
         }
-        before = now;
+        tokio::time::sleep(Duration::from_millis(500)).await;
     }
 }
 

@@ -135,6 +135,7 @@ fn haproxy(work: &Path, port: u16, held: usize) -> Result<Process> {
   maxconn {most}
 defaults
   mode http
+  option abortonclose
   timeout connect 5s
   timeout client 1h
   timeout server 1h
