@@ -21,6 +21,7 @@ pub mod ledger;
 pub mod measure;
 pub mod model;
 pub mod objects;
+pub mod persistence;
 pub mod pool;
 pub mod portforward;
 pub mod processes;

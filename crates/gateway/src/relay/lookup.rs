@@ -9,6 +9,7 @@ use paddock_api::Session;
 use paddock_api::http::ErrorCode;
 use paddock_kubeio::write::WriteError;
 
+use super::target::Target;
 use crate::error::ApiError;
 use crate::gateway::Gateway;
 
@@ -51,6 +52,21 @@ pub async fn read(gateway: &Gateway, name: &str) -> Result<Arc<Session>, ApiErro
 pub async fn read_again(gateway: &Gateway, session: &Session) -> Result<Arc<Session>, ApiError> {
     let name = session.metadata.name.as_deref().unwrap_or_default();
     same(session, Some(read(gateway, name).await?))
+}
+
+/// Where `session` is, as `find` reads it. The index may be a moment behind; nobody is turned away on its word alone.
+///
+/// # Errors
+/// What `find` says of the session as it is now; those of [`read_again`].
+pub async fn target(
+    gateway: &Gateway,
+    session: &Session,
+    find: impl Fn(&Session) -> Result<Target, ApiError>,
+) -> Result<Target, ApiError> {
+    match find(session) {
+        Ok(target) => Ok(target),
+        Err(_) => find(&*read_again(gateway, session).await?),
+    }
 }
 
 /// What became of `session`, if it is not another one of its name.

@@ -32,14 +32,7 @@ pub async fn pass(
 ) -> Result<Response<Incoming>, ApiError> {
     let mut last = None;
     for _ in 0..MAX_ATTEMPTS {
-        let target = match Target::of(&session) {
-            Ok(target) => target,
-            // The index may be a moment behind; nobody is turned away on its word alone.
-            Err(_) => {
-                session = lookup::read_again(gateway, &session).await?;
-                Target::of(&session)?
-            }
-        };
+        let target = lookup::target(gateway, &session, Target::of).await?;
         let refused = match call::send(gateway, &target, call).await {
             Ok(answer) if answer.headers().contains_key(HARNESS_HEADER) => return Ok(answer),
             Ok(answer) => match verdict::refusal(answer).await {

@@ -17,11 +17,7 @@ use crate::relay::{lookup, verdict};
 /// Serves the route. Where no turn runs there is nothing to stop, and that is no error.
 pub async fn abort(gateway: &Gateway, ask: &Ask, id: &ObjectName) -> Result<Response<Answer>, ApiError> {
     let session = lookup::find(gateway, id.as_str()).await?;
-    let target = match Target::of(&session) {
-        Ok(target) => target,
-        // The index may be a moment behind; nobody is turned away on its word alone.
-        Err(_) => Target::of(&*lookup::read_again(gateway, &session).await?)?,
-    };
+    let target = lookup::target(gateway, &session, Target::of).await?;
     let call = Call::post(ABORT, Bytes::new(), &ask.request_id);
     let answer = call::send(gateway, &target, &call).await.map_err(|error| {
         ApiError::new(

@@ -33,11 +33,7 @@ pub async fn attach(
         ApiError::new(code, refusal.to_string())
     })?;
     let session = lookup::find(gateway, id.as_str()).await?;
-    let target = match Target::of_terminal(&session) {
-        Ok(target) => target,
-        // The index may be a moment behind; nobody is turned away on its word alone.
-        Err(_) => Target::of_terminal(&*lookup::read_again(gateway, &session).await?)?,
-    };
+    let target = lookup::target(gateway, &session, Target::of_terminal).await?;
     let pod = terminal::open(gateway, &target, &ask.request_id).await?;
     let (gateway, session) = (gateway.clone(), id.to_string());
     let take_over = TakeOver::new(|stream, read| terminal::relay(gateway, session, stream, read, pod));

@@ -19,10 +19,7 @@ const GROWTH: u64 = 16 << 10;
 #[tokio::test]
 async fn leave_nothing_behind() {
     scenario("400 clients leave at any moment, twice", Share::Alone, Duration::from_secs(900), async |s| {
-        let seed = std::env::var("PADDOCK_E2E_SEED").ok().and_then(|seed| seed.parse().ok());
-        let seed = seed.unwrap_or_else(|| u64::from_str_radix(s.nonce(), 16).expect("a hexadecimal nonce"));
-        s.log(&format!("PADDOCK_E2E_SEED={seed}"));
-        let mut chance = fastrand::Rng::with_seed(seed);
+        let mut chance = s.chance();
 
         let agent = s.agent("leaving", json!({})).await;
         let session = s.ready_session("leaving", &agent).await;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use paddock_api::{Phase, Session};
 use paddock_e2e::http::Unanswered;
 use paddock_e2e::ledger::{Seen, Told, Turn, faults};
+use paddock_e2e::persistence::RETRY;
 use paddock_e2e::scenario::{name_of, pod_of};
 use paddock_e2e::{LIVENESS, Scenario, Share, measure, processes, scenario, wait};
 use reqwest::Method;
@@ -20,8 +21,6 @@ const CLIENTS: usize = 2;
 const TURNS: usize = 50;
 /// How long a client tries to get an answer to one turn.
 const PERSISTENCE: Duration = Duration::from_secs(300);
-/// Pause before a client tries again.
-const RETRY: Duration = Duration::from_millis(200);
 /// Runners killed in all; what runs in them then is lost.
 const RUNNERS_KILLED: usize = 2;
 
@@ -154,15 +153,12 @@ pub async fn see(s: &Scenario, turns: &[Turn], sessions: &[Session]) -> Seen {
     Seen { asked, conversations }
 }
 
-/// Chance that can be had again: the seed is in the log.
+/// The scenario's chance, shared by all who take part.
 struct Dice(Mutex<fastrand::Rng>);
 
 impl Dice {
     fn new(s: &Scenario) -> Self {
-        let seed = std::env::var("PADDOCK_E2E_SEED").ok().and_then(|seed| seed.parse().ok());
-        let seed = seed.unwrap_or_else(|| u64::from_str_radix(s.nonce(), 16).expect("a hexadecimal nonce"));
-        s.log(&format!("PADDOCK_E2E_SEED={seed}"));
-        Self(Mutex::new(fastrand::Rng::with_seed(seed)))
+        Self(Mutex::new(s.chance()))
     }
 
     /// From 0 to below `limit`.

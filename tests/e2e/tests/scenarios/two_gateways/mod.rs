@@ -9,12 +9,11 @@ mod take_over;
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use paddock_api::{Phase, Session};
-use paddock_e2e::http::Unanswered;
 use paddock_e2e::ledger::{Told, Turn, faults};
 use paddock_e2e::scenario::{finally, name_of};
 use paddock_e2e::{LIVENESS, Scenario, Share, scenario, wait};
@@ -28,8 +27,6 @@ const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../charts/paddock")
 const SESSIONS: usize = 6;
 /// So many clients wait for a reply in each session: for the turn that runs, and for the eight that a session lets wait behind it.
 const WAITING: usize = 9;
-/// Pause before a client tries again.
-const RETRY: Duration = Duration::from_millis(200);
 
 #[tokio::test]
 async fn lose_no_turn() {
@@ -125,21 +122,7 @@ async fn check(s: &Scenario, turns: &[Turn], sessions: &[Session]) {
 
 /// Sends a turn until it is answered, always with the same key. Returns how often it was sent again.
 async fn tell(s: &Scenario, session: &str, client: usize, mark: &str) -> (Turn, usize) {
-    let mut again = 0;
-    let begun = Instant::now();
-    loop {
-        match s.http.try_once(session, mark, mark).await {
-            Ok(reply) => {
-                let told = Told::Reply(reply);
-                return (Turn { session: session.to_owned(), client, mark: mark.to_owned(), told }, again);
-            }
-            Err(Unanswered::ForNow(why)) => {
-                assert!(begun.elapsed() < LIVENESS, "{mark}: no answer; last: {why}");
-                s.log(&format!("{mark} is sent again: {why}"));
-            }
-            Err(Unanswered::ForGood(why)) => panic!("{mark}: {why}"),
-        }
-        again += 1;
-        tokio::time::sleep(RETRY).await;
-    }
+    let (reply, again) = s.tell(session, mark, mark, LIVENESS).await;
+    let (session, mark, told) = (session.to_owned(), mark.to_owned(), Told::Reply(reply));
+    (Turn { session, client, mark, told }, again)
 }
