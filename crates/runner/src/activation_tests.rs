@@ -1,6 +1,6 @@
 use std::sync::atomic::Ordering;
 
-use paddock_runnerapi::{AgentBinding, EnvVar, InitialTurn, QuiesceRequest, SessionRef};
+use paddock_runnerapi::{AgentBinding, EnvVar, Equipment, InitialTurn, QuiesceRequest, SessionRef};
 
 use super::*;
 use crate::harness::fake::FakeHarness;
@@ -14,6 +14,7 @@ fn request(uid: &str, incarnation: u32) -> ActivateRequest {
         prompt: None,
         env: vec![],
         turn_timeout_ms: 10_000,
+        equipment: Equipment::default(),
         max_queued_turns: 2,
     };
     let session = SessionRef { namespace: "n".into(), name: "s".into(), uid: uid.into() };

@@ -3,6 +3,7 @@
 //! The runner is the only server of this protocol. It is HTTP/1.1 with JSON bodies on [`PORT`]; every
 //! request but the probes carries a [`token`] that is bound to one pod and one session.
 
+pub mod equipment;
 pub mod events;
 pub mod message;
 pub mod passage;
@@ -10,11 +11,12 @@ pub mod terminal;
 pub mod token;
 pub mod transcript;
 
+pub use equipment::{Equipment, GitCredential, McpServer, McpTransport, Repo, Requirements, Skill, TextFile};
 pub use events::{EventId, EventLine, Gap};
 pub use message::{
-    ActivateRequest, ActivateResponse, Activity, AgentBinding, Capabilities, ConversationRequest, EnvVar,
-    ErrorBody, ErrorCode, InitialTurn, QuiesceRequest, SessionRef, TurnCounts, TurnRequest, TurnState,
-    TurnStatus,
+    ActivateRequest, ActivateResponse, ActivationProgress, ActivationStep, Activity, AgentBinding,
+    Capabilities, ConversationRequest, EnvVar, ErrorBody, ErrorCode, InitialTurn, QuiesceRequest, SessionRef,
+    TurnCounts, TurnRequest, TurnState, TurnStatus,
 };
 pub use passage::{Action, HARNESS_API, HARNESS_HEADER, HarnessCall, Passage, passage};
 pub use token::{Scope, SigningKey, TerminalToken, TokenError, VerifyingKeys};
@@ -27,8 +29,12 @@ pub const PORT: u16 = 7070;
 pub const LIVEZ: &str = "/livez";
 /// Readiness probe (no token): the harness is booted and warm.
 pub const READYZ: &str = "/readyz";
-/// `POST` [`ActivateRequest`] → 200 [`ActivateResponse`]. Idempotent per session UID and incarnation.
+/// `POST` [`ActivateRequest`] → 200 [`ActivateResponse`], or 202 [`ActivationProgress`] where it is not done within
+/// [`ACTIVATE_PATIENCE_MS`]: asked again, it goes on waiting. Idempotent per session UID and incarnation.
 pub const ACTIVATE: &str = "/v1/activate";
+/// How long an activation that takes longer is waited for before its progress is told. Longer than one that clones and installs
+/// nothing.
+pub const ACTIVATE_PATIENCE_MS: u64 = 1_000;
 /// `GET` → 200 [`Activity`]: how busy the session is. Reading it is no activity.
 pub const ACTIVITY: &str = "/v1/activity";
 /// `POST` [`QuiesceRequest`] → 200 [`Activity`], after which no turn is accepted any more. Idempotent.

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use crate::equipment::Equipment;
 use crate::passage::HarnessCall;
 use crate::transcript::Position;
 
@@ -50,6 +51,9 @@ pub struct AgentBinding {
     /// Environment of the agent's shells.
     #[serde(default)]
     pub env: Vec<EnvVar>,
+    /// What the workspace is filled with, and which tools and knowledge the harness gets.
+    #[serde(default, skip_serializing_if = "Equipment::is_empty")]
+    pub equipment: Equipment,
     /// How long one turn may take, in milliseconds.
     pub turn_timeout_ms: u64,
     /// How many turns may wait behind the running one.
@@ -93,6 +97,31 @@ pub struct ActivateResponse {
     pub capabilities: Capabilities,
     /// How long the activation took inside the pod, in milliseconds.
     pub took_ms: u64,
+}
+
+/// An activation goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ActivationProgress {
+    /// What is being done.
+    pub step: ActivationStep,
+    /// For how long that has been going on, in milliseconds.
+    pub took_ms: u64,
+}
+
+/// The steps of an activation, in their order. One that has nothing to do is left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ActivationStep {
+    /// The repository is cloned.
+    CloningRepo,
+    /// Files and skills are written.
+    WritingFiles,
+    /// Requirements are installed.
+    InstallingRequirements,
+    /// MCP servers are started or connected to.
+    ConnectingMcp,
+    /// The harness gets its conversation.
+    OpeningHarness,
 }
 
 /// What a harness can do.

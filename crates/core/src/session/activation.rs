@@ -2,7 +2,7 @@
 
 use paddock_api::Session;
 use paddock_api::agent::WorkspaceMode;
-use paddock_runnerapi::{ActivateRequest, AgentBinding, EnvVar, InitialTurn, PORT, SessionRef};
+use paddock_runnerapi::{ActivateRequest, AgentBinding, EnvVar, Equipment, InitialTurn, PORT, SessionRef};
 
 use crate::catalog::ResolvedAgent;
 use crate::ids::uid;
@@ -75,6 +75,7 @@ pub(super) fn activate(
                 .map(|e| EnvVar { name: e.name.clone(), value: e.value.clone() })
                 .collect(),
             turn_timeout_ms: u64::try_from(turn_timeout.as_millis()).unwrap_or(u64::MAX),
+            equipment: Equipment::default(),
             max_queued_turns: MAX_QUEUED_TURNS,
         },
         title: session.spec.title.clone().unwrap_or_else(|| format!("Session {name}")),

@@ -1,7 +1,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use paddock_runnerapi::{ActivateRequest, AgentBinding, SessionRef};
+use paddock_runnerapi::{ActivateRequest, AgentBinding, Equipment, SessionRef};
 use serde_json::{Value, json};
 
 use super::super::testing::{Disk, MemoryStorage};
@@ -15,8 +15,14 @@ pub(in crate::turns) struct Fixture {
 }
 
 fn activation(turn_timeout_ms: u64) -> Activation {
-    let agent =
-        AgentBinding { model: "m".into(), prompt: None, env: vec![], turn_timeout_ms, max_queued_turns: 2 };
+    let agent = AgentBinding {
+        model: "m".into(),
+        prompt: None,
+        env: vec![],
+        equipment: Equipment::default(),
+        turn_timeout_ms,
+        max_queued_turns: 2,
+    };
     let session = SessionRef { namespace: "n".into(), name: "s".into(), uid: "u".into() };
     let request = ActivateRequest {
         session,

@@ -17,7 +17,7 @@ use http::{HeaderMap, Method, Request};
 use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
-use paddock_runnerapi::{ActivateRequest, AgentBinding, EnvVar, Scope, SessionRef, SigningKey};
+use paddock_runnerapi::{ActivateRequest, AgentBinding, EnvVar, Equipment, Scope, SessionRef, SigningKey};
 use serde_json::{Value, json};
 
 // Test key, made with `openssl genpkey -algorithm ed25519`.
@@ -367,6 +367,7 @@ pub fn request() -> ActivateRequest {
             prompt: Some("You are a careful tester.".into()),
             env: vec![EnvVar { name: "AGENT_COLOUR".into(), value: "it's \"blue\" $HOME".into() }],
             turn_timeout_ms: 60_000,
+            equipment: Equipment::default(),
             max_queued_turns: 2,
         },
         title: "A test".into(),
