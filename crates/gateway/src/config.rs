@@ -1,6 +1,7 @@
 //! Flags and environment.
 
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
@@ -57,6 +58,9 @@ pub struct Cli {
     /// Most connections at a time; more wait to be accepted.
     #[arg(long, env = "PADDOCK_MAX_CONNECTIONS", default_value_t = 20_000)]
     pub max_connections: usize,
+    /// Threads that serve connections; as many as there are cores for this process, unless told.
+    #[arg(long, env = "PADDOCK_THREADS")]
+    pub threads: Option<NonZeroUsize>,
     /// How long connections are still accepted after a shutdown has begun and readiness fails.
     #[arg(long, env = "PADDOCK_DRAIN_GRACE", default_value = "3s")]
     pub drain_grace: Duration,
@@ -87,6 +91,12 @@ impl Cli {
             LogFormat::Json => builder.json().init(),
             LogFormat::Text => builder.with_ansi(false).init(),
         }
+    }
+
+    /// How many threads serve connections.
+    pub fn threads(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        self.threads.map_or_else(cores, NonZeroUsize::get)
     }
 
     /// What a client may use up.

@@ -11,6 +11,7 @@ use crate::cluster::Cluster;
 use crate::http::body::BodyLimits;
 use crate::index::Index;
 use crate::metrics::Metrics;
+use crate::relay::tokens::Tokens;
 use crate::server::drain::Drain;
 use crate::transcripts::Keeper;
 
@@ -85,6 +86,8 @@ pub struct Gateway {
     pub scoped_keys: Option<Arc<ScopedKeys>>,
     /// Signs tokens for pods.
     pub signing_key: SigningKey,
+    /// Those that were signed and are good for a while.
+    pub tokens: Tokens,
     /// What a client may use up.
     pub limits: Limits,
     /// How pods are talked to.

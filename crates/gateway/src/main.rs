@@ -6,7 +6,8 @@ use clap::Parser;
 use paddock_gateway::config::Cli;
 use paddock_gateway::run;
 
-#[tokio::main]
+// Connections have threads of their own; this one watches the cluster.
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
     cli.init_logging();

@@ -23,8 +23,10 @@ use crate::config::Cli;
 use crate::gateway::{Gateway, RelayTimes};
 use crate::index::Index;
 use crate::metrics::Metrics;
+use crate::relay::tokens::Tokens;
 use crate::server::accept::{self, Drained};
 use crate::server::drain::{Drain, Stage};
+use crate::server::workers::Workers;
 use crate::transcripts::{Keeper, retention, sweep};
 
 /// Why the gateway does not run, or no longer.
@@ -80,6 +82,9 @@ pub enum RunError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// The threads cannot be started.
+    #[error("cannot start the threads that serve connections: {0}")]
+    Workers(std::io::Error),
     /// Signals cannot be waited for.
     #[error("cannot wait for signals: {0}")]
     Signals(std::io::Error),
@@ -110,6 +115,8 @@ pub async fn run(cli: Cli) -> Result<(), RunError> {
         .await
         .map_err(|source| RunError::Listen { address: cli.listen, source })?;
 
+    let workers = Workers::start(cli.threads()).map_err(RunError::Workers)?;
+
     let transcripts = transcripts(&cli).await?;
     let gateway = Arc::new(Gateway {
         index: Arc::new(Index::default()),
@@ -118,6 +125,7 @@ pub async fn run(cli: Cli) -> Result<(), RunError> {
         master_key,
         scoped_keys: cli.scoped_keys_secret.clone().map(|secret| Arc::new(ScopedKeys::new(secret))),
         signing_key,
+        tokens: Tokens::default(),
         limits: cli.limits(),
         relay: RelayTimes::default(),
         transcripts: transcripts.clone(),
@@ -171,7 +179,7 @@ pub async fn run(cli: Cli) -> Result<(), RunError> {
 
     tracing::info!(listen = %cli.listen, admin = %cli.admin_listen, namespace = %cli.namespace, "serving");
     tokio::select! {
-        drained = accept::run(listener, gateway, cli.drain_times(), stop) => {
+        drained = accept::run(listener, workers, gateway, cli.drain_times(), stop) => {
             match drained.map_err(RunError::Accept)? {
                 Drained::Completely => tracing::info!("drained"),
                 Drained::Cut(connections) => tracing::warn!(

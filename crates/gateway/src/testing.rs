@@ -2,6 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
+use paddock_runnerapi::SigningKey;
+
+/// A test key: the one of RFC 8037, appendix A.
+pub fn signing_key() -> SigningKey {
+    let der = "MC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g";
+    let pem = format!("-----BEGIN PRIVATE KEY-----\n{der}\n-----END PRIVATE KEY-----\n");
+    SigningKey::from_pem(pem.as_bytes()).unwrap()
+}
+
 /// A file that is gone when this is dropped.
 pub struct TempFile(PathBuf);
 

@@ -171,6 +171,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::testing::signing_key;
 
     fn headers(authorization: &[&str]) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -189,16 +190,9 @@ mod tests {
         scoped: Option<&ScopedKeys>,
         authorization: &[&str],
     ) -> Result<String, ErrorCode> {
-        let signing = &signing();
+        let signing = &signing_key();
         let access = Keys { master, scoped, signing }.authenticate(&headers(authorization));
         access.map(|access| access.name().to_owned()).map_err(|error| error.code)
-    }
-
-    fn signing() -> SigningKey {
-        // Test key: the one of RFC 8037, appendix A.
-        let der = "MC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g";
-        let pem = format!("-----BEGIN PRIVATE KEY-----\n{der}\n-----END PRIVATE KEY-----\n");
-        SigningKey::from_pem(pem.as_bytes()).unwrap()
     }
 
     fn scoped(entries: &[(&str, Value)]) -> ScopedKeys {

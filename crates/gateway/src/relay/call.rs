@@ -7,9 +7,8 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use jiff::Timestamp;
 use paddock_runnerapi::RESPOND_ASYNC;
-use paddock_runnerapi::token::{Scope, TokenError};
+use paddock_runnerapi::token::TokenError;
 use paddock_websocket::handshake::Opening;
 
 use super::dial::{self, DialError};
@@ -117,15 +116,11 @@ pub async fn send_opening(
 }
 
 fn request(gateway: &Gateway, target: &Target, call: &Call) -> Result<Request<Full<Bytes>>, CallError> {
-    let token =
-        gateway.signing_key.sign(&target.pod_uid, &target.session_uid, Scope::Turn, Timestamp::now())?;
-    let mut bearer = HeaderValue::from_str(&format!("Bearer {token}")).map_err(http::Error::from)?;
-    bearer.set_sensitive(true);
     let mut request = Request::builder()
         .method(call.method.clone())
         .uri(&call.path)
         .header(HOST, target.address.to_string())
-        .header(AUTHORIZATION, bearer)
+        .header(AUTHORIZATION, gateway.tokens.bearer(&gateway.signing_key, target)?)
         .header(REQUEST_ID_HEADER, call.request_id.header());
     if call.answer == AnswerAt::Acceptance {
         request = request.header("prefer", RESPOND_ASYNC);

@@ -19,6 +19,7 @@ pub mod proof;
 pub mod stand;
 pub mod target;
 pub mod terminal;
+pub mod tokens;
 pub mod turn;
 pub mod verdict;
 pub mod wish;

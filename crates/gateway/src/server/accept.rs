@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use super::connection;
 use super::drain::Stage;
+use super::workers::Workers;
 use crate::gateway::Gateway;
 
 /// Pause after the process ran out of descriptors or memory: accepting again at once fails again.
@@ -40,6 +41,7 @@ pub enum Drained {
 /// The listening socket is broken.
 pub async fn run(
     listener: TcpListener,
+    workers: Workers,
     gateway: Arc<Gateway>,
     times: DrainTimes,
     stop: CancellationToken,
@@ -53,7 +55,7 @@ pub async fn run(
         tokio::time::sleep(times.leaving).await;
         drain.advance(Stage::Closing);
     };
-    let accepting = accept_all(&listener, &gateway, &connections, &kill);
+    let accepting = accept_all(&listener, &workers, &gateway, &connections, &kill);
     tokio::select! {
         () = shutdown => {}
         error = accepting => return Err(error),
@@ -71,6 +73,7 @@ pub async fn run(
 
 async fn accept_all(
     listener: &TcpListener,
+    workers: &Workers,
     gateway: &Arc<Gateway>,
     connections: &TaskTracker,
     kill: &CancellationToken,
@@ -85,13 +88,16 @@ async fn accept_all(
             Ok((stream, _peer)) => {
                 let gateway = gateway.clone();
                 let kill = kill.clone();
-                connections.spawn(async move {
+                let serve = |stream| async move {
                     tokio::select! {
                         () = connection::serve(stream, gateway) => {}
                         () = kill.cancelled() => {}
                     }
                     drop(slot);
-                });
+                };
+                if let Err(error) = workers.serve(connections, stream, serve) {
+                    tracing::warn!(%error, "a connection could not be handed to its thread");
+                }
             }
             Err(error) => match severity(&error) {
                 Severity::Connection => tracing::debug!(%error, "a connection ended before it was accepted"),

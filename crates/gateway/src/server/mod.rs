@@ -8,3 +8,4 @@ pub mod drain;
 pub mod framing;
 pub mod io;
 pub mod upgrade;
+pub mod workers;

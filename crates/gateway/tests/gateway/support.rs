@@ -16,13 +16,16 @@ use paddock_gateway::auth::{MasterKey, ScopedKeys};
 use paddock_gateway::gateway::{Gateway, Limits, RelayTimes};
 use paddock_gateway::index::Index;
 use paddock_gateway::metrics::Metrics;
+use paddock_gateway::relay::tokens::Tokens;
 use paddock_gateway::server::accept::{self, DrainTimes, Drained};
 use paddock_gateway::server::drain::Drain;
+use paddock_gateway::server::workers::Workers;
 use paddock_gateway::transcripts::{Keeper, sweep};
 use paddock_kubeio::watch::Event;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -100,6 +103,7 @@ impl TestGateway {
             master_key,
             scoped_keys,
             signing_key: signing_key(),
+            tokens: Tokens::default(),
             limits: setup.limits,
             relay: setup.relay,
             metrics: Arc::new(Metrics::default()),
@@ -112,7 +116,8 @@ impl TestGateway {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
-        let served = tokio::spawn(accept::run(listener, gateway.clone(), setup.drain, stop.clone()));
+        let workers = Workers::on(Handle::current());
+        let served = tokio::spawn(accept::run(listener, workers, gateway.clone(), setup.drain, stop.clone()));
         Self { address, cluster, gateway, stop, served }
     }
 

@@ -10,6 +10,7 @@ use hyper::body::Bytes;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use tokio::sync::mpsc::{self, UnboundedReceiver};
 
 use super::proxies::{KEY, Proxy};
 use crate::Result;
@@ -66,18 +67,10 @@ pub async fn once(proxy: &Proxy) -> Result<()> {
 /// milliseconds.
 pub async fn at_rate(proxy: &Proxy, rate: f64, last: Duration) -> Result<Vec<f64>> {
     let sender = Sender::new(proxy);
-    let begun = Instant::now();
     let count = (rate * last.as_secs_f64()) as usize;
+    let mut due = clock(rate, count);
     let mut sent = Vec::with_capacity(count);
-    for n in 0..count {
-        let due = begun + Duration::from_secs_f64(n as f64 / rate);
-        // The timer is exact to a millisecond; a yield does the rest.
-        if let Some(early) = due.checked_duration_since(Instant::now() + Duration::from_millis(1)) {
-            tokio::time::sleep(early).await;
-        }
-        while Instant::now() < due {
-            tokio::task::yield_now().await;
-        }
+    while let Some(due) = due.recv().await {
         let sender = sender.clone();
         sent.push(tokio::spawn(async move {
             let done = sender.send().await;
@@ -89,6 +82,23 @@ pub async fn at_rate(proxy: &Proxy, rate: f64, last: Duration) -> Result<Vec<f64
         times.push(answer.await??);
     }
     Ok(times)
+}
+
+/// When each of `count` messages is due, when it is. The runtime's timers are exact to a millisecond only, and a loop that waits
+/// would take a core from what is measured; a thread's sleep is exact to some microseconds.
+fn clock(rate: f64, count: usize) -> UnboundedReceiver<Instant> {
+    let (ticks, due) = mpsc::unbounded_channel();
+    std::thread::spawn(move || {
+        let begun = Instant::now();
+        for n in 0..count {
+            let at = begun + Duration::from_secs_f64(n as f64 / rate);
+            std::thread::sleep(at.saturating_duration_since(Instant::now()));
+            if ticks.send(at).is_err() {
+                return;
+            }
+        }
+    });
+    due
 }
 
 /// Messages a second when every client asks again as soon as it is answered.

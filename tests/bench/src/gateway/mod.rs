@@ -22,8 +22,6 @@ use proxies::Proxy;
 
 /// The rate at which latency and processor time are measured, per second.
 const RATE: f64 = 1000.0;
-/// How often all take their turn.
-const ROUNDS: usize = 3;
 /// Terminals that are open at the same time.
 const TERMINALS: usize = 1_000;
 
@@ -51,10 +49,13 @@ pub struct Run {
     /// The commit that is measured.
     #[arg(long)]
     commit: String,
+    /// How often all take their turn.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
     /// How long each measurement lasts, in seconds.
     #[arg(long, default_value_t = 8)]
     seconds: u64,
-    /// Turns that wait, and streams on which nothing happens, at the same time.
+    /// Turns that wait, and streams on which nothing happens, at the same time; 0 measures no memory.
     #[arg(long, default_value_t = 10_000)]
     held: usize,
 }
@@ -89,8 +90,8 @@ pub async fn measure(run: &Run) -> Result<()> {
     let mut figures: Vec<Figures> =
         proxies.iter().map(|proxy| Figures { name: proxy.name, ..Figures::default() }).collect();
     let last = Duration::from_secs(run.seconds);
-    for round in 0..ROUNDS {
-        eprintln!("==> round {} of {ROUNDS}", round + 1);
+    for round in 0..run.rounds {
+        eprintln!("==> round {} of {}", round + 1, run.rounds);
         // Who comes first takes turns, too.
         for at in (0..proxies.len()).map(|n| (n + round) % proxies.len()) {
             let (proxy, figures) = (&proxies[at], &mut figures[at]);
@@ -104,7 +105,8 @@ pub async fn measure(run: &Run) -> Result<()> {
             figures.most_per_s.push(load::as_many_as_can_be(proxy, last).await?);
         }
     }
-    for (proxy, figures) in proxies.iter().zip(&mut figures).filter(|(proxy, _)| proxy.process.is_some()) {
+    let held = proxies.iter().zip(&mut figures).filter(|(proxy, _)| run.held > 0 && proxy.process.is_some());
+    for (proxy, figures) in held {
         eprintln!(
             "==> {} streams at {}, then {TERMINALS} terminals, then {} turns",
             run.held, proxy.name, run.held
@@ -117,7 +119,7 @@ pub async fn measure(run: &Run) -> Result<()> {
     for proxy in &proxies {
         proxy.process.as_ref().map_or(Ok(()), Process::check)?;
     }
-    page::write(&run.page, &run.commit, run.held, &figures)
+    page::write(run, &figures)
 }
 
 fn cpu(proxy: &Proxy) -> Result<Option<f64>> {

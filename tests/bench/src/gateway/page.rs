@@ -1,10 +1,8 @@
 //! The page about the gateway.
 
-use std::path::Path;
-
 use jiff::Timestamp;
 
-use super::{Figures, RATE, ROUNDS, TERMINALS};
+use super::{Figures, RATE, Run, TERMINALS};
 use crate::Result;
 use crate::report::{machine, number};
 use crate::results::quantile;
@@ -12,16 +10,16 @@ use crate::results::quantile;
 const PAGE: &str = include_str!("../../gateway.md");
 
 /// Writes it.
-pub fn write(page: &Path, commit: &str, held: usize, figures: &[Figures]) -> Result<()> {
+pub fn write(run: &Run, figures: &[Figures]) -> Result<()> {
     let text = PAGE
         .replace("@HEAD@", &row("", figures, |one| one.name.to_owned()))
-        .replace("@TABLE@", &table(held, figures).join("\n"))
-        .replace("@ROUNDS@", &ROUNDS.to_string())
+        .replace("@TABLE@", &table(run.held, figures).join("\n"))
+        .replace("@ROUNDS@", &run.rounds.to_string())
         .replace("@RATE@", &number(RATE))
         .replace("@MACHINE@", &machine()?)
         .replace("@DATE@", &Timestamp::now().strftime("%Y-%m-%d").to_string())
-        .replace("@COMMIT@", commit);
-    std::fs::write(page, text).map_err(|error| format!("{}: {error}", page.display()).into())
+        .replace("@COMMIT@", &run.commit);
+    std::fs::write(&run.page, text).map_err(|error| format!("{}: {error}", run.page.display()).into())
 }
 
 fn table(held: usize, figures: &[Figures]) -> Vec<String> {
