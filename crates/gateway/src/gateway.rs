@@ -11,6 +11,7 @@ use crate::cluster::Cluster;
 use crate::http::body::BodyLimits;
 use crate::index::Index;
 use crate::metrics::Metrics;
+use crate::relay::connections::Connections;
 use crate::relay::tokens::Tokens;
 use crate::server::drain::Drain;
 use crate::transcripts::Keeper;
@@ -88,6 +89,8 @@ pub struct Gateway {
     pub signing_key: SigningKey,
     /// Those that were signed and are good for a while.
     pub tokens: Tokens,
+    /// Those to pods that rest.
+    pub connections: Connections,
     /// What a client may use up.
     pub limits: Limits,
     /// How pods are talked to.

@@ -23,6 +23,7 @@ use crate::config::Cli;
 use crate::gateway::{Gateway, RelayTimes};
 use crate::index::Index;
 use crate::metrics::Metrics;
+use crate::relay::connections::Connections;
 use crate::relay::tokens::Tokens;
 use crate::server::accept::{self, Drained};
 use crate::server::drain::{Drain, Stage};
@@ -126,6 +127,7 @@ pub async fn run(cli: Cli) -> Result<(), RunError> {
         scoped_keys: cli.scoped_keys_secret.clone().map(|secret| Arc::new(ScopedKeys::new(secret))),
         signing_key,
         tokens: Tokens::default(),
+        connections: Connections::default(),
         limits: cli.limits(),
         relay: RelayTimes::default(),
         transcripts: transcripts.clone(),
@@ -157,6 +159,7 @@ pub async fn run(cli: Cli) -> Result<(), RunError> {
             watch::run::<Secret, _>(client, options, freshness, |event| keys.apply(event)).await
         });
     }
+    parts.spawn("closing of connections that rest", gateway.connections.clone().sweep());
     parts.spawn("master key watch", {
         let key = gateway.master_key.clone();
         async move { key.follow().await }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tokio::process::{Child, Command};
 
 use crate::Result;
@@ -26,7 +26,7 @@ impl Process {
         let log = File::options().create(true).append(true).open(log)?;
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "--"]).arg(program).args(args);
-        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).kill_on_drop(true);
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0);
         if let Some(kubeconfig) = kubeconfig {
             command.env("KUBECONFIG", kubeconfig);
         }
@@ -91,6 +91,14 @@ impl Process {
 
     fn stat(&self) -> Result<String> {
         stat(self.pid)
+    }
+}
+
+impl Drop for Process {
+    /// With those that it has started: nginx's workers outlive their master otherwise.
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = kill_process_group(self.pid, Signal::KILL);
     }
 }
 

@@ -1,16 +1,16 @@
-//! One request to a runner on a connection of its own.
+//! One request to a runner.
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use http_body_util::Full;
-use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use paddock_runnerapi::RESPOND_ASYNC;
 use paddock_runnerapi::token::TokenError;
 use paddock_websocket::handshake::Opening;
 
+use super::connections::{Reply, Sender};
 use super::dial::{self, DialError};
 use super::target::Target;
 use crate::gateway::Gateway;
@@ -97,8 +97,22 @@ impl Call {
 ///
 /// # Errors
 /// See [`CallError`].
-pub async fn send(gateway: &Gateway, target: &Target, call: &Call) -> Result<Response<Incoming>, CallError> {
-    exchange(gateway, target, request(gateway, target, call)?).await
+pub async fn send(gateway: &Gateway, target: &Target, call: &Call) -> Result<Response<Reply>, CallError> {
+    let mut request = request(gateway, target, call)?;
+    if let Some(mut kept) = gateway.connections.take(target) {
+        match kept.try_send_request(request).await {
+            Ok(answer) => return Ok(gateway.connections.reply(target, kept, answer)),
+            Err(mut failed) => match failed.take_message() {
+                // It was closed before a byte was written.
+                Some(unsent) => request = unsent,
+                None if call.method == Method::GET => request = self::request(gateway, target, call)?,
+                None => return Err(CallError::Broken(failed.into_error())),
+            },
+        }
+    }
+    let mut fresh = connect(gateway, target).await?;
+    let answer = fresh.send_request(request).await.map_err(CallError::Broken)?;
+    Ok(gateway.connections.reply(target, fresh, answer))
 }
 
 /// The same for a call that opens a WebSocket. The answer is no WebSocket's unless it accepts the handshake.
@@ -109,10 +123,12 @@ pub async fn send_opening(
     gateway: &Gateway,
     target: &Target,
     call: &Call,
-) -> Result<(Opening, Response<Incoming>), CallError> {
+) -> Result<(Opening, Response<Reply>), CallError> {
     let mut request = request(gateway, target, call)?;
     let opening = Opening::write_into(request.headers_mut()).map_err(http::Error::from)?;
-    Ok((opening, exchange(gateway, target, request).await?))
+    let mut sender = connect(gateway, target).await?;
+    let answer = sender.send_request(request).await.map_err(CallError::Broken)?;
+    Ok((opening, answer.map(Reply::last)))
 }
 
 fn request(gateway: &Gateway, target: &Target, call: &Call) -> Result<Request<Full<Bytes>>, CallError> {
@@ -131,19 +147,14 @@ fn request(gateway: &Gateway, target: &Target, call: &Call) -> Result<Request<Fu
     Ok(request)
 }
 
-async fn exchange(
-    gateway: &Gateway,
-    target: &Target,
-    request: Request<Full<Bytes>>,
-) -> Result<Response<Incoming>, CallError> {
+async fn connect(gateway: &Gateway, target: &Target) -> Result<Sender, CallError> {
     let stream = dial::dial(target.address, gateway.relay.connect).await?;
-    let (mut sender, connection) =
-        http1::handshake::<_, Full<Bytes>>(TokioIo::new(stream)).await.map_err(CallError::Broken)?;
-    // Ends with the answer's body, when nobody waits for the answer any more, or when the connection is a WebSocket's.
+    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(CallError::Broken)?;
+    // Ends when nobody waits for an answer on it or keeps it, or when it is a WebSocket's.
     tokio::spawn(async move {
         if let Err(error) = connection.with_upgrades().await {
             tracing::debug!(%error, "a connection to a runner ended early");
         }
     });
-    sender.send_request(request).await.map_err(CallError::Broken)
+    Ok(sender)
 }

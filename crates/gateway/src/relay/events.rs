@@ -8,13 +8,13 @@ use std::time::Duration;
 use bytes::{Buf, Bytes, BytesMut};
 use http::header::CONTENT_TYPE;
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use paddock_api::http::ErrorCode;
 use paddock_runnerapi::events::{self, HEARTBEAT};
 use paddock_runnerapi::{EVENTS, EventId, EventLine};
 use tokio::time::timeout;
 
 use super::call::{self, Call};
+use super::connections::Reply;
 use super::target::Target;
 use super::verdict;
 use crate::error::ApiError;
@@ -48,7 +48,7 @@ pub enum Lost {
 /// See the module.
 #[derive(Debug)]
 pub struct PodEvents {
-    body: Incoming,
+    body: Reply,
     read: BytesMut,
     /// How much of `read` is known to hold no line's end.
     searched: usize,

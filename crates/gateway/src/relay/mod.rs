@@ -6,6 +6,7 @@
 //! harness saw it.
 
 pub mod call;
+pub mod connections;
 pub mod continuation;
 pub mod dial;
 pub mod events;

@@ -5,12 +5,12 @@
 use std::sync::Arc;
 
 use http::Response;
-use hyper::body::Incoming;
 use paddock_api::Session;
 use paddock_api::http::ErrorCode;
 use paddock_runnerapi::HARNESS_HEADER;
 
 use super::call::{self, Call, CallError};
+use super::connections::Reply;
 use super::continuation;
 use super::lookup;
 use super::target::Target;
@@ -29,7 +29,7 @@ pub async fn pass(
     gateway: &Gateway,
     mut session: Arc<Session>,
     call: &Call,
-) -> Result<Response<Incoming>, ApiError> {
+) -> Result<Response<Reply>, ApiError> {
     let mut last = None;
     for _ in 0..MAX_ATTEMPTS {
         let target = lookup::target(gateway, &session, Target::of).await?;

@@ -23,13 +23,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::Response;
-use hyper::body::Incoming;
 use paddock_api::Session;
 use paddock_api::http::ErrorCode;
 use paddock_runnerapi::{Position, TRANSCRIPT_HEADER, TURNS};
 use tokio::time::Instant;
 
 use super::call::{self, AnswerAt, Call, CallError};
+use super::connections::Reply;
 use super::continuation;
 use super::dial::DialError;
 use super::hold::{self, Patience};
@@ -71,7 +71,7 @@ pub struct Turn {
 /// What came of trying the pods that a session had.
 enum Tried {
     /// The runner's answer, and whose it is.
-    Reply { reply: Response<Incoming>, session: Arc<Session>, target: Target },
+    Reply { reply: Response<Reply>, session: Arc<Session>, target: Target },
     /// No harness has seen the turn. This is how the session is now, and the place that takes no more turns.
     NotBegun { session: Arc<Session>, given_up: Option<Target> },
 }
@@ -84,7 +84,7 @@ pub async fn relay(
     gateway: &Gateway,
     session: Arc<Session>,
     turn: &Turn,
-) -> Result<Response<Incoming>, ApiError> {
+) -> Result<Response<Reply>, ApiError> {
     let _held = gateway.metrics.turn_begun();
     let begun = Instant::now();
     let outcome = deliver(gateway, session, turn).await;
@@ -99,7 +99,7 @@ async fn deliver(
     gateway: &Gateway,
     mut session: Arc<Session>,
     turn: &Turn,
-) -> Result<Response<Incoming>, ApiError> {
+) -> Result<Response<Reply>, ApiError> {
     for _ in 0..MAX_PODS {
         match attempts(gateway, session, turn).await? {
             Tried::Reply { reply, session, target } => {

@@ -5,10 +5,10 @@ use std::time::Duration;
 use http::header::{CONTENT_TYPE, HeaderName};
 use http::{Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
-use hyper::body::Incoming;
 use paddock_api::http::ErrorCode as Code;
 use paddock_runnerapi::{ErrorBody, ErrorCode as RunnerCode, TURN_ID_HEADER};
 
+use super::connections::Reply;
 use crate::error::ApiError;
 
 /// Longest error body that is read.
@@ -24,7 +24,7 @@ const QUEUE_RETRY: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub enum Verdict {
     /// The harness's reply, or that the turn is accepted, as was asked for.
-    Reply(Response<Incoming>),
+    Reply(Response<Reply>),
     /// The session's runner, or what answered in its place, failed; the turn must not be sent again.
     Error(ApiError),
     /// Another pod has the address, and has run nothing.
@@ -38,7 +38,7 @@ pub enum Verdict {
 }
 
 /// The error of an answer that is none to a turn; nothing of a success.
-pub async fn error_of(answer: Response<Incoming>) -> Option<ApiError> {
+pub async fn error_of(answer: Response<Reply>) -> Option<ApiError> {
     if answer.status().is_success() {
         return None;
     }
@@ -60,7 +60,7 @@ pub fn is_about<B>(answer: &Response<B>, turn_id: &str) -> bool {
 }
 
 /// Judges an answer to the turn `turn_id`.
-pub async fn judge(answer: Response<Incoming>, turn_id: &str) -> Verdict {
+pub async fn judge(answer: Response<Reply>, turn_id: &str) -> Verdict {
     let status = answer.status();
     if matches!(status, StatusCode::OK | StatusCode::ACCEPTED) {
         return if is_about(&answer, turn_id) {
@@ -73,7 +73,7 @@ pub async fn judge(answer: Response<Incoming>, turn_id: &str) -> Verdict {
 }
 
 /// Judges an answer that is no success.
-pub async fn refusal(answer: Response<Incoming>) -> Verdict {
+pub async fn refusal(answer: Response<Reply>) -> Verdict {
     let status = answer.status();
     let body = Limited::new(answer.into_body(), MAX_ERROR_BYTES).collect();
     let body = match tokio::time::timeout(ERROR_BODY_TIME, body).await {

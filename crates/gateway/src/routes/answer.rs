@@ -10,7 +10,6 @@ use http::header::{CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderValue, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
-use hyper::body::Incoming;
 use paddock_runnerapi::passage::PASSED_BACK;
 use serde::Serialize;
 
@@ -19,6 +18,7 @@ use crate::error::ApiError;
 use crate::gateway::Gateway;
 use crate::http::request_id::RequestId;
 use crate::metrics::Held;
+use crate::relay::connections::Reply;
 use crate::server::drain::Stage;
 use crate::server::io::ActivityGuard;
 use crate::server::upgrade::TakeOver;
@@ -29,9 +29,9 @@ pub enum Answer {
     /// Bytes at hand.
     Whole(Full<Bytes>),
     /// A runner's reply, passed on as it arrives.
-    Relayed(Incoming),
+    Relayed(Reply),
     /// A harness's stream without an end, passed on as it arrives. It ends when this gateway does.
-    Passed(Incoming, BoxFuture<'static, ()>),
+    Passed(Reply, BoxFuture<'static, ()>),
     /// What happens, as it happens.
     Stream(Frames),
     /// No body: the connection becomes something else.
@@ -66,7 +66,7 @@ impl Answer {
 
     /// A runner's answer, as it arrives. Nothing of the pod's headers gets out but the kind of the body; its length is known
     /// from the body.
-    pub fn relayed(answer: Response<Incoming>) -> Response<Self> {
+    pub fn relayed(answer: Response<Reply>) -> Response<Self> {
         let (head, body) = answer.into_parts();
         let mut response = Response::new(Self::Relayed(body));
         if let Some(kind) = head.headers.get(CONTENT_TYPE) {
@@ -76,7 +76,7 @@ impl Answer {
     }
 
     /// A harness's own answer, as it arrives.
-    pub fn passed(gateway: &Gateway, answer: Response<Incoming>) -> Response<Self> {
+    pub fn passed(gateway: &Gateway, answer: Response<Reply>) -> Response<Self> {
         let (head, body) = answer.into_parts();
         let kind = head.headers.get(CONTENT_TYPE);
         let is_stream = kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));

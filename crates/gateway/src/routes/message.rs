@@ -28,6 +28,7 @@ use crate::http::idempotency::Key;
 use crate::http::wait::Wait;
 use crate::http::{prefer, segment};
 use crate::relay::call::AnswerAt;
+use crate::relay::connections::Reply;
 use crate::relay::hold::{self, Patience};
 use crate::relay::lookup;
 use crate::relay::outcome::TurnView;
@@ -77,7 +78,7 @@ pub async fn send(
 }
 
 /// 202, with where the turn's outcome will be.
-async fn accepted(id: &ObjectName, turn: &Key, told: Response<Incoming>) -> Response<Answer> {
+async fn accepted(id: &ObjectName, turn: &Key, told: Response<Reply>) -> Response<Answer> {
     let state = match told.status() {
         StatusCode::ACCEPTED => {
             let body = Limited::new(told.into_body(), MOST_ACCEPTED_BYTES).collect().await;
@@ -158,7 +159,7 @@ pub fn deliver(
     gateway: &Arc<Gateway>,
     session: Arc<Session>,
     turn: Turn,
-) -> JoinHandle<Result<Response<Incoming>, ApiError>> {
+) -> JoinHandle<Result<Response<Reply>, ApiError>> {
     let gateway = gateway.clone();
     tokio::spawn(async move { turn::relay(&gateway, session, &turn).await })
 }
@@ -168,8 +169,8 @@ pub fn deliver(
 /// # Errors
 /// The turn's own, or a defect of the gateway.
 pub fn delivered(
-    joined: Result<Result<Response<Incoming>, ApiError>, JoinError>,
-) -> Result<Response<Incoming>, ApiError> {
+    joined: Result<Result<Response<Reply>, ApiError>, JoinError>,
+) -> Result<Response<Reply>, ApiError> {
     joined.map_err(|error| {
         tracing::error!(%error, "relaying a turn failed");
         ApiError::new(ErrorCode::Internal, "the gateway failed while it relayed the message")

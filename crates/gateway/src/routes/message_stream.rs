@@ -22,6 +22,7 @@ use super::record::Record;
 use super::router::ObjectName;
 use crate::error::ApiError;
 use crate::gateway::Gateway;
+use crate::relay::connections::Reply;
 use crate::relay::events::{self, PodEvents};
 use crate::relay::target::Target;
 use crate::streams::dialect::Dialect;
@@ -77,7 +78,7 @@ async fn pod_events(
 }
 
 async fn tell(
-    mut turn: JoinHandle<Result<Response<Incoming>, ApiError>>,
+    mut turn: JoinHandle<Result<Response<Reply>, ApiError>>,
     mut source: Source,
     mut writer: Writer,
     deadline: Option<Instant>,

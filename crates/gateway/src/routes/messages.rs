@@ -5,7 +5,6 @@
 
 use http::{Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
-use hyper::body::Incoming;
 use paddock_api::Session;
 use paddock_api::http::ErrorCode;
 use paddock_runnerapi::MESSAGES;
@@ -18,6 +17,7 @@ use super::router::ObjectName;
 use crate::error::ApiError;
 use crate::gateway::Gateway;
 use crate::relay::call::{self, Call};
+use crate::relay::connections::Reply;
 use crate::relay::lookup;
 use crate::relay::target::{self, Target};
 use crate::transcripts::{SaveError, conversation};
@@ -43,7 +43,7 @@ pub async fn read<T: DeserializeOwned>(
     ask: &Ask,
     session: &Session,
 ) -> Result<Vec<T>, ApiError> {
-    let whole = async |answer: Response<Incoming>| {
+    let whole = async |answer: Response<Reply>| {
         let body = Limited::new(answer.into_body(), MOST_BYTES).collect().await;
         let body = body.map_err(|error| not_shown(&error.to_string()))?.to_bytes();
         serde_json::from_slice::<Vec<Box<RawValue>>>(&body).map_err(|error| not_shown(&error.to_string()))
@@ -60,7 +60,7 @@ async fn live<T>(
     gateway: &Gateway,
     ask: &Ask,
     session: &Session,
-    take: impl AsyncFnOnce(Response<Incoming>) -> Result<T, ApiError>,
+    take: impl AsyncFnOnce(Response<Reply>) -> Result<T, ApiError>,
 ) -> Result<Option<T>, ApiError> {
     let Some(target) = Target::of_pod(session) else { return Ok(None) };
     if target::terminal_only(session).is_err() {

@@ -16,6 +16,7 @@ use paddock_gateway::auth::{MasterKey, ScopedKeys};
 use paddock_gateway::gateway::{Gateway, Limits, RelayTimes};
 use paddock_gateway::index::Index;
 use paddock_gateway::metrics::Metrics;
+use paddock_gateway::relay::connections::Connections;
 use paddock_gateway::relay::tokens::Tokens;
 use paddock_gateway::server::accept::{self, DrainTimes, Drained};
 use paddock_gateway::server::drain::Drain;
@@ -104,6 +105,7 @@ impl TestGateway {
             scoped_keys,
             signing_key: signing_key(),
             tokens: Tokens::default(),
+            connections: Connections::default(),
             limits: setup.limits,
             relay: setup.relay,
             metrics: Arc::new(Metrics::default()),

@@ -9,11 +9,10 @@ use std::convert::Infallible;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use http::header::CONNECTION;
-use http::{HeaderValue, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::Body;
 use hyper::service::service_fn;
@@ -28,7 +27,8 @@ use crate::terminal::{self, VIEWERS, View};
 use answer::Answer;
 use limits::Limits;
 
-/// How long a client may take for its headers.
+/// How long a client may take for its headers, and a connection may rest between two requests. Longer than a gateway lets its
+/// connections rest: whoever hangs up while the other writes leaves it not knowing whether it was heard.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// The largest headers; tokens are a few hundred bytes.
 const HEADER_BYTES: usize = 64 << 10;
@@ -145,18 +145,17 @@ async fn connection(
     let _ = stream.set_nodelay(true);
     let answered = Arc::new(Notify::new());
     let tell = Arc::clone(&answered);
+    let at_work = Arc::new(AtomicBool::new(false));
+    let works = Arc::clone(&at_work);
     let upgrade = Arc::new(Upgrade::default());
     let asked = Arc::clone(&upgrade);
     let service = service_fn(move |request| {
         let (app, limits, answered) = (Arc::clone(&app), Arc::clone(&limits), Arc::clone(&tell));
-        let upgrade = Arc::clone(&asked);
+        let (upgrade, working) = (Arc::clone(&asked), Arc::clone(&works));
         async move {
-            let mut answer = routes::route(request, &app, &limits, &upgrade).await;
-            // One request a connection: on a kept one we could hang up just as a turn is written, and the gateway
-            // could not tell whether it was seen. (hyper's own switch for that would spoil upgrades.)
-            if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
-                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-            }
+            working.store(true, Ordering::Relaxed);
+            let answer = routes::route(request, &app, &limits, &upgrade).await;
+            working.store(false, Ordering::Relaxed);
             answered.notify_one();
             Ok::<_, Infallible>(telling_of_each_piece(answer, answered))
         }
@@ -168,7 +167,10 @@ async fn connection(
     // Pieces of an answer are asked for as the client reads. Those without an end have one now and then.
     let mut unread = pin!(async {
         answered.notified().await;
-        while tokio::time::timeout(ANSWER_TIMEOUT, answered.notified()).await.is_ok() {}
+        // A connection that is used again may have a turn now, for as long as that takes.
+        while tokio::time::timeout(ANSWER_TIMEOUT, answered.notified()).await.is_ok()
+            || at_work.load(Ordering::Relaxed)
+        {}
     });
     let mut connection = builder.serve_connection(TokioIo::new(stream), service);
     loop {

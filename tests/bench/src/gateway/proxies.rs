@@ -8,7 +8,7 @@ use bytes::Bytes;
 use paddock_runnerapi::{EVENTS, PORT, TERMINAL, TURNS};
 use serde_json::json;
 
-use super::{Run, load, put};
+use super::{Run, TERMINALS, load, put};
 use crate::process::{Process, free_port};
 use crate::{NAMESPACE, Result};
 
@@ -129,7 +129,7 @@ http {{
 
 fn haproxy(work: &Path, port: u16, held: usize) -> Result<Process> {
     // It wants files for twice as many before it starts.
-    let most = held + 50;
+    let most = held.max(TERMINALS) + 50;
     let settings = format!(
         "global
   maxconn {most}
