@@ -163,3 +163,117 @@ impl Body for Reply {
         self.body.size_hint()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use http::Request;
+    use http_body_util::BodyExt;
+    use hyper::client;
+    use hyper::server;
+    use hyper::service::service_fn;
+    use hyper_util::rt::TokioIo;
+    use tokio::task::JoinHandle;
+
+    use super::*;
+
+    fn target(session: &str, port: u16) -> Target {
+        Target {
+            address: ([127, 0, 0, 1], port).into(),
+            pod_name: "pod".into(),
+            pod_uid: "pod-uid".into(),
+            session_uid: session.into(),
+        }
+    }
+
+    /// A connection to somebody who says "hi" to all, and what serves it.
+    async fn connection(headers: &'static [(&str, &str)]) -> (Sender, JoinHandle<()>) {
+        let (ours, theirs) = tokio::io::duplex(1024);
+        let served = tokio::spawn(async move {
+            let hi = service_fn(|_| async {
+                let mut answer = Response::new(Full::new(Bytes::from_static(b"hi")));
+                for (name, value) in headers {
+                    answer.headers_mut().insert(*name, value.parse().unwrap());
+                }
+                Ok::<_, Infallible>(answer)
+            });
+            server::conn::http1::Builder::new().serve_connection(TokioIo::new(theirs), hi).await.unwrap();
+        });
+        let (sender, driver) = client::conn::http1::handshake(TokioIo::new(ours)).await.unwrap();
+        tokio::spawn(async move { driver.await.unwrap() });
+        (sender, served)
+    }
+
+    async fn ask(connections: &Connections, target: &Target, mut sender: Sender) -> Response<Reply> {
+        let answer = sender.send_request(Request::new(Full::default())).await.unwrap();
+        connections.reply(target, sender, answer)
+    }
+
+    async fn read(reply: Response<Reply>) {
+        assert_eq!(reply.into_body().collect().await.unwrap().to_bytes(), "hi");
+        // Its driver sees the end, too.
+        tokio::task::yield_now().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_was_answered_on_is_used_again_by_its_session_and_for_a_moment() {
+        let (connections, its) = (Connections::default(), target("s1", 1));
+        let (sender, served) = connection(&[]).await;
+        let reply = ask(&connections, &its, sender).await;
+        assert!(connections.take(&its).is_none(), "before the answer is read");
+        read(reply).await;
+        tokio::time::advance(REST - Duration::from_millis(1)).await;
+        let again = connections.take(&its).unwrap();
+        assert!(connections.take(&its).is_none(), "by two at once");
+        read(ask(&connections, &its, again).await).await;
+        tokio::time::advance(REST).await;
+        assert!(connections.take(&its).is_none());
+        served.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_else_gets_it() {
+        for other in [target("s2", 1), target("s1", 2)] {
+            let (connections, its) = (Connections::default(), target("s1", 1));
+            let (sender, served) = connection(&[]).await;
+            read(ask(&connections, &its, sender).await).await;
+            assert!(connections.take(&other).is_none());
+            served.await.unwrap();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_is_closed_is_not_kept() {
+        let (connections, its) = (Connections::default(), target("s1", 1));
+        let (sender, served) = connection(&[("connection", "close")]).await;
+        read(ask(&connections, &its, sender).await).await;
+        served.await.unwrap();
+        assert!(connections.0.lock().is_empty());
+        let (sender, served) = connection(&[]).await;
+        read(ask(&connections, &its, sender).await).await;
+        served.abort();
+        let _ = served.await;
+        tokio::task::yield_now().await;
+        assert!(connections.take(&its).is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_nobody_reads_to_its_end_ends_its_connection() {
+        let (connections, its) = (Connections::default(), target("s1", 1));
+        let (sender, served) = connection(&[]).await;
+        drop(ask(&connections, &its, sender).await);
+        served.await.unwrap();
+        assert!(connections.0.lock().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_that_rest_are_closed_though_nobody_asks() {
+        let (connections, its) = (Connections::default(), target("s1", 1));
+        let sweep = tokio::spawn(connections.clone().sweep());
+        let (sender, served) = connection(&[]).await;
+        read(ask(&connections, &its, sender).await).await;
+        served.await.unwrap();
+        sweep.abort();
+    }
+}

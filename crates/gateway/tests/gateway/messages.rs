@@ -267,6 +267,21 @@ async fn a_turn_whose_connection_breaks_is_never_sent_again() {
 }
 
 #[tokio::test]
+async fn the_next_turn_goes_over_the_same_connection_and_is_lost_with_it_as_with_any_other() {
+    let (gateway, runner) = TestGateway::with_ready_session().await;
+    for text in ["one", "two"] {
+        assert_eq!(gateway.message("s1", text).await.status, 200);
+    }
+    assert_eq!((runner.connections(), runner.count()), (1, 2));
+    runner.script(Script::Break);
+    assert_eq!(gateway.message("s1", "three").await.error(), (502, "turn_lost"));
+    assert_eq!((runner.connections(), runner.count()), (1, 3), "the lost turn was sent again");
+    runner.script(Script::Echo);
+    assert_eq!(gateway.message("s1", "four").await.status, 200);
+    assert_eq!((runner.connections(), runner.count()), (2, 4));
+}
+
+#[tokio::test]
 async fn a_client_that_leaves_does_not_cancel_its_turn() {
     let (gateway, runner) = TestGateway::with_ready_session().await;
     let go = Arc::new(Notify::new());

@@ -108,6 +108,7 @@ struct State {
     attached: watch::Sender<Vec<(String, HeaderMap)>>,
     /// How many messages its terminal has sent.
     said: AtomicUsize,
+    connections: AtomicUsize,
 }
 
 /// What it tells those who follow the session.
@@ -190,11 +191,13 @@ impl FakeRunner {
             orders: broadcast::Sender::new(16),
             attached: watch::Sender::default(),
             said: AtomicUsize::new(0),
+            connections: AtomicUsize::new(0),
         });
         tokio::spawn({
             let state = state.clone();
             async move {
                 while let Ok((stream, _)) = listener.accept().await {
+                    state.connections.fetch_add(1, Ordering::SeqCst);
                     let state = state.clone();
                     tokio::spawn(async move {
                         let service = service_fn(|request| state.clone().serve(request));
@@ -206,6 +209,11 @@ impl FakeRunner {
             }
         });
         Self { address, pod_uid: pod_uid.to_owned(), state }
+    }
+
+    /// How many connections were made to it.
+    pub fn connections(&self) -> usize {
+        self.state.connections.load(Ordering::SeqCst)
     }
 
     pub fn script(&self, script: Script) {
