@@ -9,7 +9,7 @@ export function environment(env, { base_url, token, shell_env }) {
     ...env,
     ANTHROPIC_BASE_URL: base_url,
     ANTHROPIC_AUTH_TOKEN: token,
-    BASH_ENV: shell_env,
+    CLAUDE_ENV_FILE: shell_env,
     SHELL: '/bin/bash',
     // Nothing but the model's endpoint is spoken to.
     CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC: '1',

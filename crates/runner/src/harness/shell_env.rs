@@ -1,5 +1,5 @@
-//! The environment of the agent's shells: a script that every bash reads first (`BASH_ENV`), so that it can be given to a harness
-//! that has started already.
+//! The environment of the agent's shells: a script that every shell reads first, so that it can be given to a harness that has
+//! started already.
 
 use std::fs;
 use std::io::{self, Write};

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
@@ -28,6 +28,7 @@ pub struct Booting {
     pub(super) peer: Peer,
     told: mpsc::UnboundedReceiver<Told>,
     pub(super) shell_env: ShellEnv,
+    pub(super) preamble: PathBuf,
     pub(super) workspace: PathBuf,
 }
 
@@ -42,6 +43,8 @@ pub fn launch(config: &Config, reaper: &Arc<Reaper>) -> Result<(Process, Booting
     fs::create_dir_all(&config.workspace).map_err(prepare)?;
     let shell_env = ShellEnv::new(&folder, &HIDDEN);
     shell_env.write(&[]).map_err(prepare)?;
+    let preamble = folder.join("preamble.sh");
+    fs::write(&preamble, sourcing(shell_env.path())).map_err(prepare)?;
     if let Err(error) = trust_git(&config.home, &config.workspace) {
         tracing::warn!(%error, home = %config.home.display(), "git is not told to trust the workspace");
     }
@@ -53,7 +56,13 @@ pub fn launch(config: &Config, reaper: &Arc<Reaper>) -> Result<(Process, Booting
     process.log_output();
     let peer = Peer::new(input, output);
     let told = peer.listen();
-    Ok((process, Booting { peer, told, shell_env, workspace: config.workspace.clone() }))
+    Ok((process, Booting { peer, told, shell_env, preamble, workspace: config.workspace.clone() }))
+}
+
+/// What the SDK puts before each shell command (`CLAUDE_ENV_FILE`; it takes `BASH_ENV` away). It would put the values themselves on
+/// the command line, where `ps` shows them.
+fn sourcing(script: &Path) -> String {
+    format!(". '{}'\n", script.display().to_string().replace('\'', r"'\''"))
 }
 
 fn command(config: &Config) -> Command {

@@ -33,6 +33,7 @@ pub struct ClaudeSdk {
     ids: IdMaker,
     proxy: Arc<ModelProxy>,
     shell_env: ShellEnv,
+    preamble: PathBuf,
     workspace: PathBuf,
 }
 
@@ -47,8 +48,8 @@ impl ClaudeSdk {
     /// # Errors
     /// Where it ends before, or the SDK's own program does not start.
     pub async fn booted(booting: Booting, proxy: Arc<ModelProxy>, warm: bool) -> Result<Self, HarnessError> {
-        let Booting { peer, shell_env, workspace, .. } = booting.served(warm).await?;
-        Ok(Self { peer, ids: IdMaker::default(), proxy, shell_env, workspace })
+        let Booting { peer, shell_env, preamble, workspace, .. } = booting.served(warm).await?;
+        Ok(Self { peer, ids: IdMaker::default(), proxy, shell_env, preamble, workspace })
     }
 
     async fn bind(&self, request: &ActivateRequest) -> Result<(), HarnessError> {
@@ -61,9 +62,9 @@ impl ClaudeSdk {
             "workspace": self.workspace,
             "model": agent.model,
             "prompt": agent.prompt,
-            "base_url": self.proxy.base_url().trim_end_matches("/v1"),
+            "base_url": self.proxy.anthropic_base_url(),
             "token": self.proxy.token().reveal(),
-            "shell_env": self.shell_env.path(),
+            "shell_env": self.preamble,
             "mcp_servers": mcp_servers,
         });
         self.peer.call("take its agent", "bind", &binding).await?;
