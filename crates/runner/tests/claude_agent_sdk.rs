@@ -55,6 +55,18 @@ fn ids(messages: &Value) -> Vec<&str> {
     messages.as_array().unwrap().iter().map(|message| message["info"]["id"].as_str().unwrap()).collect()
 }
 
+/// Takes a turn's end out of the journal, as if the runner had died just before it wrote it.
+fn forget_end_of(pod: &Pod, turn: &str) {
+    let journal = std::fs::read_to_string(pod.journal()).unwrap();
+    let is_end = |line: &&str| {
+        let record: Value = serde_json::from_str(line).unwrap();
+        ["messages", "ended"].iter().any(|kind| record[kind]["turn"] == turn)
+    };
+    let (ends, kept): (Vec<&str>, Vec<&str>) = journal.lines().partition(is_end);
+    assert_eq!(ends.len(), 2, "{ends:?}");
+    std::fs::write(pod.journal(), kept.join("\n") + "\n").unwrap();
+}
+
 fn children(pid: u32) -> Vec<u32> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     text.split_whitespace().map(|child| child.parse().unwrap()).collect()
@@ -142,6 +154,9 @@ async fn a_session_from_boot_to_restart() {
         refused.body
     );
 
+    // Of this turn the runner will not have written the end.
+    let kept = pod.turn("t4k", "!say kept").await;
+
     // The runner dies in the middle of a turn; the container restarts with the same folders.
     let calls = model.log().len();
     let mut peak = 0;
@@ -155,6 +170,8 @@ async fn a_session_from_boot_to_restart() {
     }
     report!("memory of the program in a turn, KiB: {}", peak.max(memory_of_tree(program_of(&pod))));
     pod.kill();
+    forget_end_of(&pod, "t4k");
+    let calls = model.log().len();
     let begun = Instant::now();
     pod.start();
     pod.ready().await;
@@ -163,6 +180,9 @@ async fn a_session_from_boot_to_restart() {
     assert_eq!((interrupted.status, interrupted.body["code"].as_str()), (502, Some("interrupted")));
     assert_eq!(pod.activate(&request()).await.body["harness_session_id"], conversation.as_str());
     assert_eq!(pod.turn("t1", "hello").await.body, first.body);
+    let found = pod.turn("t4k", "!say kept").await;
+    assert_eq!((found.status, &found.body), (200, &kept.body), "it is found in the harness's own record");
+    assert_eq!(model.log().len(), calls, "what was lost was run again");
     let begun = Instant::now();
     let again = pod.turn("t6", "!say still here").await;
     report!("first turn after the restart: {:?}", begun.elapsed());
