@@ -203,6 +203,11 @@ async fn a_session_from_boot_to_restart() {
         failed.body
     );
     assert_eq!(failed.body["info"]["error"]["data"]["statusCode"], 400, "{}", failed.body);
+    assert_eq!(pod.turn("t8", "!say better").await.text(), "better");
+    let seen = model.log().pop().unwrap();
+    // Behind what was said in the turn that was cut off.
+    assert!(seen.earlier_user_texts.last().unwrap().ends_with("!say still here"), "{seen:?}");
+    assert!(!seen.earlier_user_texts.contains(&"!fail 400".to_owned()), "what was refused is sent again");
     for text in [pod.log(), std::fs::read_to_string(pod.journal()).unwrap()] {
         assert!(!text.contains(MODEL_KEY));
     }

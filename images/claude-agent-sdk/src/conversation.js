@@ -1,5 +1,7 @@
 // One conversation: its turns, one after the other, and what was said in it.
 
+import { randomUUID } from 'node:crypto'
+import { isRefusal } from './errors.js'
 import { Ledger } from './ledger.js'
 import { options } from './options.js'
 import { blocks } from './prompt.js'
@@ -23,8 +25,8 @@ export class Conversation {
   #running
   /** The turn that ran last, so that the file need not be read for it. */
   #latest = []
-  /** The SDK's session, once it is known. */
-  #session
+  /** The SDK's session, once it is known, and whether the model's API has refused what was said last in it. */
+  #at
 
   constructor({ name, folder, sdk, home, env, tell }) {
     this.#name = name
@@ -99,7 +101,8 @@ export class Conversation {
   async #run({ message, parts, system, agent, stop }) {
     const running = this.#running
     this.#tell({ type: 'session.status', properties: { sessionID: this.#name, status: { type: 'busy' } } })
-    const session = await this.#goOn(agent)
+    const start = await this.#goOn(agent)
+    let session = start.resume ?? start.sessionId
     const user = this.#put(message, parts)
     const reply = new Reply({ user: user.info, model: agent.model, cwd: agent.workspace, ledger: this.#ledger, tell: this.#tell })
     reply.begin()
@@ -108,7 +111,7 @@ export class Conversation {
     let answered = () => {}
     const answer = new Promise((resolve) => (answered = resolve))
     try {
-      const given = options({ agent, env: this.#env, session, system, abortController: stop })
+      const given = options({ agent, env: this.#env, session: start, system, abortController: stop })
       running.query = this.#sdk.query({ prompt: prompt(parts, answer), options: given })
       if (running.wasAborted) this.abort()
       for await (const said of running.query) {
@@ -116,7 +119,7 @@ export class Conversation {
         if (said.type === 'result') {
           answered()
           within(END_GRACE_MS, stop)
-          this.#follow(said.session_id)
+          session = said.session_id ?? session
         }
       }
     } catch (error) {
@@ -124,6 +127,7 @@ export class Conversation {
     }
     answered()
     const ended = reply.end({ wasAborted: running.wasAborted, failure })
+    this.#note({ session, refused: isRefusal(ended.info.error) })
     this.#latest = [user, ended]
     return ended
   }
@@ -140,23 +144,34 @@ export class Conversation {
 
   /** How the SDK goes on with this conversation. */
   async #goOn(agent) {
-    this.#session ??= this.#ledger.read().session ?? this.#name.slice('ses_'.length)
-    const session = this.#session
-    if (transcript.exists(this.#projects, session)) return { resume: session }
-    const messages = this.messages()
-    if (messages.length === 0) return { sessionId: session }
-    transcript.write(this.#projects, { session, workspace: agent.workspace, messages })
-    const known = await this.#sdk.getSessionMessages(session, { dir: agent.workspace, limit: 1 })
-    if (known.length === 0) throw new Error('the SDK does not find the conversation that was written for it')
+    const { sdk, messages } = this.#at ? { sdk: this.#at } : this.#ledger.read()
+    this.#at = sdk ?? { session: this.#name.slice('ses_'.length) }
+    if (!this.#at.refused && transcript.exists(this.#projects, this.#at.session)) return { resume: this.#at.session }
+    // A session in which something was refused is left: it would be sent again with every turn.
+    const session = this.#at.refused ? randomUUID() : this.#at.session
+    const known = transcript.write(this.#projects, {
+      session,
+      workspace: agent.workspace,
+      messages: withoutRefused(messages ?? this.messages()),
+    })
+    if (!known) return { sessionId: session }
+    const read = await this.#sdk.getSessionMessages(session, { dir: agent.workspace, limit: 1 })
+    if (read.length === 0) throw new Error('the SDK does not find the conversation that was written for it')
     return { resume: session }
   }
 
-  /** A command of the user may have begun another session of the SDK (`/clear`). */
-  #follow(session) {
-    if (!session || session === this.#session) return
-    this.#session = session
-    this.#ledger.append([{ session }], { sync: true })
+  /** A command of the user may have begun another session (`/clear`). */
+  #note(at) {
+    const { session, refused } = this.#at
+    this.#at = at
+    if (at.session !== session || at.refused !== (refused ?? false)) this.#ledger.append([{ sdk: at }])
   }
+}
+
+/** The messages but for those that the model's API has refused, and the replies that say so. */
+function withoutRefused(messages) {
+  const refused = new Set(messages.filter(({ info }) => isRefusal(info.error)).map(({ info }) => info.parentID))
+  return messages.filter(({ info }) => !refused.has(info.id) && !refused.has(info.parentID))
 }
 
 /** Ends the SDK's program if it does not end by itself. */

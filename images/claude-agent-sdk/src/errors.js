@@ -12,6 +12,11 @@ export function errorOf({ kind, text, status }) {
   return { name: 'APIError', data }
 }
 
+/** Whether the model's API refused what it was sent. It would refuse it again, with all that is said later. */
+export function isRefusal(error) {
+  return error?.name === 'APIError' && [400, 413, 422].includes(error.data?.statusCode)
+}
+
 export function aborted() {
   return { name: 'MessageAbortedError', data: { message: 'The turn was aborted' } }
 }

@@ -1,5 +1,5 @@
 // A conversation's file: what was said, a JSON line for each message's info and each part as they become known. The last line
-// about a message or part holds. It is written before the SDK sees a turn and before its reply is given out, so a restart finds
+// about a message or part, or about where the SDK is, holds. It is written before the SDK sees a turn and before its reply is given out, so a restart finds
 // every reply that was complete, and tells one that was cut off by its missing `time.completed`.
 //
 // The SDK's own transcript cannot do that: it does not know which message of ours an entry belongs to.
@@ -29,11 +29,11 @@ export class Ledger {
 
   /** All that is in the file. */
   read() {
-    const said = { opened: {}, session: undefined, messages: [] }
+    const said = { opened: {}, sdk: undefined, messages: [] }
     const byId = new Map()
     for (const record of this.#records()) {
       if (record.opened) said.opened = record.opened
-      if (record.session) said.session = record.session
+      if (record.sdk) said.sdk = record.sdk
       if (record.info) {
         const known = byId.get(record.info.id)
         if (known) known.info = record.info

@@ -18,8 +18,9 @@ export function exists(folder, session) {
   return fs.readdirSync(folder).some((project) => fs.existsSync(path.join(folder, project, `${session}.jsonl`)))
 }
 
-/** Writes a session that was not there. */
+/** Writes a session that was not there; false where there is nothing to write. */
 export function write(folder, { session, workspace, messages }) {
+  if (messages.length === 0) return false
   const cwd = fs.realpathSync(workspace)
   const project = path.join(folder, cwd.replaceAll(/[^a-zA-Z0-9]/g, '-'))
   fs.mkdirSync(project, { recursive: true, mode: 0o700 })
@@ -41,6 +42,7 @@ export function write(folder, { session, workspace, messages }) {
     return `${JSON.stringify(entry)}\n`
   })
   fs.writeFileSync(path.join(project, `${session}.jsonl`), lines.join(''), { mode: 0o600 })
+  return true
 }
 
 /** A message as the API would have it, in one or several turns: a tool's result is the user's to say. */

@@ -100,6 +100,33 @@ test('a command may begin another session of the SDK', async (t) => {
   assert.equal(queries[1].options.resume, 'other')
 })
 
+test('what the model’s API refused is not sent again', async (t) => {
+  const home = folder(t)
+  let refuses = false
+  const said = async function* () {
+    if (refuses) yield result({ is_error: true, result: 'API Error: 400 bad image', api_error_status: 400 })
+    else yield* answers()
+  }
+  const { methods, queries } = start(home, said)
+  const { conversation } = methods.open({ title: 't' })
+  const sessions = () => queries.map(({ options }) => options.resume ?? options.sessionId)
+  await methods.turn({ conversation, message: 'msg_1', parts: text('good') })
+  refuses = true
+  await methods.turn({ conversation, message: 'msg_2', parts: text('bad') })
+  refuses = false
+  const { methods: again, queries: later } = start(home, said)
+  await again.turn({ conversation, message: 'msg_3', parts: text('better') })
+  assert.equal(new Set(sessions()).size, 1)
+  const { resume } = later[0].options
+  assert.ok(resume && !sessions().includes(resume), 'a session of its own')
+  const projects = path.join(home, '.claude/projects')
+  const written = fs.readFileSync(path.join(projects, fs.readdirSync(projects)[0], `${resume}.jsonl`), 'utf8')
+  assert.ok(written.includes('good') && !written.includes('bad'), written)
+  assert.equal(again.messages({ conversation }).length, 6, 'people still see it')
+  await again.turn({ conversation, message: 'msg_4', parts: text('on') })
+  assert.equal(later[1].options.resume, resume)
+})
+
 test('names of conversations are no paths', (t) => {
   const { methods } = start(folder(t), answers)
   for (const conversation of ['ses_x', '../x', 'ses_../../../../../etc/passwd-aaaaaaaaaaaaaa', `ses_${'0'.repeat(36)}`]) {

@@ -11,12 +11,12 @@ test('the last word about a message and a part holds', (t) => {
   assert.deepEqual([ledger.exists(), ledger.read().messages], [false, []])
   ledger.append([{ opened: { title: 't', at: 1 } }, { info: { id: 'a', n: 1 } }])
   ledger.append([{ part: { id: 'p', messageID: 'a', text: '' } }, { part: { id: 'q', messageID: 'a' } }])
-  ledger.append([{ part: { id: 'p', messageID: 'a', text: 'x' } }, { info: { id: 'a', n: 2 } }, { session: 's' }], { sync: true })
+  ledger.append([{ part: { id: 'p', messageID: 'a', text: 'x' } }, { info: { id: 'a', n: 2 } }, { sdk: { session: 's' } }], { sync: true })
   const said = new Ledger(dir, 'c').read()
   assert.deepEqual(said.messages, [
     { info: { id: 'a', n: 2 }, parts: [{ id: 'p', messageID: 'a', text: 'x' }, { id: 'q', messageID: 'a' }] },
   ])
-  assert.deepEqual([said.opened.title, said.session], ['t', 's'])
+  assert.deepEqual([said.opened.title, said.sdk.session], ['t', 's'])
 })
 
 test('half a line that a crash left spoils nothing', (t) => {

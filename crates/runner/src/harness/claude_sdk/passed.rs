@@ -40,9 +40,9 @@ pub(super) async fn answer(peer: &Peer, method: &Method, path: &str) -> Result<P
 
 async fn session(peer: &Peer, id: &str) -> Result<Bytes, HarnessError> {
     let sessions: Vec<Box<RawValue>> = peer.ask(ATTEMPT, "sessions", &json!({})).await?;
-    let is_it = |raw: &&Box<RawValue>| {
-        serde_json::from_str::<Session>(raw.get()).is_ok_and(|session| session.id == id)
-    };
-    let found = sessions.iter().find(is_it).map(|raw| Bytes::copy_from_slice(raw.get().as_bytes()));
+    let is_it =
+        |raw: &RawValue| serde_json::from_str::<Session>(raw.get()).is_ok_and(|session| session.id == id);
+    let found = sessions.iter().find(|raw| is_it(raw));
+    let found = found.map(|raw| Bytes::copy_from_slice(raw.get().as_bytes()));
     found.ok_or_else(|| HarnessError::NotThere { what: "such conversation".to_owned() })
 }
