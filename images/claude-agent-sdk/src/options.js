@@ -3,7 +3,7 @@
 /** Tools that need a person to answer, or a process that lives on after the turn. */
 const UNFIT = ['AskUserQuestion', 'CronCreate', 'CronDelete', 'CronList', 'Monitor', 'ScheduleWakeup']
 
-/** The environment of the SDK's program. The agent's own variables reach its shells by way of `shell_env`. */
+/** The environment of the SDK's program. The agent's own variables reach its shells by way of `shell_env`, and so cannot change it. */
 export function environment(env, { base_url, token, shell_env }) {
   return {
     ...env,

@@ -4,7 +4,8 @@
 // Requests of the runner, which may overlap, with the members of their params and their result:
 //   warm         {workspace}                                    null; starts the SDK's program once and ends it
 //   bind         {workspace, model, prompt, base_url, token, shell_env, mcp_servers}
-//                                                               null; holds for all turns from now on
+//                                                               null; holds for all turns from now on. `shell_env` is a file whose
+//                                                               text goes before each of the agent's shell commands
 //   open         {title}                                        {conversation}
 //   knows        {conversation}                                 true or false
 //   turn         {conversation, message, parts, system}         the reply, {info, parts}

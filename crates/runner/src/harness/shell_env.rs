@@ -2,11 +2,12 @@
 //! started already.
 
 use std::fs;
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use paddock_runnerapi::EnvVar;
+
+use super::home::write_private;
 
 /// See the module.
 pub(super) struct ShellEnv {
@@ -41,12 +42,6 @@ impl ShellEnv {
         }
         script
     }
-}
-
-/// Writes a file that only this user can read.
-pub(super) fn write_private(path: &Path, text: &str) -> io::Result<()> {
-    let file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
-    file?.write_all(text.as_bytes())
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 use tokio::time::timeout;
 
 use crate::harness::HarnessError;
-use crate::harness::shell_env::write_private;
+use crate::harness::home::write_private;
 use crate::process::{Exit, Reaper};
 
 const ATTEMPT: &str = "take over the conversation of an earlier pod";
