@@ -1,4 +1,4 @@
-# Adds up the tests that cargo test, go test -v, the shell checks of this folder, or an earlier sum reported.
+# Adds up the tests that cargo test, go test -v, node --test, the shell checks of this folder, or an earlier sum reported.
 # Prints: PASSED FAILED
 /^test result: / {
   for (i = 1; i <= NF; i++) {
@@ -10,6 +10,8 @@
 /^--- FAIL: / { failed++ }
 /^ok   / { passed++ }
 /^FAIL   / { failed++ }
+/^# pass [0-9]+$/ { passed += $3 }
+/^# fail [0-9]+$/ { failed += $3 }
 /^[0-9]+ passed, [0-9]+ failed$/ { sum_passed = $1; sum_failed = $3; summed = 1 }
 END {
   # A sum stands for all lines before it.

@@ -23,6 +23,7 @@ main() {
   stage 'cargo test' unit_tests || true
   stage 'go test (cluster tool)' go_tests || true
   stage 'chart' hack/chart-test.sh || true
+  stage 'with the Claude Agent SDK' claude_agent_sdk || true
 
   if stage 'clusters' boot; then
     stage 'with a real API server, and opencode' real_parts || true
@@ -87,7 +88,7 @@ go_tests() { (cd tests/cluster/devcluster && go vet . && go test -count=1 -v .);
 
 # Tests that need more than this repository: see real_parts, scenarios and uninstall. They are left out by name and not
 # with --exclude: cargo would choose other features for the dependencies, and build those once more afterwards.
-need_more=(apiserver apiserver_conformance faults opencode scenarios zz_uninstall)
+need_more=(apiserver apiserver_conformance claude_agent_sdk faults opencode scenarios zz_uninstall)
 
 unit_tests() {
   local targets
@@ -98,6 +99,13 @@ unit_tests() {
     mapfile -t targets < <(sort --unique <<<"$targets") &&
     cargo test --locked --workspace --no-fail-fast --lib --bins "${targets[@]}" &&
     cargo test --locked --workspace --no-fail-fast --doc
+}
+
+claude_agent_sdk() {
+  local folder
+  folder=$(hack/claude-agent-sdk.sh) &&
+    npm --prefix "$folder" --silent test &&
+    PADDOCK_TEST_CLAUDE_AGENT_SDK=$folder cargo test --locked --workspace --no-fail-fast --test claude_agent_sdk
 }
 
 real_parts() {

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use rustix::process::DumpableBehavior;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
@@ -13,19 +14,15 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use crate::activation::{Activator, RestoreError};
 use crate::activity::Meter;
 use crate::app::{App, Phase};
-use crate::config::{Config, HarnessKind};
-use crate::harness::opencode::{self, Booting, Opencode};
-use crate::harness::terminal::TerminalHarness;
+use crate::config::Config;
 use crate::harness::{Harness, HarnessError};
-use crate::model_proxy::{ModelProxy, ProxyError};
-use crate::process::{Exit, Process, Reaper};
+use crate::launch::{Booted, Child, Launched, launch};
+use crate::model_proxy::ProxyError;
+use crate::process::{Exit, Reaper};
 use crate::server::{self, Server};
-use crate::terminal::Terminal;
 use crate::termination;
 use crate::turns::{Journal, JournalError, Restored, StateLock};
 
-/// opencode lets go of its file services after 60 idle minutes.
-const WARM_INTERVAL: Duration = Duration::from_secs(45 * 60);
 /// How often the harness is asked for work of its own: idle time is no more exact than that.
 const LOOK_INTERVAL: Duration = Duration::from_secs(10);
 /// What the harness gets to end by itself.
@@ -140,51 +137,16 @@ async fn run(config: Config) -> Result<ExitCode, BootError> {
     let mut restored = Restored::default();
     let journal = Journal::open(lock, |record, span| restored.see(record, span))?;
     let meter = Meter::start();
-    let (mut child, launched) = launch(&config, &reaper, &meter).await?;
+    let fresh = restored.activation.is_none();
+    let Launched { mut child, booting } = launch(&config, &reaper, &meter, fresh).await?;
     tracing::info!(%address, "listening; the harness boots");
     let past = Past { pod_uid: config.pod_uid, journal, restored, meter };
     let end = tokio::select! {
         () = signals.any() => End::Signal,
         exit = child.ended() => End::HarnessExited(exit),
-        error = serve(&app, launched, past) => why_it_failed(error, &mut child).await,
+        error = serve(&app, booting, past) => why_it_failed(error, &mut child).await,
     };
     Ok(stop(end, &app, server, &mut child, &config.termination_log).await)
-}
-
-/// A harness that boots.
-enum Launched {
-    Opencode(Booting, Arc<ModelProxy>),
-    Terminal(TerminalHarness),
-}
-
-/// The process without which the pod is of no use, where the harness has one. A terminal's program may end and be started again.
-struct Child(Option<Process>);
-
-impl Child {
-    async fn ended(&mut self) -> Exit {
-        match &mut self.0 {
-            Some(process) => process.ended().await,
-            None => std::future::pending().await,
-        }
-    }
-}
-
-async fn launch(
-    config: &Config,
-    reaper: &Arc<Reaper>,
-    meter: &Arc<Meter>,
-) -> Result<(Child, Launched), BootError> {
-    match config.harness {
-        HarnessKind::Opencode => {
-            let proxy = ModelProxy::start(&config.model, config.extra_certificates.as_deref()).await?;
-            let (process, booting) = opencode::launch(config, reaper, &proxy).await?;
-            Ok((Child(Some(process)), Launched::Opencode(booting, proxy)))
-        }
-        HarnessKind::Terminal => {
-            let terminal = Terminal::new(Arc::clone(reaper), Arc::clone(meter));
-            Ok((Child(None), Launched::Terminal(TerminalHarness::new(config, terminal)?)))
-        }
-    }
 }
 
 /// A harness that ends while it boots closes its output and its connections first; its end says more.
@@ -197,6 +159,8 @@ async fn why_it_failed(error: BootError, child: &mut Child) -> End {
         Err(_) => End::BootFailed(error),
     }
 }
+
+type Booting = BoxFuture<'static, Result<Booted, HarnessError>>;
 
 /// Which pod this is, and what was in its state folder.
 struct Past {
@@ -215,34 +179,11 @@ impl Past {
     }
 }
 
-/// Boots the harness and looks after it for ever. Returns only with an error.
-async fn serve(app: &App, launched: Launched, past: Past) -> BootError {
-    match launched {
-        Launched::Opencode(booting, proxy) => serve_opencode(app, booting, proxy, past).await,
-        Launched::Terminal(harness) => match past.go_on(Arc::new(harness)).await {
-            Ok(activator) => {
-                app.ready(activator);
-                tracing::info!("ready");
-                std::future::pending().await
-            }
-            Err(error) => error.into(),
-        },
-    }
-}
-
-/// Boots and warms opencode, keeps it warm and looks after it for ever. Returns only with an error.
-async fn serve_opencode(app: &App, booting: Booting, proxy: Arc<ModelProxy>, past: Past) -> BootError {
-    let (harness, activator) = match ready(app, booting, proxy, past).await {
+/// Boots the harness, keeps it fit and looks after it for ever. Returns only with an error.
+async fn serve(app: &App, booting: Booting, past: Past) -> BootError {
+    let (upkeep, activator) = match ready(app, booting, past).await {
         Ok(ready) => ready,
         Err(error) => return error,
-    };
-    let keep_warm = async {
-        loop {
-            sleep(WARM_INTERVAL).await;
-            if let Err(error) = harness.keep_warm().await {
-                tracing::warn!(%error, "the harness could not be kept warm");
-            }
-        }
     };
     let look_after = async {
         loop {
@@ -252,25 +193,21 @@ async fn serve_opencode(app: &App, booting: Booting, proxy: Arc<ModelProxy>, pas
             }
         }
     };
-    tokio::join!(keep_warm, look_after).0
+    tokio::join!(upkeep, look_after).1
 }
 
 async fn ready(
     app: &App,
     booting: Booting,
-    proxy: Arc<ModelProxy>,
     past: Past,
-) -> Result<(Arc<Opencode>, Arc<Activator>), BootError> {
+) -> Result<(BoxFuture<'static, ()>, Arc<Activator>), BootError> {
     let begun = Instant::now();
-    let opencode = Arc::new(Opencode::booted(booting, proxy).await?);
+    let Booted { harness, upkeep } = booting.await?;
     let booted_ms = begun.elapsed().as_millis();
-    if past.restored.activation.is_none() {
-        opencode.warm_up().await?;
-    } // Else somebody waits for this session, in this pod or because it woke up: its next turn is the warm-up.
-    let activator = past.go_on(Arc::clone(&opencode) as Arc<dyn Harness>).await?;
+    let activator = past.go_on(harness).await?;
     app.ready(Arc::clone(&activator));
     tracing::info!(booted_ms, ready_ms = begun.elapsed().as_millis(), "ready");
-    Ok((opencode, activator))
+    Ok((upkeep, activator))
 }
 
 async fn stop(end: End, app: &App, server: Server, child: &mut Child, termination_log: &Path) -> ExitCode {

@@ -36,6 +36,8 @@ impl std::fmt::Debug for Secret {
 pub enum HarnessKind {
     /// `opencode serve`.
     Opencode,
+    /// The Claude Agent SDK, by way of a program of ours.
+    ClaudeAgentSdk,
     /// Any program, used through its terminal.
     Terminal,
 }
@@ -88,7 +90,7 @@ pub enum ConfigError {
     NotText(&'static str),
     /// It names no adapter.
     #[error(
-        "environment variable {} names no harness adapter of this runner; it knows: opencode, terminal",
+        "environment variable {} names no harness adapter of this runner; it knows: opencode, claude-agent-sdk, terminal",
         env::HARNESS
     )]
     UnknownHarness,
@@ -124,6 +126,7 @@ impl Config {
         }
         let harness = match need(env::HARNESS)?.as_str() {
             "opencode" => HarnessKind::Opencode,
+            "claude-agent-sdk" => HarnessKind::ClaudeAgentSdk,
             "terminal" => HarnessKind::Terminal,
             _ => return Err(ConfigError::UnknownHarness),
         };

@@ -15,6 +15,7 @@ pub mod config;
 pub mod events;
 pub mod harness;
 pub mod install;
+mod launch;
 pub mod model_proxy;
 pub mod process;
 pub mod random;

@@ -10,15 +10,14 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::BoxFuture;
-use http::{Request, Response};
-use hyper::body::Incoming;
+use http::Request;
 use paddock_runnerapi::passage::{Passage, passage};
 use paddock_runnerapi::{ActivateRequest, TurnRequest};
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 use tokio::sync::{Notify, mpsc};
 
-use super::{BadParts, Events, Harness, HarnessError, HarnessEvent, MessageHarness, Task, TurnNames};
+use super::{BadParts, Events, Harness, HarnessError, HarnessEvent, MessageHarness, Passed, Task, TurnNames};
 use crate::terminal::Terminal;
 
 #[derive(Default)]
@@ -157,10 +156,7 @@ impl MessageHarness for FakeHarness {
         Box::pin(async move { Ok(conversation.starts_with("ses_")) })
     }
 
-    fn pass<'a>(
-        &'a self,
-        request: Request<Bytes>,
-    ) -> BoxFuture<'a, Result<Response<Incoming>, HarnessError>> {
+    fn pass<'a>(&'a self, request: Request<Bytes>) -> BoxFuture<'a, Result<Passed, HarnessError>> {
         Box::pin(async move {
             if request.uri().path() == "/hang" {
                 self.hanging.fetch_add(1, Ordering::SeqCst);

@@ -1,10 +1,14 @@
 //! What the runner needs of a harness. One adapter per kind of harness; activation knows [`Harness`], the turn engine
 //! [`MessageHarness`].
 
+pub mod claude_sdk;
 #[cfg(test)]
 pub(crate) mod fake;
 mod home;
+mod ids;
 pub mod opencode;
+mod reply;
+mod shell_env;
 pub mod terminal;
 
 use std::sync::Arc;
@@ -13,7 +17,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use http::{Request, Response};
-use hyper::body::Incoming;
+use http_body_util::combinators::UnsyncBoxBody;
 use paddock_runnerapi::passage::Action;
 use paddock_runnerapi::{ActivateRequest, Capabilities, ErrorBody, ErrorCode, TurnRequest};
 use serde::{Deserialize, Serialize};
@@ -98,6 +102,14 @@ pub enum HarnessError {
         /// The beginning of what it said.
         said: String,
     },
+    /// It says that it could not do it.
+    #[error("asking the harness to {attempt}: it failed: {said}")]
+    Failed {
+        /// What was attempted.
+        attempt: &'static str,
+        /// What it said.
+        said: String,
+    },
     /// Its answer is not what the request should give.
     #[error("asking the harness to {attempt}: its answer cannot be used: {what}")]
     Unusable {
@@ -126,6 +138,7 @@ impl HarnessError {
             Self::Refused { attempt, status, .. } => {
                 format!("asking the harness to {attempt}: it answered {status}")
             }
+            Self::Failed { attempt, .. } => format!("asking the harness to {attempt}: it failed"),
             Self::BadMessage { .. } => "running the turn: the harness does not take the message".to_owned(),
             _ => self.to_string(),
         }
@@ -161,6 +174,9 @@ pub enum HarnessEvent {
     /// One that is larger than the runner takes.
     TooLarge,
 }
+
+/// A harness's answer to a request to its own API, as it comes.
+pub type Passed = Response<UnsyncBoxBody<Bytes, hyper::Error>>;
 
 /// Events until they break off.
 pub type Events = BoxStream<'static, Result<HarnessEvent, HarnessError>>;
@@ -219,8 +235,7 @@ pub trait MessageHarness: Harness {
     ) -> BoxFuture<'a, Result<Bytes, HarnessError>>;
 
     /// Answers a request to the harness's own API that begins no turn (its `uri` is the path and query there).
-    fn pass<'a>(&'a self, request: Request<Bytes>)
-    -> BoxFuture<'a, Result<Response<Incoming>, HarnessError>>;
+    fn pass<'a>(&'a self, request: Request<Bytes>) -> BoxFuture<'a, Result<Passed, HarnessError>>;
 
     /// All messages of a turn, in order and in the harness's form: the user's first, the reply last.
     fn messages_of<'a>(

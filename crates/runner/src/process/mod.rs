@@ -91,7 +91,19 @@ impl Reaper {
     /// # Errors
     /// Where the program cannot be started.
     pub fn spawn(&self, command: &mut Command) -> io::Result<Process> {
-        command.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        self.launch(command, Stdio::null())
+    }
+
+    /// As [`Self::spawn`], with its input piped to us too.
+    ///
+    /// # Errors
+    /// Where the program cannot be started.
+    pub fn spawn_to_speak_with(&self, command: &mut Command) -> io::Result<Process> {
+        self.launch(command, Stdio::piped())
+    }
+
+    fn launch(&self, command: &mut Command, stdin: Stdio) -> io::Result<Process> {
+        command.process_group(0).stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
         self.adopt(|| command.spawn())
     }
 
@@ -111,6 +123,7 @@ impl Reaper {
         let receiver = |fd: Option<OwnedFd>| fd.map(pipe::Receiver::from_owned_fd).transpose();
         Ok(Process {
             pid,
+            stdin: child.stdin.take().map(|fd| pipe::Sender::from_owned_fd(fd.into())).transpose()?,
             stdout: receiver(child.stdout.take().map(OwnedFd::from))?,
             stderr: receiver(child.stderr.take().map(OwnedFd::from))?,
             exit,
@@ -133,6 +146,8 @@ fn reap(waiting: &mut Waiting) {
 /// A child that leads its own process group.
 pub struct Process {
     pid: Pid,
+    /// Its standard input, where it is piped, until taken.
+    pub stdin: Option<pipe::Sender>,
     /// Its standard output, until taken.
     pub stdout: Option<pipe::Receiver>,
     /// Its standard error, until taken.

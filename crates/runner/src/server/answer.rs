@@ -6,13 +6,13 @@ use http::{Method, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
 use hyper::body::Frame;
-use hyper::body::Incoming;
 use paddock_runnerapi::passage::{HARNESS_HEADER, PASSED_BACK};
 use paddock_runnerapi::{ErrorBody, ErrorCode, Position, TRANSCRIPT_HEADER, TURN_ID_HEADER};
 use serde::Serialize;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::events::Reader;
+use crate::harness::Passed;
 
 pub(super) type Answer = Response<UnsyncBoxBody<Bytes, hyper::Error>>;
 
@@ -45,7 +45,7 @@ pub(super) fn lines(reader: Reader) -> Answer {
 }
 
 /// The harness's own answer to a client's own request, as it comes. `room` is taken until its end.
-pub(super) fn harness(answer: Response<Incoming>, room: OwnedSemaphorePermit) -> Answer {
+pub(super) fn harness(answer: Passed, room: OwnedSemaphorePermit) -> Answer {
     let (head, body) = answer.into_parts();
     let held = body.map_frame(move |frame| {
         let _ = &room;

@@ -6,13 +6,12 @@
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use http::{Request, Response};
-use hyper::body::Incoming;
+use http::Request;
 use paddock_runnerapi::{ConversationRequest, ErrorBody, ErrorCode};
 
 use super::engine::{Engine, error};
 use super::record::Record;
-use crate::harness::HarnessError;
+use crate::harness::{HarnessError, Passed};
 
 impl Engine {
     /// The session's own conversation.
@@ -24,7 +23,7 @@ impl Engine {
     ///
     /// # Errors
     /// The harness's.
-    pub async fn pass(&self, request: Request<Bytes>) -> Result<Response<Incoming>, HarnessError> {
+    pub async fn pass(&self, request: Request<Bytes>) -> Result<Passed, HarnessError> {
         self.0.harness.pass(request).await
     }
 

@@ -87,6 +87,13 @@ impl Pod {
         pod
     }
 
+    /// The same, for another adapter.
+    pub fn with_adapter(adapter: &'static str, harness: &[impl AsRef<str>], model_base_url: &str) -> Self {
+        let mut pod = Self::new(harness, model_base_url);
+        pod.adapter = adapter;
+        pod
+    }
+
     /// The next pod on the same volume; this one must outlive it.
     pub fn next(&self, uid: &str) -> Self {
         let mut next = Self::on(self.dir.clone(), uid, &self.harness, &self.model_base_url);

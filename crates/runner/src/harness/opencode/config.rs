@@ -6,16 +6,16 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use paddock_runnerapi::EnvVar;
 use serde_json::{Value, json};
 
 use crate::config::Secret;
 use crate::harness::home::trust_git;
+use crate::harness::shell_env::ShellEnv;
 
 /// The only provider that opencode knows: the runner's own endpoint.
 pub(super) const PROVIDER: &str = "paddock";
@@ -47,16 +47,16 @@ impl Files {
         self.dir.join("import.json")
     }
 
-    /// The file that the agent's shells read first.
-    pub(super) fn shell_env(&self) -> PathBuf {
-        self.dir.join("env.sh")
+    /// The environment of the agent's shells.
+    pub(super) fn shell_env(&self) -> ShellEnv {
+        ShellEnv::new(&self.dir, &["OPENCODE_CONFIG_CONTENT", "OPENCODE_SERVER_PASSWORD"])
     }
 
     /// Makes all files that opencode finds at its start.
     pub(super) fn prepare(&self, home: &Path, workspace: &Path) -> io::Result<()> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
         fs::write(self.models(), "{}")?;
-        self.write_shell_env(&[])?;
+        self.shell_env().write(&[])?;
         fs::create_dir_all(workspace)?;
         // The agent of an earlier pod may have left anything in its home, and must not have locked itself out.
         for prepared in [no_npm(home), trust_git(home, workspace)] {
@@ -66,21 +66,6 @@ impl Files {
         }
         Ok(())
     }
-
-    /// Writes the environment of the agent's shells; the next shell sees it. The names are variable names.
-    pub(super) fn write_shell_env(&self, env: &[EnvVar]) -> io::Result<()> {
-        let path = self.shell_env();
-        let partial = path.with_extension("partial");
-        write_private(&partial, &shell_script(env))?;
-        // A shell that starts right now sees the old file or the new one, never half of it.
-        fs::rename(&partial, &path)
-    }
-}
-
-/// Writes a file that only this user can read.
-pub(super) fn write_private(path: &Path, text: &str) -> io::Result<()> {
-    let file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
-    file?.write_all(text.as_bytes())
 }
 
 /// Without these files opencode's first turn waits for an npm that may have no network.
@@ -99,16 +84,6 @@ fn write_new(path: &Path, content: &str) -> io::Result<()> {
         return Ok(());
     }
     fs::write(path, content)
-}
-
-/// The shells inherit opencode's environment, so what is only for opencode is taken away first. That keeps
-/// it out of transcripts (`env`); it hides nothing from an agent that looks at its parent in /proc.
-fn shell_script(env: &[EnvVar]) -> String {
-    let mut script = String::from("unset BASH_ENV OPENCODE_CONFIG_CONTENT OPENCODE_SERVER_PASSWORD\n");
-    for EnvVar { name, value } in env {
-        script.push_str(&format!("export {name}='{}'\n", value.replace('\'', r"'\''")));
-    }
-    script
 }
 
 /// How to reach the runner's model endpoint.
@@ -204,7 +179,7 @@ pub(super) fn command(launch: &Launch<'_>) -> Command {
         .env("OPENCODE_CONFIG_CONTENT", content(&launch.endpoint).to_string())
         .env("OPENCODE_SERVER_PASSWORD", launch.password.reveal())
         .env("SHELL", "/bin/bash")
-        .env("BASH_ENV", launch.files.shell_env());
+        .env("BASH_ENV", launch.files.shell_env().path());
     command
 }
 
@@ -237,17 +212,5 @@ mod tests {
         fs::create_dir(&config).unwrap();
         files.prepare(&home, &workspace).unwrap();
         fs::remove_dir_all(&home).unwrap();
-    }
-
-    #[test]
-    fn values_reach_a_shell_as_they_are() {
-        let value = "a'b\"$HOME `id`\n\\ end".to_owned();
-        let script = shell_script(&[EnvVar { name: "X_1".into(), value: value.clone() }]);
-        assert_eq!(
-            script.lines().next().unwrap(),
-            "unset BASH_ENV OPENCODE_CONFIG_CONTENT OPENCODE_SERVER_PASSWORD"
-        );
-        let quoted = script.split_once("export X_1=").unwrap().1.trim_end_matches('\n');
-        assert_eq!(quoted, format!("'{}'", value.replace('\'', r"'\''")));
     }
 }

@@ -4,12 +4,10 @@ mod client;
 mod config;
 mod events;
 mod family;
-mod ids;
 mod import;
 mod launch;
 mod parts;
 mod passed;
-mod reply;
 mod sse;
 mod task;
 mod warm;
@@ -20,9 +18,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use http::{Method, Request, Response};
-use hyper::body::Incoming;
-use jiff::Timestamp;
+use http::{Method, Request};
+use http_body_util::BodyExt;
 use paddock_runnerapi::passage::Action;
 use paddock_runnerapi::{ActivateRequest, TurnRequest};
 use serde::Deserialize;
@@ -31,13 +28,13 @@ use serde_json::{Value, json};
 use tokio::sync::{Mutex, RwLock};
 use tokio::time::timeout;
 
-use super::{BadParts, Events, Harness, HarnessError, MessageHarness, Task, TurnNames};
+use super::ids::{IdMaker, now_ms};
+use super::{BadParts, Events, Harness, HarnessError, MessageHarness, Passed, Task, TurnNames, reply};
 use crate::model_proxy::ModelProxy;
 use crate::terminal::Terminal;
 use client::Client;
 use config::Files;
 use family::Family;
-use ids::IdMaker;
 use import::Importer;
 
 pub use launch::{Booting, launch};
@@ -101,7 +98,7 @@ impl Opencode {
 
     async fn bind(&self, request: &ActivateRequest) -> Result<(), HarnessError> {
         let prepare = |source| HarnessError::Prepare { what: "shell environment", source };
-        self.files.write_shell_env(&request.agent.env).map_err(prepare)?;
+        self.files.shell_env().write(&request.agent.env).map_err(prepare)?;
         self.prompt.write().await.clone_from(&request.agent.prompt);
         self.proxy.bind(&request.agent.model);
         Ok(())
@@ -192,11 +189,6 @@ struct Asked {
     id: String,
 }
 
-/// For [`IdMaker`], which has no clock of its own.
-fn now_ms() -> u64 {
-    u64::try_from(Timestamp::now().as_millisecond()).unwrap_or(0)
-}
-
 impl Harness for Opencode {
     fn answers_messages(self: Arc<Self>) -> Option<Arc<dyn MessageHarness>> {
         Some(self)
@@ -272,11 +264,11 @@ impl MessageHarness for Opencode {
         })
     }
 
-    fn pass<'a>(
-        &'a self,
-        request: Request<Bytes>,
-    ) -> BoxFuture<'a, Result<Response<Incoming>, HarnessError>> {
-        Box::pin(async move { self.client.pass(passed::narrowed(request)).await })
+    fn pass<'a>(&'a self, request: Request<Bytes>) -> BoxFuture<'a, Result<Passed, HarnessError>> {
+        Box::pin(async move {
+            let answer = self.client.pass(passed::narrowed(request)).await?;
+            Ok(answer.map(BodyExt::boxed_unsync))
+        })
     }
 
     fn messages_of<'a>(

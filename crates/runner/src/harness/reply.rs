@@ -1,11 +1,11 @@
-//! Reading opencode's messages: which reply answers which message, and whether it is finished.
+//! Reading messages in opencode's form: which reply answers which message, and whether it is finished.
 
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-/// What opencode writes where it was stopped in the middle.
+/// What is written where a turn was stopped in the middle.
 const ABORTED: &str = "MessageAbortedError";
 
 #[derive(Deserialize)]
@@ -49,7 +49,7 @@ impl Info {
     }
 }
 
-/// Whether this answer of opencode belongs to our message.
+/// Whether this answer belongs to our message.
 pub(super) fn answers(reply: &[u8], message: &str) -> bool {
     serde_json::from_slice::<Message>(reply).is_ok_and(|reply| reply.info.answers(message))
 }

@@ -1,4 +1,4 @@
-//! Message and part ids in opencode's own sortable format: prefix, 12 hex digits of time, 14 random
+//! Message and part ids that sort by time, in opencode's own format: prefix, 12 hex digits of time, 14 random
 //! characters.
 //!
 //! The time is milliseconds × 4096 plus a counter, cut to 48 bits. opencode compares ids as text to tell
@@ -7,12 +7,19 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use jiff::Timestamp;
+
 use crate::harness::TurnNames;
 use crate::random::{RandomError, base62};
 
 const MASK: u64 = (1 << 48) - 1;
 const MESSAGE: &str = "msg_";
 const PART: &str = "prt_";
+
+/// For [`IdMaker`], which has no clock of its own.
+pub(super) fn now_ms() -> u64 {
+    u64::try_from(Timestamp::now().as_millisecond()).unwrap_or(0)
+}
 
 /// Makes ids, each later than the one before.
 #[derive(Default)]

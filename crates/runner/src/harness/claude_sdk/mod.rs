@@ -1,0 +1,223 @@
+//! Adapter for the Claude Agent SDK, by way of a program of ours (`images/claude-agent-sdk`) that is started with the pod. The SDK
+//! takes everything with each query, so the agent is bound late at no cost.
+
+mod events;
+mod launch;
+mod passed;
+mod protocol;
+mod task;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use http::Request;
+use paddock_runnerapi::{ActivateRequest, McpServer, McpTransport, TurnRequest};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use super::ids::{IdMaker, now_ms};
+use super::shell_env::ShellEnv;
+use super::{BadParts, Events, Harness, HarnessError, MessageHarness, Passed, Task, TurnNames, reply};
+use crate::model_proxy::ModelProxy;
+use crate::terminal::Terminal;
+use protocol::Peer;
+
+pub use launch::{Booting, launch};
+
+/// A booted SDK.
+pub struct ClaudeSdk {
+    peer: Peer,
+    ids: IdMaker,
+    proxy: Arc<ModelProxy>,
+    shell_env: ShellEnv,
+    preamble: PathBuf,
+    workspace: PathBuf,
+}
+
+#[derive(Deserialize)]
+struct Opened {
+    conversation: String,
+}
+
+impl ClaudeSdk {
+    /// Waits until the program serves; with `warm` it has done then what is slow the first time.
+    ///
+    /// # Errors
+    /// Where it ends before, or the SDK's own program does not start.
+    pub async fn booted(booting: Booting, proxy: Arc<ModelProxy>, warm: bool) -> Result<Self, HarnessError> {
+        let Booting { peer, shell_env, preamble, workspace, .. } = booting.served(warm).await?;
+        Ok(Self { peer, ids: IdMaker::default(), proxy, shell_env, preamble, workspace })
+    }
+
+    async fn bind(&self, request: &ActivateRequest) -> Result<(), HarnessError> {
+        let agent = &request.agent;
+        let prepare = |source| HarnessError::Prepare { what: "shell environment", source };
+        self.shell_env.write(&agent.env).map_err(prepare)?;
+        let mcp_servers: Vec<McpServer> =
+            agent.equipment.mcp_servers.iter().map(|server| with_env(server.clone(), request)).collect();
+        let binding = json!({
+            "workspace": self.workspace,
+            "model": agent.model,
+            "prompt": agent.prompt,
+            "base_url": self.proxy.anthropic_base_url(),
+            "token": self.proxy.token().reveal(),
+            "shell_env": self.preamble,
+            "mcp_servers": mcp_servers,
+        });
+        self.peer.call("take its agent", "bind", &binding).await?;
+        self.proxy.bind(&agent.model);
+        Ok(())
+    }
+}
+
+/// A server that is a program of the pod has the agent's environment, as its shells do.
+fn with_env(mut server: McpServer, request: &ActivateRequest) -> McpServer {
+    if let McpTransport::Stdio { env, .. } = &mut server.transport {
+        // The last of a name holds.
+        env.splice(..0, request.agent.env.iter().cloned());
+    }
+    server
+}
+
+impl Harness for ClaudeSdk {
+    fn answers_messages(self: Arc<Self>) -> Option<Arc<dyn MessageHarness>> {
+        Some(self)
+    }
+
+    fn terminal(&self) -> Option<Arc<Terminal>> {
+        None
+    }
+
+    fn open<'a>(&'a self, request: &'a ActivateRequest) -> BoxFuture<'a, Result<String, HarnessError>> {
+        Box::pin(async move {
+            self.bind(request).await?;
+            let title = json!({"title": request.title});
+            let opened: Opened = self.peer.ask("open a conversation", "open", &title).await?;
+            Ok(opened.conversation)
+        })
+    }
+
+    fn reopen<'a>(
+        &'a self,
+        request: &'a ActivateRequest,
+        conversation: &'a str,
+        latest: Option<&'a TurnNames>,
+    ) -> BoxFuture<'a, Result<String, HarnessError>> {
+        if let Some(latest) = latest {
+            self.ids.not_before(latest);
+        }
+        Box::pin(async move {
+            if self.knows(conversation).await? {
+                self.bind(request).await?;
+                return Ok(conversation.to_owned());
+            }
+            // Its home can be emptied by the agent itself. The workspace is still there, and the session goes on with a new one.
+            tracing::error!(conversation, "the home lacks the conversation; a new one is opened");
+            self.open(request).await
+        })
+    }
+}
+
+impl MessageHarness for ClaudeSdk {
+    fn prepare(&self, own: &str, request: &TurnRequest) -> Result<Task, BadParts> {
+        task::prepare(own, request)
+    }
+
+    fn knows<'a>(&'a self, conversation: &'a str) -> BoxFuture<'a, Result<bool, HarnessError>> {
+        Box::pin(async move {
+            self.peer.ask("find the conversation", "knows", &json!({"conversation": conversation})).await
+        })
+    }
+
+    fn name_turn(&self, task: &Task) -> Result<TurnNames, HarnessError> {
+        let names = self.ids.turn(task.parts.len(), now_ms())?;
+        Ok(TurnNames { conversation: task.conversation.clone(), ..names })
+    }
+
+    fn run<'a>(
+        &'a self,
+        conversation: &'a str,
+        names: &'a TurnNames,
+        task: Task,
+    ) -> BoxFuture<'a, Result<Bytes, HarnessError>> {
+        let named = task.parts.into_iter().zip(&names.parts).map(|(mut part, id)| {
+            part["id"] = json!(id);
+            part
+        });
+        let turn = json!({
+            "conversation": conversation,
+            "message": names.message,
+            "parts": named.collect::<Value>(),
+            "system": task.options.get("system"),
+        });
+        Box::pin(async move { self.peer.call("run a turn", "turn", &turn).await })
+    }
+
+    fn pass<'a>(&'a self, request: Request<Bytes>) -> BoxFuture<'a, Result<Passed, HarnessError>> {
+        Box::pin(async move { passed::answer(&self.peer, request.method(), request.uri().path()).await })
+    }
+
+    fn messages_of<'a>(
+        &'a self,
+        conversation: &'a str,
+        names: &'a TurnNames,
+    ) -> BoxFuture<'a, Result<Vec<Box<RawValue>>, HarnessError>> {
+        Box::pin(async move {
+            let turn = json!({"conversation": conversation, "message": names.message});
+            self.peer.ask("read a turn", "messages_of", &turn).await
+        })
+    }
+
+    fn history<'a>(&'a self, conversation: &'a str) -> BoxFuture<'a, Result<Bytes, HarnessError>> {
+        Box::pin(async move {
+            self.peer.call("read the conversation", "messages", &json!({"conversation": conversation})).await
+        })
+    }
+
+    fn restore<'a>(
+        &'a self,
+        conversation: &'a str,
+        messages: Vec<Box<RawValue>>,
+    ) -> BoxFuture<'a, Result<(), HarnessError>> {
+        Box::pin(async move {
+            let attempt = "take over the conversation of an earlier pod";
+            let said = json!({"conversation": conversation, "messages": messages});
+            self.peer.call(attempt, "restore", &said).await?;
+            // Later messages must sort after these.
+            let told = self.history(conversation).await?;
+            if let Some(message) = reply::ids(&told).into_iter().max() {
+                self.ids.not_before(&TurnNames { conversation: None, message, parts: Vec::new() });
+            }
+            Ok(())
+        })
+    }
+
+    fn has_open_work(&self) -> BoxFuture<'_, Result<bool, HarnessError>> {
+        Box::pin(async move { self.peer.ask("tell whether it works", "works", &json!({})).await })
+    }
+
+    fn events<'a>(&'a self, conversation: &'a str) -> BoxFuture<'a, Result<Events, HarnessError>> {
+        Box::pin(async move { Ok(events::of(conversation, self.peer.listen())) })
+    }
+
+    fn abort<'a>(&'a self, conversation: &'a str) -> BoxFuture<'a, Result<(), HarnessError>> {
+        Box::pin(async move {
+            self.peer.call("abort the turn", "abort", &json!({"conversation": conversation})).await.map(drop)
+        })
+    }
+
+    fn recover<'a>(
+        &'a self,
+        conversation: &'a str,
+        names: &'a TurnNames,
+    ) -> BoxFuture<'a, Result<Option<Bytes>, HarnessError>> {
+        Box::pin(async move {
+            let turn = json!({"conversation": conversation, "message": names.message});
+            let said = self.peer.call("read a turn", "messages_of", &turn).await?;
+            Ok(reply::find_finished(&said, &names.message))
+        })
+    }
+}

@@ -1,0 +1,284 @@
+//! What the runner and our program around the SDK say to each other: JSON-RPC 2.0, one message a line, over the program's
+//! standard input and output. Methods, their params and results are listed on the other side, in
+//! `images/claude-agent-sdk/src/rpc.js`.
+//!
+//! Requests may overlap. The pipes leave no port open that another program of the pod could speak to.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::harness::HarnessError;
+
+/// The longest line taken. The program sends none above 64 MiB.
+const LONGEST_LINE: usize = 65 << 20;
+/// The program's code for a conversation that it does not have.
+const NOT_THERE: i64 = -32001;
+
+/// An answer: a JSON document, or why there is none.
+type Answer = Result<Bytes, Failure>;
+
+#[derive(Debug, Deserialize)]
+struct Failure {
+    code: i64,
+    message: String,
+}
+
+#[derive(Deserialize)]
+struct Message<'a> {
+    #[serde(default)]
+    id: Option<u64>,
+    #[serde(default)]
+    method: Option<String>,
+    #[serde(borrow, default)]
+    params: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    result: Option<&'a RawValue>,
+    #[serde(default)]
+    error: Option<Failure>,
+}
+
+/// A notification of the program.
+#[derive(Debug)]
+pub(super) struct Told {
+    pub(super) method: String,
+    pub(super) params: Box<RawValue>,
+}
+
+#[derive(Default)]
+struct Shared {
+    waiting: HashMap<u64, oneshot::Sender<Answer>>,
+    listeners: Vec<mpsc::UnboundedSender<Told>>,
+    closed: bool,
+}
+
+/// The runner's end.
+pub(super) struct Peer {
+    shared: Arc<Mutex<Shared>>,
+    /// Lines are written by a task of their own: a request that is given up must not leave half of one.
+    lines: mpsc::UnboundedSender<Bytes>,
+    next: AtomicU64,
+}
+
+fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Peer {
+    /// Speaks over a program's pipes.
+    pub(super) fn new(
+        input: impl AsyncWrite + Send + Unpin + 'static,
+        output: impl AsyncRead + Send + Unpin + 'static,
+    ) -> Self {
+        let shared = Arc::<Mutex<Shared>>::default();
+        let (lines, queue) = mpsc::unbounded_channel();
+        tokio::spawn(write(input, queue));
+        let reading = Arc::clone(&shared);
+        tokio::spawn(async move {
+            if let Err(error) = read(output, &reading).await {
+                tracing::error!(%error, "the harness's output cannot be read");
+            }
+            // Who waits or listens learns that nothing comes any more.
+            let mut shared = lock(&reading);
+            shared.closed = true;
+            shared.waiting.clear();
+            shared.listeners.clear();
+        });
+        Self { shared, lines, next: AtomicU64::new(1) }
+    }
+
+    /// Asks for something and returns the answer as it came.
+    pub(super) async fn call(
+        &self,
+        attempt: &'static str,
+        method: &str,
+        params: &Value,
+    ) -> Result<Bytes, HarnessError> {
+        let broken = || HarnessError::Unreachable { attempt, source: "its end of the pipe is closed".into() };
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let mut line = json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params}).to_string();
+        line.push('\n');
+        let answer = {
+            let mut shared = lock(&self.shared);
+            if shared.closed {
+                return Err(broken());
+            }
+            let (sender, answer) = oneshot::channel();
+            shared.waiting.insert(id, sender);
+            answer
+        };
+        self.lines.send(line.into()).map_err(|_| broken())?;
+        match answer.await.map_err(|_| broken())? {
+            Ok(result) => Ok(result),
+            Err(Failure { code: NOT_THERE, .. }) => {
+                Err(HarnessError::NotThere { what: "such conversation".to_owned() })
+            }
+            Err(Failure { message, .. }) => Err(HarnessError::Failed { attempt, said: message }),
+        }
+    }
+
+    /// As [`Self::call`], and reads the answer.
+    pub(super) async fn ask<T: DeserializeOwned>(
+        &self,
+        attempt: &'static str,
+        method: &str,
+        params: &Value,
+    ) -> Result<T, HarnessError> {
+        let bytes = self.call(attempt, method, params).await?;
+        serde_json::from_slice(&bytes)
+            .map_err(|_| HarnessError::Unusable { attempt, what: "it lacks what was asked for" })
+    }
+
+    /// What the program tells from now on; it ends with the program.
+    pub(super) fn listen(&self) -> mpsc::UnboundedReceiver<Told> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let mut shared = lock(&self.shared);
+        if !shared.closed {
+            shared.listeners.push(sender);
+        }
+        receiver
+    }
+}
+
+async fn write(mut input: impl AsyncWrite + Unpin, mut queue: mpsc::UnboundedReceiver<Bytes>) {
+    while let Some(line) = queue.recv().await {
+        if let Err(error) = input.write_all(&line).await {
+            tracing::warn!(%error, "the harness does not read what it is asked");
+            return;
+        }
+    }
+}
+
+async fn read(output: impl AsyncRead + Unpin, shared: &Mutex<Shared>) -> io::Result<()> {
+    let mut reader = BufReader::with_capacity(64 << 10, output);
+    let mut line = Vec::new();
+    loop {
+        let bytes = reader.fill_buf().await?;
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let end = bytes.iter().position(|byte| *byte == b'\n');
+        let taken = end.map_or(bytes.len(), |end| end + 1);
+        line.extend_from_slice(&bytes[..taken]);
+        reader.consume(taken);
+        if line.len() > LONGEST_LINE {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "a line is longer than is taken"));
+        }
+        if end.is_some() {
+            take(&line, shared);
+            line.clear();
+            line.shrink_to(64 << 10);
+        }
+    }
+}
+
+fn take(line: &[u8], shared: &Mutex<Shared>) {
+    let Ok(Message { id, method, params, result, error }) = serde_json::from_slice(line) else {
+        tracing::warn!("the harness wrote a line that is no message");
+        return;
+    };
+    let mut shared = lock(shared);
+    if let Some(method) = method {
+        let params = params.map_or_else(|| RawValue::NULL.to_owned(), ToOwned::to_owned);
+        let told = |listener: &mpsc::UnboundedSender<Told>| {
+            listener.send(Told { method: method.clone(), params: params.clone() }).is_ok()
+        };
+        shared.listeners.retain(told);
+    } else if let Some(waiting) = id.and_then(|id| shared.waiting.remove(&id)) {
+        let result = result.map_or("null", RawValue::get).as_bytes();
+        // Nobody may wait any more.
+        let _ = waiting.send(error.map_or_else(|| Ok(Bytes::copy_from_slice(result)), Err));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{DuplexStream, duplex, split};
+
+    /// A program that answers each line with what `answer` makes of it.
+    fn peer(answer: impl Fn(Value) -> Vec<String> + Send + 'static) -> Peer {
+        let (ours, theirs): (DuplexStream, DuplexStream) = duplex(1 << 10);
+        tokio::spawn(async move {
+            let (output, mut input) = split(theirs);
+            let mut lines = BufReader::new(output).lines();
+            while let Some(line) = lines.next_line().await.unwrap() {
+                for said in answer(serde_json::from_str(&line).unwrap()) {
+                    input.write_all(format!("{said}\n").as_bytes()).await.unwrap();
+                }
+                if line.contains("\"die\"") {
+                    return;
+                }
+            }
+        });
+        let (output, input) = split(ours);
+        Peer::new(input, output)
+    }
+
+    #[tokio::test]
+    async fn answers_find_who_asked_whatever_their_order() {
+        let held = Mutex::new(None);
+        let peer = peer(move |asked| {
+            let said = json!({"jsonrpc": "2.0", "id": asked["id"], "result": asked["params"]}).to_string();
+            let first = held.lock().unwrap().take();
+            match first {
+                None => {
+                    *held.lock().unwrap() = Some(said);
+                    vec![]
+                }
+                Some(first) => vec![said, "no json".to_owned(), first],
+            }
+        });
+        let long = "x".repeat(100_000);
+        let (first, second) = (json!({"x": 1}), json!({"x": long}));
+        let (a, b) = tokio::join!(peer.ask::<Value>("a", "m", &first), peer.ask::<Value>("b", "m", &second));
+        assert_eq!((a.unwrap(), b.unwrap()), (first, second));
+    }
+
+    #[tokio::test]
+    async fn errors_say_what_was_attempted_and_an_end_is_the_end() {
+        let peer = peer(|asked| {
+            let code = asked["params"]["code"].clone();
+            match code.is_null() {
+                true => vec![],
+                false => {
+                    vec![json!({"id": asked["id"], "error": {"code": code, "message": "boom"}}).to_string()]
+                }
+            }
+        });
+        let mut told = peer.listen();
+        let failed = peer.call("try", "m", &json!({"code": -32603})).await.unwrap_err();
+        assert_eq!(failed.to_string(), "asking the harness to try: it failed: boom");
+        let gone = peer.call("try", "m", &json!({"code": NOT_THERE})).await.unwrap_err();
+        assert!(matches!(gone, HarnessError::NotThere { .. }), "{gone}");
+        for _ in 0..2 {
+            let lost = peer.call("try", "die", &json!({})).await.unwrap_err();
+            assert!(matches!(lost, HarnessError::Unreachable { .. }), "{lost}");
+        }
+        assert!(told.recv().await.is_none());
+        assert!(peer.listen().recv().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn what_it_tells_is_heard_by_all_who_listen() {
+        let peer = peer(|asked| {
+            let told = json!({"method": "event", "params": asked["params"]}).to_string();
+            vec![told, json!({"id": asked["id"]}).to_string()]
+        });
+        let (mut one, mut other) = (peer.listen(), peer.listen());
+        assert_eq!(peer.call("try", "m", &json!({"n": 1})).await.unwrap(), "null");
+        for listener in [&mut one, &mut other] {
+            let told = listener.recv().await.unwrap();
+            assert_eq!((told.method.as_str(), told.params.get()), ("event", r#"{"n":1}"#));
+        }
+    }
+}

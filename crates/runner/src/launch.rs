@@ -1,0 +1,101 @@
+//! Starting the harness that the configuration names. What differs between harnesses until they serve is here; `boot` sees none
+//! of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use tokio::time::sleep;
+
+use crate::activity::Meter;
+use crate::boot::BootError;
+use crate::config::{Config, HarnessKind};
+use crate::harness::claude_sdk::{self, ClaudeSdk};
+use crate::harness::opencode::{self, Opencode};
+use crate::harness::terminal::TerminalHarness;
+use crate::harness::{Harness, HarnessError};
+use crate::model_proxy::ModelProxy;
+use crate::process::{Exit, Process, Reaper};
+use crate::terminal::Terminal;
+
+/// opencode lets go of its file services after 60 idle minutes.
+const WARM_INTERVAL: Duration = Duration::from_secs(45 * 60);
+
+/// A harness that has been started.
+pub(crate) struct Launched {
+    /// Its process.
+    pub(crate) child: Child,
+    /// Gives it once it serves.
+    pub(crate) booting: BoxFuture<'static, Result<Booted, HarnessError>>,
+}
+
+/// A harness that serves.
+pub(crate) struct Booted {
+    /// The harness.
+    pub(crate) harness: Arc<dyn Harness>,
+    /// Work that keeps it fit for as long as the pod lives. It does not end.
+    pub(crate) upkeep: BoxFuture<'static, ()>,
+}
+
+/// The process without which the pod is of no use, where the harness has one. A terminal's program may end and be started again.
+pub(crate) struct Child(pub(crate) Option<Process>);
+
+impl Child {
+    /// Waits for its end.
+    pub(crate) async fn ended(&mut self) -> Exit {
+        match &mut self.0 {
+            Some(process) => process.ended().await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// Starts the harness. With `warm` it does what is slow the first time before it is booted; without, somebody waits for its
+/// session already, whose next turn is the warm-up.
+pub(crate) async fn launch(
+    config: &Config,
+    reaper: &Arc<Reaper>,
+    meter: &Arc<Meter>,
+    warm: bool,
+) -> Result<Launched, BootError> {
+    let proxy = || ModelProxy::start(&config.model, config.extra_certificates.as_deref());
+    match config.harness {
+        HarnessKind::Opencode => {
+            let proxy = proxy().await?;
+            let (process, booting) = opencode::launch(config, reaper, &proxy).await?;
+            let booting = async move {
+                let opencode = Arc::new(Opencode::booted(booting, proxy).await?);
+                if warm {
+                    opencode.warm_up().await?;
+                }
+                let upkeep = Box::pin(keep_warm(Arc::clone(&opencode)));
+                Ok(Booted { harness: opencode, upkeep })
+            };
+            Ok(Launched { child: Child(Some(process)), booting: Box::pin(booting) })
+        }
+        HarnessKind::ClaudeAgentSdk => {
+            let proxy = proxy().await?;
+            let (process, booting) = claude_sdk::launch(config, reaper)?;
+            let booting = async move {
+                let harness = Arc::new(ClaudeSdk::booted(booting, proxy, warm).await?);
+                Ok(Booted { harness, upkeep: Box::pin(std::future::pending()) })
+            };
+            Ok(Launched { child: Child(Some(process)), booting: Box::pin(booting) })
+        }
+        HarnessKind::Terminal => {
+            let terminal = Terminal::new(Arc::clone(reaper), Arc::clone(meter));
+            let harness = Arc::new(TerminalHarness::new(config, terminal)?);
+            let booting = async { Ok(Booted { harness, upkeep: Box::pin(std::future::pending()) }) };
+            Ok(Launched { child: Child(None), booting: Box::pin(booting) })
+        }
+    }
+}
+
+async fn keep_warm(opencode: Arc<Opencode>) {
+    loop {
+        sleep(WARM_INTERVAL).await;
+        if let Err(error) = opencode.keep_warm().await {
+            tracing::warn!(%error, "the harness could not be kept warm");
+        }
+    }
+}
