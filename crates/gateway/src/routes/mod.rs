@@ -30,6 +30,8 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use http::header::TRANSFER_ENCODING;
 use http::request::Parts;
 use http::{Request, Response};
@@ -186,34 +188,45 @@ async fn answer(
         .retry_after(RETRY));
     }
     access::check(gateway, &ask.access, &route).await?;
-    match route {
-        Route::ClusterHealth => Ok(health::cluster(gateway).await),
-        Route::OpenApi => Ok(openapi::get(&ask.head.headers)),
-        Route::ListSessions => sessions::list(gateway, &ask),
-        Route::GetSession(id) => sessions::get(gateway, &ask, &id).await,
-        Route::DeleteSession(id) | Route::StopSession(id) => sessions::delete(gateway, &id).await,
-        Route::SuspendSession(id) => lifecycle::suspend(gateway, &ask, &id).await,
-        Route::ResumeSession(id) => lifecycle::resume(gateway, &ask, &id).await,
-        Route::RestartSession(id) => lifecycle::restart(gateway, &ask, &id).await,
-        Route::SendMessage(id) => message::send(gateway, &ask, body, &id, record).await,
-        Route::StreamMessage(id) => message_stream::send(gateway, &ask, body, &id, record).await,
-        Route::FollowEvents(id) => follow::events(gateway, &ask, &id).await,
-        Route::FollowHarness(id) => follow::harness(gateway, &ask, &id).await,
-        Route::HarnessApi(id, path) => harness_api::serve(gateway, &ask, body, &id, &path, record).await,
-        Route::AbortSession(id) => abort::abort(gateway, &ask, &id).await,
-        Route::AttachTerminal(id) => terminal::attach(gateway, &ask, &id).await,
-        Route::ListMessages(id) => messages::list(gateway, &ask, &id).await,
-        Route::GetTurn(id, turn) => turns::get(gateway, &ask, &id, &turn, record).await,
-        Route::SessionLog(id) => log::get(gateway, &ask, &id).await,
-        Route::SandboxLogs(id) => sandbox_logs::get(gateway, &ask, &id).await,
-        Route::Diagnose(id) => diagnose::get(gateway, &ask, &id).await,
-        Route::CreateSession(agent) => create::create(gateway, &ask, body, &agent, record).await,
-        Route::ListAgents => agents::list(gateway, &ask),
-        Route::CreateAgent => agent_write::create(gateway, &ask, body).await,
-        Route::GetAgent(id) => agents::get(gateway, &id).await,
-        Route::UpdateAgent(id) => agent_write::update(gateway, &ask, body, id).await,
-        Route::DeleteAgent(id) => agent_write::delete(gateway, id).await,
-    }
+    let ask = &ask;
+    // Each of its own size: a connection would otherwise have room for the largest while the smallest waits.
+    let answer: BoxFuture<'_, Result<Response<Answer>, ApiError>> = match route {
+        Route::ClusterHealth => async move { Ok(health::cluster(gateway).await) }.boxed(),
+        Route::OpenApi => async move { Ok(openapi::get(&ask.head.headers)) }.boxed(),
+        Route::ListSessions => async move { sessions::list(gateway, ask) }.boxed(),
+        Route::GetSession(id) => async move { sessions::get(gateway, ask, &id).await }.boxed(),
+        Route::DeleteSession(id) | Route::StopSession(id) => {
+            async move { sessions::delete(gateway, &id).await }.boxed()
+        }
+        Route::SuspendSession(id) => async move { lifecycle::suspend(gateway, ask, &id).await }.boxed(),
+        Route::ResumeSession(id) => async move { lifecycle::resume(gateway, ask, &id).await }.boxed(),
+        Route::RestartSession(id) => async move { lifecycle::restart(gateway, ask, &id).await }.boxed(),
+        Route::SendMessage(id) => async move { message::send(gateway, ask, body, &id, record).await }.boxed(),
+        Route::StreamMessage(id) => {
+            async move { message_stream::send(gateway, ask, body, &id, record).await }.boxed()
+        }
+        Route::FollowEvents(id) => async move { follow::events(gateway, ask, &id).await }.boxed(),
+        Route::FollowHarness(id) => async move { follow::harness(gateway, ask, &id).await }.boxed(),
+        Route::HarnessApi(id, path) => {
+            async move { harness_api::serve(gateway, ask, body, &id, &path, record).await }.boxed()
+        }
+        Route::AbortSession(id) => async move { abort::abort(gateway, ask, &id).await }.boxed(),
+        Route::AttachTerminal(id) => async move { terminal::attach(gateway, ask, &id).await }.boxed(),
+        Route::ListMessages(id) => async move { messages::list(gateway, ask, &id).await }.boxed(),
+        Route::GetTurn(id, turn) => async move { turns::get(gateway, ask, &id, &turn, record).await }.boxed(),
+        Route::SessionLog(id) => async move { log::get(gateway, ask, &id).await }.boxed(),
+        Route::SandboxLogs(id) => async move { sandbox_logs::get(gateway, ask, &id).await }.boxed(),
+        Route::Diagnose(id) => async move { diagnose::get(gateway, ask, &id).await }.boxed(),
+        Route::CreateSession(agent) => {
+            async move { create::create(gateway, ask, body, &agent, record).await }.boxed()
+        }
+        Route::ListAgents => async move { agents::list(gateway, ask) }.boxed(),
+        Route::CreateAgent => async move { agent_write::create(gateway, ask, body).await }.boxed(),
+        Route::GetAgent(id) => async move { agents::get(gateway, &id).await }.boxed(),
+        Route::UpdateAgent(id) => async move { agent_write::update(gateway, ask, body, id).await }.boxed(),
+        Route::DeleteAgent(id) => async move { agent_write::delete(gateway, id).await }.boxed(),
+    };
+    answer.await
 }
 
 fn wrong_method(allow: &'static str) -> ApiError {

@@ -78,7 +78,8 @@ async fn linger(mut stream: TcpStream, last_words: &[u8]) {
     let goodbye = async {
         stream.write_all(last_words).await?;
         stream.shutdown().await?;
-        let mut thrown_away = [0; 16 * 1024];
+        // Not an array: every connection would have room for it.
+        let mut thrown_away = vec![0; 16 * 1024];
         while stream.read(&mut thrown_away).await? > 0 {}
         std::io::Result::Ok(())
     };
