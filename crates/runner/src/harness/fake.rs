@@ -43,6 +43,8 @@ pub(crate) struct FakeHarness {
     pub(crate) forgetful: AtomicBool,
     /// Opening and reopening fail so many times.
     pub(crate) failures: AtomicUsize,
+    /// It is not equipped before it is let go.
+    pub(crate) holds: AtomicBool,
     /// Subscribing fails so many times.
     pub(crate) refusals: AtomicUsize,
     /// How often it was subscribed to.
@@ -57,6 +59,12 @@ impl FakeHarness {
     /// Lets a waiting turn end.
     pub(crate) fn release(&self, text: &str) {
         self.released.lock().unwrap().push(text.to_owned());
+        self.changed.notify_waiters();
+    }
+
+    /// Lets it be equipped.
+    pub(crate) fn lets_go(&self) {
+        self.holds.store(false, Ordering::SeqCst);
         self.changed.notify_waiters();
     }
 
@@ -111,6 +119,20 @@ impl Harness for FakeHarness {
 
     fn terminal(&self) -> Option<Arc<Terminal>> {
         None
+    }
+
+    fn equip<'a>(&'a self, _: &'a ActivateRequest, _: bool) -> BoxFuture<'a, Result<(), HarnessError>> {
+        Box::pin(async move {
+            loop {
+                let changed = self.changed.notified();
+                tokio::pin!(changed);
+                changed.as_mut().enable();
+                if !self.holds.load(Ordering::SeqCst) {
+                    return Ok(());
+                }
+                changed.await;
+            }
+        })
     }
 
     fn open<'a>(&'a self, _: &'a ActivateRequest) -> BoxFuture<'a, Result<String, HarnessError>> {

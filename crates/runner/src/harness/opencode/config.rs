@@ -30,12 +30,18 @@ const OUTPUT_TOKENS: u32 = 16_384;
 /// Where the adapter keeps its own files.
 pub(super) struct Files {
     dir: PathBuf,
+    home: PathBuf,
 }
 
 impl Files {
-    /// Uses a folder below the runner's state folder.
-    pub(super) fn new(state_dir: &Path) -> Self {
-        Self { dir: state_dir.join("opencode") }
+    /// Uses a folder below the runner's state folder, and the agent's home.
+    pub(super) fn new(state_dir: &Path, home: &Path) -> Self {
+        Self { dir: state_dir.join("opencode"), home: home.to_owned() }
+    }
+
+    /// Where opencode looks for skills that no repository brings.
+    pub(super) fn skills(&self) -> PathBuf {
+        self.home.join(".config/opencode/skill")
     }
 
     fn models(&self) -> PathBuf {
@@ -53,7 +59,8 @@ impl Files {
     }
 
     /// Makes all files that opencode finds at its start.
-    pub(super) fn prepare(&self, home: &Path, workspace: &Path) -> io::Result<()> {
+    pub(super) fn prepare(&self, workspace: &Path) -> io::Result<()> {
+        let home = &self.home;
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
         fs::write(self.models(), "{}")?;
         self.write_shell_env(&[])?;
@@ -215,7 +222,7 @@ mod tests {
     #[test]
     fn git_trusts_the_workspace_whatever_is_in_the_home_already() {
         let home = std::env::temp_dir().join(format!("paddock-home-{}", std::process::id()));
-        let (files, workspace) = (Files::new(&home.join("state")), home.join("workspace"));
+        let (files, workspace) = (Files::new(&home.join("state"), &home), home.join("workspace"));
         let trust = format!("[safe]\n\tdirectory = \"{}\"\n", workspace.display());
         let config = home.join(".gitconfig");
         for (found, left) in [
@@ -228,14 +235,14 @@ mod tests {
                 fs::write(&config, found).unwrap();
             }
             for _ in 0..2 {
-                files.prepare(&home, &workspace).unwrap();
+                files.prepare(&workspace).unwrap();
                 assert_eq!(fs::read_to_string(&config).unwrap(), left);
             }
         }
         // Not even what can be neither read nor written stops a boot.
         fs::remove_file(&config).unwrap();
         fs::create_dir(&config).unwrap();
-        files.prepare(&home, &workspace).unwrap();
+        files.prepare(&workspace).unwrap();
         fs::remove_dir_all(&home).unwrap();
     }
 

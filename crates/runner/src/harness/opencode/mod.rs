@@ -2,6 +2,7 @@
 
 mod client;
 mod config;
+mod equip;
 mod events;
 mod family;
 mod ids;
@@ -15,6 +16,7 @@ mod task;
 mod warm;
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,6 +55,7 @@ const HISTORY: usize = 100;
 pub struct Opencode {
     client: Client,
     files: Files,
+    workspace: PathBuf,
     ids: IdMaker,
     proxy: Arc<ModelProxy>,
     importer: Importer,
@@ -70,10 +73,11 @@ impl Opencode {
     /// # Errors
     /// Where it closes its output before.
     pub async fn booted(booting: Booting, proxy: Arc<ModelProxy>) -> Result<Self, HarnessError> {
+        let workspace = booting.workspace.clone();
         let (client, files, importer) = booting.served().await?;
         let (ids, prompt, warming) = (IdMaker::default(), RwLock::new(None), Mutex::new(()));
         let family = Arc::default();
-        Ok(Self { client, files, ids, proxy, importer, prompt, warming, family })
+        Ok(Self { client, files, workspace, ids, proxy, importer, prompt, warming, family })
     }
 
     /// Brings a fresh process to its speed.
@@ -204,6 +208,28 @@ impl Harness for Opencode {
 
     fn terminal(&self) -> Option<Arc<Terminal>> {
         None
+    }
+
+    fn skills_dir(&self) -> Option<PathBuf> {
+        Some(self.files.skills())
+    }
+
+    fn equip<'a>(
+        &'a self,
+        request: &'a ActivateRequest,
+        changed: bool,
+    ) -> BoxFuture<'a, Result<(), HarnessError>> {
+        Box::pin(async move {
+            let agent = &request.agent;
+            if changed && (!agent.equipment.skills.is_empty() || equip::must_reload(&self.workspace)) {
+                let _warming = self.warming.lock().await;
+                equip::reload(&self.client).await?;
+            }
+            for server in &agent.equipment.mcp_servers {
+                equip::connect(&self.client, server, &agent.env).await?;
+            }
+            Ok(())
+        })
     }
 
     fn open<'a>(&'a self, request: &'a ActivateRequest) -> BoxFuture<'a, Result<String, HarnessError>> {

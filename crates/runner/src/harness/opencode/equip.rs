@@ -1,0 +1,116 @@
+//! What opencode is equipped with after its boot: files that it has to load again, and MCP servers.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::time::Duration;
+
+use http::Method;
+use http_body_util::BodyExt;
+use paddock_runnerapi::{EnvVar, McpServer, McpTransport};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use tokio::time::timeout;
+
+use super::client::Client;
+use super::sse::{Decoder, Message};
+use crate::harness::HarnessError;
+
+/// How long opencode may take to let go of what it has loaded.
+const RELOAD_LIMIT: Duration = Duration::from_secs(20);
+/// How long one MCP server may take to begin.
+const MCP_LIMIT: Duration = Duration::from_secs(60);
+/// How much of what opencode says of a server is told.
+const LONGEST_QUOTE: usize = 300;
+/// The largest event that is looked at.
+const LARGEST_EVENT: usize = 64 << 10;
+
+/// The type of the event that is looked for.
+const DISPOSED: &[u8] = b"\"server.instance.disposed\"";
+
+/// What opencode reads when it first looks at a folder, and not again. Its `AGENTS.md` it sees as it is.
+const LOADED_ONCE: [&str; 5] =
+    ["opencode.json", "opencode.jsonc", ".opencode", ".claude/skills", ".agents/skills"];
+
+/// Whether the workspace brings something that opencode has to load.
+pub(super) fn must_reload(workspace: &Path) -> bool {
+    LOADED_ONCE.iter().any(|name| workspace.join(name).exists())
+}
+
+/// Makes opencode load the workspace again with its next request. It says that it has let go before it has: the event
+/// tells when.
+pub(super) async fn reload(client: &Client) -> Result<(), HarnessError> {
+    let attempt = "load the workspace again";
+    let late = |_| HarnessError::Unusable { attempt, what: "it did not let go of what it had loaded" };
+    let gone = async {
+        let mut events = client.stream(attempt, "/global/event").await?.into_body();
+        client.call(attempt, Method::POST, "/instance/dispose", None).await?;
+        let mut decoder = Decoder::new(LARGEST_EVENT);
+        while let Some(frame) = events.frame().await {
+            let frame = frame.map_err(|error| HarnessError::Unreachable { attempt, source: error.into() })?;
+            let Ok(bytes) = frame.into_data() else { continue };
+            let disposed = |message: &Message| match message {
+                Message::Data(data) => data.windows(DISPOSED.len()).any(|part| part == DISPOSED),
+                Message::TooLarge => false,
+            };
+            if decoder.feed(&bytes).iter().any(disposed) {
+                return Ok(());
+            }
+        }
+        Err(HarnessError::Unusable { attempt, what: "its events ended" })
+    };
+    timeout(RELOAD_LIMIT, gone).await.map_err(late)?
+}
+
+#[derive(Deserialize)]
+struct ServerStatus {
+    status: String,
+    #[serde(default)]
+    error: Option<String>,
+}
+
+/// Connects to a server. One of the same name is replaced.
+pub(super) async fn connect(client: &Client, server: &McpServer, env: &[EnvVar]) -> Result<(), HarnessError> {
+    let attempt = "connect to an MCP server";
+    let failed = |said: String| HarnessError::Mcp { name: server.name.clone(), said };
+    let body = json!({"name": server.name, "config": config(server, env)});
+    let asked = client.ask(attempt, Method::POST, "/mcp", Some(&body));
+    let late = |_| failed(format!("it has not begun after {} seconds", MCP_LIMIT.as_secs()));
+    let told: HashMap<String, ServerStatus> = timeout(MCP_LIMIT, asked).await.map_err(late)??;
+    match told.get(&server.name) {
+        Some(ServerStatus { status, .. }) if status == "connected" => Ok(()),
+        Some(ServerStatus { status, error }) => Err(failed(said(server, status, error.as_deref()))),
+        None => Err(failed("opencode did not take it".to_owned())),
+    }
+}
+
+/// What a server's own words may be is unknown: they are told without what was given to it.
+fn said(server: &McpServer, status: &str, error: Option<&str>) -> String {
+    let mut text = error.map_or_else(|| status.to_owned(), |error| format!("{status}: {error}"));
+    let (McpTransport::Http { headers: hidden, .. } | McpTransport::Stdio { env: hidden, .. }) =
+        &server.transport;
+    for EnvVar { value, .. } in hidden.iter().filter(|variable| !variable.value.is_empty()) {
+        text = text.replace(value.as_str(), "***");
+    }
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST_QUOTE).collect()
+}
+
+fn config(server: &McpServer, agent_env: &[EnvVar]) -> Value {
+    let pairs = |variables: &[EnvVar]| -> Map<String, Value> {
+        variables.iter().map(|EnvVar { name, value }| (name.clone(), value.as_str().into())).collect()
+    };
+    match &server.transport {
+        McpTransport::Http { url, headers } => {
+            json!({"type": "remote", "url": url, "headers": pairs(headers), "oauth": false, "enabled": true})
+        }
+        McpTransport::Stdio { command, env } => {
+            // It inherits opencode's own environment, of which this much is for opencode alone.
+            let mut environment = Map::from_iter(
+                ["OPENCODE_SERVER_PASSWORD", "OPENCODE_CONFIG_CONTENT", "BASH_ENV"]
+                    .map(|name| (name.to_owned(), "".into())),
+            );
+            environment.extend(pairs(agent_env));
+            environment.extend(pairs(env));
+            json!({"type": "local", "command": command, "environment": environment, "enabled": true})
+        }
+    }
+}
