@@ -55,14 +55,6 @@ impl Tools {
     }
 }
 
-/// What the steps have come to.
-pub(super) struct Equipped {
-    /// The session as the harness is to be told of it.
-    pub(super) request: ActivateRequest,
-    /// Workspace or home have files that the harness may not know.
-    pub(super) changed: bool,
-}
-
 impl Tools {
     /// Those of a pod.
     pub fn new(config: &Config, reaper: Arc<Reaper>) -> Self {
@@ -76,22 +68,23 @@ impl Tools {
         }
     }
 
-    /// Fills workspace and home with what the session is described with. In a workspace that is not `new` the work of
-    /// its agent is left alone.
+    /// Fills workspace and home with what the session is described with, and returns the session as its harness is to be told
+    /// of it. In a workspace that is not `new` the work of its agent is left alone.
     pub(super) async fn equip(
         &self,
         request: &ActivateRequest,
         harness: &dyn Harness,
         new: bool,
         progress: &Progress,
-    ) -> Result<Equipped, StepError> {
+    ) -> Result<ActivateRequest, ErrorBody> {
         let equipment = &request.agent.equipment;
         let secrets = Secrets::of(&request.agent);
         if let Err(error) = git::access::write(&self.home, equipment.repo.as_ref()) {
             if equipment.repo.as_ref().is_some_and(|repo| repo.credential.is_some()) {
                 return Err(StepError(format!(
                     "writing the repository's credential into the agent's home: {error}; mount a volume there that the agent may write to"
-                )));
+                ))
+                .into());
             }
             tracing::warn!(%error, "git's configuration cannot be written into the agent's home");
         }
@@ -107,11 +100,14 @@ impl Tools {
             let new_files = if new { &equipment.files[..] } else { &[] };
             changed |= self.write_files(new_files, &equipment.skills, harness).await?;
         }
+        if changed {
+            harness.load_again(request).await?;
+        }
         if !equipment.requirements.is_empty() {
             progress.enter(ActivationStep::InstallingRequirements);
             requirements::install(self, &env, &equipment.requirements, &secrets).await?;
         }
-        Ok(Equipped { request: told, changed })
+        Ok(told)
     }
 
     async fn write_files(

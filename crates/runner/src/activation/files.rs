@@ -9,7 +9,7 @@ use paddock_runnerapi::{Skill, TextFile};
 use rustix::fs::{AtFlags, Mode, OFlags, mkdirat, open, openat, renameat, unlinkat};
 use rustix::io::Errno;
 
-use super::StepError;
+use super::equip::StepError;
 
 /// The name that a file has until it is whole.
 const PARTIAL: &str = ".paddock-partial";

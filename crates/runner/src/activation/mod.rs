@@ -34,7 +34,6 @@ use crate::bound::{Bound, Turns};
 use crate::events::{self, Hub};
 use crate::harness::{Harness, HarnessError, MessageHarness, TurnNames};
 use crate::turns::{Activation, Engine, Journal, JournalError, Record, Restored};
-use equip::{Equipped, StepError};
 use going::Slot;
 use progress::Progress;
 
@@ -236,19 +235,19 @@ impl Activator {
         begun: Instant,
     ) -> Result<Activation, ErrorBody> {
         let is_new = past.activation.is_none();
-        let equipped = self.tools.equip(&request, &*self.harness, is_new, &self.progress).await?;
+        let told = self.tools.equip(&request, &*self.harness, is_new, &self.progress).await?;
         if !request.agent.equipment.mcp_servers.is_empty() {
             self.progress.enter(ActivationStep::ConnectingMcp);
         }
-        self.harness.equip(&equipped.request, equipped.changed).await?;
+        self.harness.connect_mcp(&told).await?;
         self.progress.enter(ActivationStep::OpeningHarness);
         let harness_session_id = match &past.activation {
-            None => self.harness.open(&equipped.request).await?,
+            None => self.harness.open(&told).await?,
             Some(earlier) => {
                 // Asked for once is enough: that pod may have ended before the turn was accepted.
                 request.initial_turn =
                     request.initial_turn.take().or_else(|| earlier.request.initial_turn.clone());
-                self.reopen(&equipped.request, earlier, past.latest.as_ref()).await?
+                self.reopen(&told, earlier, past.latest.as_ref()).await?
             }
         };
         let steps = self.progress.end();
@@ -260,18 +259,16 @@ impl Activator {
     /// session has its conversation and its workspace, and loses more with its pod than with a tool.
     async fn equip_again(&self, request: &ActivateRequest) -> ActivateRequest {
         self.progress.begin();
-        let equipped = match self.tools.equip(request, &*self.harness, false, &self.progress).await {
-            Ok(equipped) => equipped,
-            Err(StepError(why)) => {
-                tracing::error!(why, "the session goes on without some of what it is equipped with");
-                Equipped { request: self.tools.as_told(request), changed: true }
-            }
+        let less = |why: &ErrorBody| {
+            tracing::error!(why = why.error, "the session goes on without some of what it is equipped with");
         };
-        if let Err(error) = self.harness.equip(&equipped.request, equipped.changed).await {
-            tracing::error!(%error, "the session goes on without some of what it is equipped with");
+        let told = self.tools.equip(request, &*self.harness, false, &self.progress).await;
+        let told = told.inspect_err(less).unwrap_or_else(|_| self.tools.as_told(request));
+        if let Err(error) = self.harness.connect_mcp(&told).await {
+            less(&error.into());
         }
         self.progress.end();
-        equipped.request
+        told
     }
 
     async fn reopen(

@@ -7,9 +7,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::child::{self, Ended, Unended};
+use super::equip::{StepError, Tools};
 use super::git::access::folder;
 use super::quote::Secrets;
-use super::{StepError, Tools};
 use crate::process::Exit;
 use paddock_runnerapi::Requirements;
 

@@ -43,7 +43,7 @@ pub(crate) struct FakeHarness {
     pub(crate) forgetful: AtomicBool,
     /// Opening and reopening fail so many times.
     pub(crate) failures: AtomicUsize,
-    /// It is not equipped before it is let go.
+    /// It is not connected to MCP servers before it is let go.
     pub(crate) holds: AtomicBool,
     /// Subscribing fails so many times.
     pub(crate) refusals: AtomicUsize,
@@ -62,7 +62,7 @@ impl FakeHarness {
         self.changed.notify_waiters();
     }
 
-    /// Lets it be equipped.
+    /// Lets it be connected.
     pub(crate) fn lets_go(&self) {
         self.holds.store(false, Ordering::SeqCst);
         self.changed.notify_waiters();
@@ -121,7 +121,7 @@ impl Harness for FakeHarness {
         None
     }
 
-    fn equip<'a>(&'a self, _: &'a ActivateRequest, _: bool) -> BoxFuture<'a, Result<(), HarnessError>> {
+    fn connect_mcp<'a>(&'a self, _: &'a ActivateRequest) -> BoxFuture<'a, Result<(), HarnessError>> {
         Box::pin(async move {
             loop {
                 let changed = self.changed.notified();

@@ -205,14 +205,14 @@ pub trait Harness: Send + Sync {
         true
     }
 
-    /// Makes ready what comes before [`Self::open`] and [`Self::reopen`]: it loads what was put into workspace and home
-    /// since it booted, where something was (`changed`), and connects to the session's MCP servers. Nothing, where that
-    /// is a part of opening.
-    fn equip<'a>(
-        &'a self,
-        _request: &'a ActivateRequest,
-        _changed: bool,
-    ) -> BoxFuture<'a, Result<(), HarnessError>> {
+    /// Loads what was put into workspace and home since it booted, where it does not see that by itself.
+    fn load_again<'a>(&'a self, _request: &'a ActivateRequest) -> BoxFuture<'a, Result<(), HarnessError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    /// Connects to the session's MCP servers, before [`Self::open`] and [`Self::reopen`]. Nothing, where that is a part of
+    /// opening.
+    fn connect_mcp<'a>(&'a self, _request: &'a ActivateRequest) -> BoxFuture<'a, Result<(), HarnessError>> {
         Box::pin(std::future::ready(Ok(())))
     }
 

@@ -1,6 +1,6 @@
 //! Why git did not do what it was to do, as a bounded set: what git itself prints may hold anything.
 
-use super::super::StepError;
+use super::super::equip::StepError;
 
 /// See the module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

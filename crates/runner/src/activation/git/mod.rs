@@ -16,9 +16,9 @@ use paddock_runnerapi::Repo;
 use tokio::time::{Instant, sleep};
 
 use super::child::{self, Unended};
+use super::equip::{StepError, Tools};
 use super::marks::Mark;
 use super::quote::Secrets;
-use super::{StepError, Tools};
 use crate::harness::PLACEHOLDER_COMMIT;
 use crate::process::Exit;
 use address::Address;

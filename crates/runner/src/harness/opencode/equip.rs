@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::Method;
 use http_body_util::BodyExt;
+use hyper::body::Incoming;
 use paddock_runnerapi::{EnvVar, McpServer, McpTransport};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -15,8 +16,10 @@ use super::client::Client;
 use super::sse::{Decoder, Message};
 use crate::harness::HarnessError;
 
-/// How long opencode may take to let go of what it has loaded.
-const RELOAD_LIMIT: Duration = Duration::from_secs(20);
+const RELOAD: &str = "load the workspace again";
+/// How long opencode may take to let go of what it has loaded, and how often it is asked to.
+const RELOAD_LIMIT: Duration = Duration::from_secs(5);
+const RELOADS: usize = 4;
 /// How long one MCP server may take to begin.
 const MCP_LIMIT: Duration = Duration::from_secs(60);
 /// How much of what opencode says of a server is told.
@@ -24,7 +27,8 @@ const LONGEST_QUOTE: usize = 300;
 /// The largest event that is looked at.
 const LARGEST_EVENT: usize = 64 << 10;
 
-/// The type of the event that is looked for.
+/// Types of the events that are looked for.
+const CONNECTED: &[u8] = b"\"server.connected\"";
 const DISPOSED: &[u8] = b"\"server.instance.disposed\"";
 
 /// What opencode reads when it first looks at a folder, and not again. Its `AGENTS.md` it sees as it is.
@@ -36,29 +40,43 @@ pub(super) fn must_reload(workspace: &Path) -> bool {
     LOADED_ONCE.iter().any(|name| workspace.join(name).exists())
 }
 
-/// Makes opencode load the workspace again with its next request. It says that it has let go before it has: the event
-/// tells when.
+/// Makes opencode load the workspace again with its next request.
 pub(super) async fn reload(client: &Client) -> Result<(), HarnessError> {
-    let attempt = "load the workspace again";
-    let late = |_| HarnessError::Unusable { attempt, what: "it did not let go of what it had loaded" };
-    let gone = async {
-        let mut events = client.stream(attempt, "/global/event").await?.into_body();
-        client.call(attempt, Method::POST, "/instance/dispose", None).await?;
-        let mut decoder = Decoder::new(LARGEST_EVENT);
-        while let Some(frame) = events.frame().await {
-            let frame = frame.map_err(|error| HarnessError::Unreachable { attempt, source: error.into() })?;
-            let Ok(bytes) = frame.into_data() else { continue };
-            let disposed = |message: &Message| match message {
-                Message::Data(data) => data.windows(DISPOSED.len()).any(|part| part == DISPOSED),
-                Message::TooLarge => false,
-            };
-            if decoder.feed(&bytes).iter().any(disposed) {
-                return Ok(());
-            }
+    // Whoever missed that it let go asks again: it loads and lets go once more.
+    for _ in 1..RELOADS {
+        if let Ok(ended) = timeout(RELOAD_LIMIT, let_go(client)).await {
+            return ended;
         }
-        Err(HarnessError::Unusable { attempt, what: "its events ended" })
-    };
-    timeout(RELOAD_LIMIT, gone).await.map_err(late)?
+    }
+    let late =
+        |_| HarnessError::Unusable { attempt: RELOAD, what: "it did not let go of what it had loaded" };
+    timeout(RELOAD_LIMIT, let_go(client)).await.map_err(late)?
+}
+
+/// It says that it has let go before it has: the event tells when.
+async fn let_go(client: &Client) -> Result<(), HarnessError> {
+    let mut events = client.stream(RELOAD, "/global/event").await?.into_body();
+    let mut decoder = Decoder::new(LARGEST_EVENT);
+    // Before the first event it may not have us among those it tells.
+    wait_for(&mut events, &mut decoder, CONNECTED).await?;
+    client.call(RELOAD, Method::POST, "/instance/dispose", None).await?;
+    wait_for(&mut events, &mut decoder, DISPOSED).await
+}
+
+async fn wait_for(events: &mut Incoming, decoder: &mut Decoder, kind: &[u8]) -> Result<(), HarnessError> {
+    while let Some(frame) = events.frame().await {
+        let frame =
+            frame.map_err(|error| HarnessError::Unreachable { attempt: RELOAD, source: error.into() })?;
+        let Ok(bytes) = frame.into_data() else { continue };
+        let is_it = |message: &Message| match message {
+            Message::Data(data) => data.windows(kind.len()).any(|part| part == kind),
+            Message::TooLarge => false,
+        };
+        if decoder.feed(&bytes).iter().any(is_it) {
+            return Ok(());
+        }
+    }
+    Err(HarnessError::Unusable { attempt: RELOAD, what: "its events ended" })
 }
 
 #[derive(Deserialize)]

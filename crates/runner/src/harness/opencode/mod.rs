@@ -214,17 +214,20 @@ impl Harness for Opencode {
         Some(self.files.skills())
     }
 
-    fn equip<'a>(
-        &'a self,
-        request: &'a ActivateRequest,
-        changed: bool,
-    ) -> BoxFuture<'a, Result<(), HarnessError>> {
+    fn load_again<'a>(&'a self, request: &'a ActivateRequest) -> BoxFuture<'a, Result<(), HarnessError>> {
+        Box::pin(async move {
+            // What else there may be it sees as it is, and keeps its speed.
+            if request.agent.equipment.skills.is_empty() && !equip::must_reload(&self.workspace) {
+                return Ok(());
+            }
+            let _warming = self.warming.lock().await;
+            equip::reload(&self.client).await
+        })
+    }
+
+    fn connect_mcp<'a>(&'a self, request: &'a ActivateRequest) -> BoxFuture<'a, Result<(), HarnessError>> {
         Box::pin(async move {
             let agent = &request.agent;
-            if changed && (!agent.equipment.skills.is_empty() || equip::must_reload(&self.workspace)) {
-                let _warming = self.warming.lock().await;
-                equip::reload(&self.client).await?;
-            }
             for server in &agent.equipment.mcp_servers {
                 equip::connect(&self.client, server, &agent.env).await?;
             }
