@@ -110,7 +110,13 @@ async fn everything_reaches_the_model_and_is_there_after_a_restart() {
     let mut pod = pod(&opencode, &model).await;
     let own = "---\nname: seal-care\ndescription: How seals are fed.\n---\nx\n";
     let agent = "---\ndescription: helps\nmode: primary\n---\nYou are the helper.\n";
-    let more = [(".opencode/skill/seal-care/SKILL.md", own), (".opencode/agent/helper.md", agent)];
+    // Such a file makes opencode install a package of its own first, which it cannot here.
+    let tool = "export default { description: 'greets', args: {}, async execute() { return 'hi' } }\n";
+    let more = [
+        (".opencode/skill/seal-care/SKILL.md", own),
+        (".opencode/agent/helper.md", agent),
+        (".opencode/tool/hello.ts", tool),
+    ];
     let mut asked = equipped(Equipment {
         repo: repo(&pod, &more),
         files: vec![TextFile { path: "notes/task.md".into(), content: "the task".into() }],
@@ -129,7 +135,7 @@ async fn everything_reaches_the_model_and_is_there_after_a_restart() {
         report!("first turn, {life}: {:?}", begun.elapsed());
         assert_eq!(turn.text().trim(), "ran: the task", "{}", turn.body);
         let seen = model.log().pop().unwrap();
-        for tool in ["local_whoami_t0k_blue", "remote_lookup"] {
+        for tool in ["hello", "local_whoami_t0k_blue", "remote_lookup"] {
             assert!(seen.tools.iter().any(|name| name == tool), "{tool}: {:?}", seen.tools);
         }
         for text in ["Always speak of walruses.", "How otters are fed.", "How seals are fed."] {
