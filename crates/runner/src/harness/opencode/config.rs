@@ -17,6 +17,9 @@ use serde_json::{Value, json};
 use crate::config::Secret;
 use crate::harness::home::trust_git;
 
+/// How often opencode's npm asks a registry again.
+const NPM_RETRIES: &str = "npm_config_fetch_retries";
+
 /// The only provider that opencode knows: the runner's own endpoint.
 pub(super) const PROVIDER: &str = "paddock";
 /// The only model; the endpoint replaces it by the session's.
@@ -111,7 +114,8 @@ fn write_new(path: &Path, content: &str) -> io::Result<()> {
 /// The shells inherit opencode's environment, so what is only for opencode is taken away first. That keeps
 /// it out of transcripts (`env`); it hides nothing from an agent that looks at its parent in /proc.
 fn shell_script(env: &[EnvVar]) -> String {
-    let mut script = String::from("unset BASH_ENV OPENCODE_CONFIG_CONTENT OPENCODE_SERVER_PASSWORD\n");
+    let mut script =
+        format!("unset BASH_ENV OPENCODE_CONFIG_CONTENT OPENCODE_SERVER_PASSWORD {NPM_RETRIES}\n");
     for EnvVar { name, value } in env {
         script.push_str(&format!("export {name}='{}'\n", value.replace('\'', r"'\''")));
     }
@@ -207,6 +211,9 @@ pub(super) fn command(launch: &Launch<'_>) -> Command {
         command.env(format!("OPENCODE_DISABLE_{name}"), "1");
     }
     command
+        // A repository's own tools and plugins make opencode install a package first, and its turns wait for that: where npm cannot
+        // reach its registry, for a minute and more.
+        .env(NPM_RETRIES, "0")
         .env("OPENCODE_MODELS_PATH", launch.files.models())
         .env("OPENCODE_CONFIG_CONTENT", content(&launch.endpoint).to_string())
         .env("OPENCODE_SERVER_PASSWORD", launch.password.reveal())
@@ -252,7 +259,7 @@ mod tests {
         let script = shell_script(&[EnvVar { name: "X_1".into(), value: value.clone() }]);
         assert_eq!(
             script.lines().next().unwrap(),
-            "unset BASH_ENV OPENCODE_CONFIG_CONTENT OPENCODE_SERVER_PASSWORD"
+            "unset BASH_ENV OPENCODE_CONFIG_CONTENT OPENCODE_SERVER_PASSWORD npm_config_fetch_retries"
         );
         let quoted = script.split_once("export X_1=").unwrap().1.trim_end_matches('\n');
         assert_eq!(quoted, format!("'{}'", value.replace('\'', r"'\''")));
