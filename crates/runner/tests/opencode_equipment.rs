@@ -18,6 +18,9 @@ macro_rules! report {
     ($($what:tt)*) => { writeln!(std::io::stderr(), $($what)*).unwrap() };
 }
 
+/// A registry of packages that is not there.
+const NOBODY: &str = "http://127.0.0.1:9/";
+
 fn opencode() -> Option<String> {
     let variable = "PADDOCK_TEST_OPENCODE";
     let path = std::env::var(variable).ok().filter(|path| !path.is_empty());
@@ -27,10 +30,10 @@ fn opencode() -> Option<String> {
     path
 }
 
-async fn pod(opencode: &str, model: &ScriptedModel) -> Pod {
+async fn pod(opencode: &str, model: &ScriptedModel, registry: &str) -> Pod {
     let mut pod = Pod::new(&[opencode], &model.base_url());
     // As in a pod that may not reach it.
-    pod.env.push(("npm_config_registry".into(), "http://127.0.0.1:9/".into()));
+    pod.env.push(("npm_config_registry".into(), registry.to_owned()));
     pod.start();
     pod.ready().await;
     fs::create_dir_all(pod.dir.join("host")).unwrap();
@@ -82,7 +85,7 @@ async fn servers(pod: &Pod) -> Vec<McpServer> {
 async fn a_repository_is_seen_without_loading_anything_again() {
     let Some(opencode) = opencode() else { return };
     let model = ScriptedModel::start(([127, 0, 0, 1], 0).into()).await.unwrap();
-    let mut pod = pod(&opencode, &model).await;
+    let mut pod = pod(&opencode, &model, NOBODY).await;
     let asked = equipped(Equipment { repo: repo(&pod, &[]), ..Equipment::default() });
     let begun = Instant::now();
     let activated = pod.activate_whole(&asked).await;
@@ -109,7 +112,10 @@ async fn a_repository_is_seen_without_loading_anything_again() {
 async fn everything_reaches_the_model_and_is_there_after_a_restart() {
     let Some(opencode) = opencode() else { return };
     let model = ScriptedModel::start(([127, 0, 0, 1], 0).into()).await.unwrap();
-    let mut pod = pod(&opencode, &model).await;
+    // One that takes connections and says nothing, as where a network policy drops packets.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let registry = format!("http://{}/", silent.local_addr().unwrap());
+    let mut pod = pod(&opencode, &model, &registry).await;
     let own = "---\nname: seal-care\ndescription: How seals are fed.\n---\nx\n";
     let agent = "---\ndescription: helps\nmode: primary\n---\nYou are the helper.\n";
     // Such a file makes opencode install a package of its own first, which it cannot here.
@@ -162,7 +168,7 @@ async fn everything_reaches_the_model_and_is_there_after_a_restart() {
 async fn skills_alone_and_mcp_servers_that_cannot_be_used() {
     let Some(opencode) = opencode() else { return };
     let model = ScriptedModel::start(([127, 0, 0, 1], 0).into()).await.unwrap();
-    let pod = pod(&opencode, &model).await;
+    let pod = pod(&opencode, &model, NOBODY).await;
     let mut asked = equipped(Equipment { skills: vec![skill()], ..Equipment::default() });
     let stdio = |program: &str| McpTransport::Stdio { command: vec![program.into()], env: vec![] };
     let http =

@@ -17,8 +17,9 @@ use serde_json::{Value, json};
 use crate::config::Secret;
 use crate::harness::home::trust_git;
 
-/// How often opencode's npm asks a registry again.
+/// How often opencode's npm asks a registry again, and how many milliseconds it waits for it. The agent's own is as patient as ever.
 const NPM_RETRIES: &str = "npm_config_fetch_retries";
+const NPM_TIMEOUT: &str = "npm_config_fetch_timeout";
 
 /// The only provider that opencode knows: the runner's own endpoint.
 pub(super) const PROVIDER: &str = "paddock";
@@ -114,8 +115,9 @@ fn write_new(path: &Path, content: &str) -> io::Result<()> {
 /// The shells inherit opencode's environment, so what is only for opencode is taken away first. That keeps
 /// it out of transcripts (`env`); it hides nothing from an agent that looks at its parent in /proc.
 fn shell_script(env: &[EnvVar]) -> String {
-    let mut script =
-        format!("unset BASH_ENV OPENCODE_CONFIG_CONTENT OPENCODE_SERVER_PASSWORD {NPM_RETRIES}\n");
+    let mut script = format!(
+        "unset BASH_ENV OPENCODE_CONFIG_CONTENT OPENCODE_SERVER_PASSWORD {NPM_RETRIES} {NPM_TIMEOUT}\n"
+    );
     for EnvVar { name, value } in env {
         script.push_str(&format!("export {name}='{}'\n", value.replace('\'', r"'\''")));
     }
@@ -214,6 +216,7 @@ pub(super) fn command(launch: &Launch<'_>) -> Command {
         // A repository's own tools and plugins make opencode install a package first, and its turns wait for that: where npm cannot
         // reach its registry, for a minute and more.
         .env(NPM_RETRIES, "0")
+        .env(NPM_TIMEOUT, "5000")
         .env("OPENCODE_MODELS_PATH", launch.files.models())
         .env("OPENCODE_CONFIG_CONTENT", content(&launch.endpoint).to_string())
         .env("OPENCODE_SERVER_PASSWORD", launch.password.reveal())
@@ -259,7 +262,7 @@ mod tests {
         let script = shell_script(&[EnvVar { name: "X_1".into(), value: value.clone() }]);
         assert_eq!(
             script.lines().next().unwrap(),
-            "unset BASH_ENV OPENCODE_CONFIG_CONTENT OPENCODE_SERVER_PASSWORD npm_config_fetch_retries"
+            "unset BASH_ENV OPENCODE_CONFIG_CONTENT OPENCODE_SERVER_PASSWORD npm_config_fetch_retries npm_config_fetch_timeout"
         );
         let quoted = script.split_once("export X_1=").unwrap().1.trim_end_matches('\n');
         assert_eq!(quoted, format!("'{}'", value.replace('\'', r"'\''")));
