@@ -132,11 +132,18 @@ async fn a_clone_that_fails_says_what_to_change() {
             assert!(!error.contains(secret) && !pod.log().contains(secret));
         }
     }
+    // A clone that was good, of a session that is then corrected.
+    let mut spoilt = with(Repo { branch: Some("other/branch".into()), ..repo(&url) });
+    spoilt.agent.equipment.files = vec![TextFile { path: "left".into(), content: "over".into() }];
+    spoilt.agent.equipment.requirements.pip = vec!["/nowhere/x.whl".into()];
+    assert_eq!(pod.activate_whole(&spoilt).await.body["code"], "activation_failed");
+    assert_eq!(read(pod.workspace().join("README.md")), "one");
     // Corrected, it is taken: nothing that failed has left anything in the way. The host may be away for a moment.
     host.refuses(1);
     let answer = pod.activate_whole(&with(repo(&url))).await;
     assert_eq!(answer.status, 200, "{}", answer.body);
     assert_eq!(read(pod.workspace().join("README.md")), "three");
+    assert!(!pod.workspace().join("left").exists());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,7 +11,7 @@ use paddock_runnerapi::{
 
 use super::files;
 use super::git;
-use super::marks::{Mark, Marks};
+use super::marks::Marks;
 use super::progress::Progress;
 use super::quote::Secrets;
 use super::requirements;
@@ -117,11 +117,9 @@ impl Tools {
         harness: &dyn Harness,
     ) -> Result<bool, StepError> {
         let mut changed = false;
-        if !files.is_empty() && !self.marks.has(Mark::FilesWritten) {
+        if !files.is_empty() {
             let (root, files) = (self.workspace.clone(), files.to_vec());
             changed |= aside(move || files::write_all(&root, &files)).await?;
-            let noted = |error| StepError(format!("writing files: noting that: {error}"));
-            self.marks.set(Mark::FilesWritten).map_err(noted)?;
         }
         if let Some(dir) = harness.skills_dir()
             && !skills.is_empty()

@@ -1,7 +1,7 @@
 //! What was done to the workspace already, kept beside the journal: a container that restarts in the middle must know.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::PathBuf;
 
 /// Something that is done once for a workspace.
@@ -11,8 +11,6 @@ pub(super) enum Mark {
     Cloning,
     /// The repository is there, and what is done to it since is the agent's.
     Cloned,
-    /// The files are there, likewise.
-    FilesWritten,
 }
 
 impl Mark {
@@ -20,7 +18,6 @@ impl Mark {
         match self {
             Self::Cloning => "cloning",
             Self::Cloned => "cloned",
-            Self::FilesWritten => "files-written",
         }
     }
 }
@@ -33,8 +30,15 @@ impl Marks {
         self.0.join(mark.name()).exists()
     }
 
-    pub(super) fn set(&self, mark: Mark) -> io::Result<()> {
+    /// Whether it was set for this very thing.
+    pub(super) fn is_of(&self, mark: Mark, what: &str) -> bool {
+        fs::read_to_string(self.0.join(mark.name())).is_ok_and(|found| found == what)
+    }
+
+    pub(super) fn set(&self, mark: Mark, what: &str) -> io::Result<()> {
         fs::create_dir_all(&self.0)?;
-        fs::File::create(self.0.join(mark.name()))?.sync_all()
+        let mut file = fs::File::create(self.0.join(mark.name()))?;
+        file.write_all(what.as_bytes())?;
+        file.sync_all()
     }
 }

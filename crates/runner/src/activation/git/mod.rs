@@ -56,14 +56,16 @@ enum Head {
     Empty,
 }
 
-/// Clones into the workspace, unless that has been done. Returns whether it was done now.
+/// Clones into the workspace, unless that has been done. Returns whether it was done now. No agent has worked there yet: what
+/// an earlier attempt has left, for another description maybe, is cleared away.
 pub(super) async fn clone(
     tools: &Tools,
     env: &[(OsString, OsString)],
     repo: &Repo,
     secrets: &Secrets,
 ) -> Result<bool, StepError> {
-    if tools.marks.has(Mark::Cloned) {
+    let what = format!("{}\n{}", repo.url, repo.branch.as_deref().unwrap_or_default());
+    if tools.marks.is_of(Mark::Cloned, &what) {
         return Ok(false);
     }
     let address = Address::parse(&repo.url).map_err(|why| StepError(why.to_owned()))?;
@@ -75,10 +77,10 @@ pub(super) async fn clone(
     };
     let again = tools.marks.has(Mark::Cloning);
     let noted = |error: io::Error| StepError(format!("cloning the repository: noting that: {error}"));
-    tools.marks.set(Mark::Cloning).map_err(noted)?;
+    tools.marks.set(Mark::Cloning, &what).map_err(noted)?;
     let git = Git { tools, env, secrets, deadline: Instant::now() + LIMIT };
     git.clone(repo, &address, again).await.map_err(|failure| failure.told(&names))?;
-    tools.marks.set(Mark::Cloned).map_err(noted)?;
+    tools.marks.set(Mark::Cloned, &what).map_err(noted)?;
     Ok(true)
 }
 

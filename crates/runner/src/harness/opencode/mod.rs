@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, join_all};
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use jiff::Timestamp;
@@ -228,10 +228,11 @@ impl Harness for Opencode {
     fn connect_mcp<'a>(&'a self, request: &'a ActivateRequest) -> BoxFuture<'a, Result<(), HarnessError>> {
         Box::pin(async move {
             let agent = &request.agent;
-            for server in &agent.equipment.mcp_servers {
-                equip::connect(&self.client, server, &agent.env).await?;
-            }
-            Ok(())
+            let servers = agent.equipment.mcp_servers.iter();
+            // All are asked, whether others fail or not: a session that goes on needs those that there are.
+            let connected =
+                join_all(servers.map(|server| equip::connect(&self.client, server, &agent.env))).await;
+            connected.into_iter().collect()
         })
     }
 
