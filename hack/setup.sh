@@ -3,7 +3,7 @@
 source "$(dirname "$0")/lib.sh"
 
 # program:package
-wanted=(cc:gcc ar:binutils make:make git:git curl:curl jq:jq shellcheck:shellcheck socat:socat)
+wanted=(cc:gcc ar:binutils make:make git:git curl:curl jq:jq npm:npm python3:python3 shellcheck:shellcheck socat:socat)
 
 missing=()
 for pair in "${wanted[@]}"; do
@@ -12,6 +12,8 @@ done
 [[ -e /usr/include/stdlib.h ]] || missing+=(libc6-dev)
 # Debian keeps the server's programs out of PATH. Tests start servers of their own; the package's is never used.
 compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql)
+# Debian parts these from Python itself. The runner's tests install packages with them.
+python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
 [[ -e /etc/ssl/certs/ca-certificates.crt ]] || missing+=(ca-certificates)
 
 if ((${#missing[@]})); then

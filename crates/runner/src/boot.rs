@@ -11,7 +11,7 @@ use rustix::process::DumpableBehavior;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use crate::activation::{Activator, RestoreError};
+use crate::activation::{Activator, RestoreError, Tools};
 use crate::activity::Meter;
 use crate::app::{App, Phase};
 use crate::config::Config;
@@ -140,7 +140,8 @@ async fn run(config: Config) -> Result<ExitCode, BootError> {
     let fresh = restored.activation.is_none();
     let Launched { mut child, booting } = launch(&config, &reaper, &meter, fresh).await?;
     tracing::info!(%address, "listening; the harness boots");
-    let past = Past { pod_uid: config.pod_uid, journal, restored, meter };
+    let tools = Tools::new(&config, Arc::clone(&reaper));
+    let past = Past { pod_uid: config.pod_uid, tools, journal, restored, meter };
     let end = tokio::select! {
         () = signals.any() => End::Signal,
         exit = child.ended() => End::HarnessExited(exit),
@@ -165,6 +166,7 @@ type Booting = BoxFuture<'static, Result<Booted, HarnessError>>;
 /// Which pod this is, and what was in its state folder.
 struct Past {
     pod_uid: String,
+    tools: Tools,
     journal: Journal,
     restored: Restored,
     meter: Arc<Meter>,
@@ -173,7 +175,7 @@ struct Past {
 impl Past {
     /// The activator of a booted harness. It goes on with the session that the pod or its volume had.
     async fn go_on(self, harness: Arc<dyn Harness>) -> Result<Arc<Activator>, RestoreError> {
-        let activator = Activator::new(harness, self.journal, self.pod_uid, self.meter);
+        let activator = Activator::new(harness, self.tools, self.journal, self.pod_uid, self.meter);
         activator.restore(self.restored).await?;
         Ok(Arc::new(activator))
     }

@@ -67,6 +67,8 @@ pub struct Config {
     pub workspace: PathBuf,
     /// The harness's home folder.
     pub home: PathBuf,
+    /// A folder of bare git repositories that clones may take from.
+    pub git_cache: Option<PathBuf>,
     /// A file with certificates to trust beside the public ones.
     pub extra_certificates: Option<PathBuf>,
     /// What the harness's environment starts from: the container's own, without anything of ours.
@@ -138,6 +140,7 @@ impl Config {
             state_dir: find(env::STATE_DIR)?.unwrap_or_else(|| DEFAULT_STATE_DIR.to_owned()).into(),
             workspace: find(env::WORKSPACE)?.unwrap_or_else(|| DEFAULT_WORKSPACE.to_owned()).into(),
             home: need("HOME")?.into(),
+            git_cache: find(env::GIT_CACHE)?.map(PathBuf::from),
             extra_certificates: find("SSL_CERT_FILE")?.map(PathBuf::from),
             passed_env: vars.iter().filter(|(name, _)| is_passed(name)).cloned().collect(),
             command,

@@ -42,6 +42,8 @@ pub(crate) struct FakeHarness {
     pub(crate) forgetful: AtomicBool,
     /// Opening and reopening fail so many times.
     pub(crate) failures: AtomicUsize,
+    /// It is not connected to MCP servers before it is let go.
+    pub(crate) holds: AtomicBool,
     /// Subscribing fails so many times.
     pub(crate) refusals: AtomicUsize,
     /// How often it was subscribed to.
@@ -56,6 +58,12 @@ impl FakeHarness {
     /// Lets a waiting turn end.
     pub(crate) fn release(&self, text: &str) {
         self.released.lock().unwrap().push(text.to_owned());
+        self.changed.notify_waiters();
+    }
+
+    /// Lets it be connected.
+    pub(crate) fn lets_go(&self) {
+        self.holds.store(false, Ordering::SeqCst);
         self.changed.notify_waiters();
     }
 
@@ -110,6 +118,20 @@ impl Harness for FakeHarness {
 
     fn terminal(&self) -> Option<Arc<Terminal>> {
         None
+    }
+
+    fn connect_mcp<'a>(&'a self, _: &'a ActivateRequest) -> BoxFuture<'a, Result<(), HarnessError>> {
+        Box::pin(async move {
+            loop {
+                let changed = self.changed.notified();
+                tokio::pin!(changed);
+                changed.as_mut().enable();
+                if !self.holds.load(Ordering::SeqCst) {
+                    return Ok(());
+                }
+                changed.await;
+            }
+        })
     }
 
     fn open<'a>(&'a self, _: &'a ActivateRequest) -> BoxFuture<'a, Result<String, HarnessError>> {

@@ -11,6 +11,7 @@ mod reply;
 mod shell_env;
 pub mod terminal;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -25,6 +26,9 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use crate::terminal::Terminal;
+
+/// Subject of the empty commit of a workspace that waits for its repository.
+pub(crate) const PLACEHOLDER_COMMIT: &str = "Empty workspace";
 
 /// The harness's own names of a turn's message, chosen by us before the harness sees the turn, so that its
 /// reply can be found again after a crash.
@@ -118,6 +122,16 @@ pub enum HarnessError {
         /// What is wrong with it.
         what: &'static str,
     },
+    /// It cannot use an MCP server of the session.
+    #[error(
+        "connecting to the MCP server {name:?}: {said}; correct the server's description, or see to it that it runs"
+    )]
+    Mcp {
+        /// The server.
+        name: String,
+        /// What the harness said of it.
+        said: String,
+    },
     /// Something it needs could not be prepared.
     #[error("preparing the harness's {what}: {source}")]
     Prepare {
@@ -139,6 +153,7 @@ impl HarnessError {
                 format!("asking the harness to {attempt}: it answered {status}")
             }
             Self::Failed { attempt, .. } => format!("asking the harness to {attempt}: it failed"),
+            Self::Mcp { name, .. } => format!("connecting to the MCP server {name:?}: it cannot be used"),
             Self::BadMessage { .. } => "running the turn: the harness does not take the message".to_owned(),
             _ => self.to_string(),
         }
@@ -150,6 +165,7 @@ impl From<HarnessError> for ErrorBody {
         let code = match error {
             HarnessError::BadMessage { .. } => ErrorCode::BadRequest,
             HarnessError::NotThere { .. } => ErrorCode::NotInHarness,
+            HarnessError::Mcp { .. } => ErrorCode::ActivationFailed,
             _ => ErrorCode::HarnessFailed,
         };
         Self { code, error: error.to_string() }
@@ -193,6 +209,27 @@ pub trait Harness: Send + Sync {
     fn capabilities(self: Arc<Self>) -> Capabilities {
         let terminal = self.terminal().is_some();
         Capabilities { messages: self.answers_messages().is_some(), terminal }
+    }
+
+    /// The folder in which it looks for skills, a folder for each; nothing where it knows none.
+    fn skills_dir(&self) -> Option<PathBuf> {
+        None
+    }
+
+    /// Whether it offers the tools of MCP servers to its model.
+    fn takes_mcp(&self) -> bool {
+        true
+    }
+
+    /// Loads what was put into workspace and home since it booted, where it does not see that by itself.
+    fn load_again<'a>(&'a self, _request: &'a ActivateRequest) -> BoxFuture<'a, Result<(), HarnessError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    /// Connects to the session's MCP servers, before [`Self::open`] and [`Self::reopen`]. Nothing, where that is a part of
+    /// opening.
+    fn connect_mcp<'a>(&'a self, _request: &'a ActivateRequest) -> BoxFuture<'a, Result<(), HarnessError>> {
+        Box::pin(std::future::ready(Ok(())))
     }
 
     /// Gives the harness its session and returns the conversation's id.

@@ -102,6 +102,11 @@ impl Harness for TerminalHarness {
         Some(Arc::clone(&self.terminal))
     }
 
+    /// Any program: nobody knows how it is told of one.
+    fn takes_mcp(&self) -> bool {
+        false
+    }
+
     fn open<'a>(&'a self, request: &'a ActivateRequest) -> BoxFuture<'a, Result<String, HarnessError>> {
         Box::pin(async { self.start(request) })
     }

@@ -86,6 +86,12 @@ impl Reaper {
         Ok(Self { waiting, task })
     }
 
+    /// One that waits for nobody: tests of one process have children of their own.
+    #[cfg(test)]
+    pub(crate) fn idle() -> Self {
+        Self { waiting: Arc::default(), task: tokio::spawn(std::future::pending()) }
+    }
+
     /// Starts a command as leader of its own process group, with both outputs piped to us.
     ///
     /// # Errors

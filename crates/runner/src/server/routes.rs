@@ -21,6 +21,7 @@ use super::Upgrade;
 use super::answer::{self, Answer};
 use super::limits::Limits;
 use super::request::{bearer, bounded, check_head, percent_decoded, prefers_async, read};
+use crate::activation;
 use crate::app::{App, Phase};
 use crate::bound::Bound;
 use crate::turns::{Engine, Outcome, Ticket};
@@ -141,8 +142,10 @@ async fn activate(request: Request<Incoming>, app: &App, limits: &Limits) -> Res
         let text = "activating the pod: the token is for another session than the request";
         return Err(error(ErrorCode::Unauthorized, text));
     }
-    let response = activator.activate(body).await?;
-    Ok(answer::json(StatusCode::OK, &response))
+    Ok(match activator.activate(body).await? {
+        activation::Answer::Done(response) => answer::json(StatusCode::OK, &response),
+        activation::Answer::Going(progress) => answer::json(StatusCode::ACCEPTED, &progress),
+    })
 }
 
 /// Clients cannot crowd out the controller: what it asks here takes none of their room.

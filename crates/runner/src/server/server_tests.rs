@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::limits::PASSAGES;
 use super::*;
-use crate::activation::Activator;
+use crate::activation::{Activator, Tools};
 use crate::activity::Meter;
 use crate::app::Phase;
 use crate::harness::Harness;
@@ -55,6 +55,7 @@ impl Fixture {
         let harness = Arc::clone(&self.harness) as Arc<dyn Harness>;
         self.app.ready(Arc::new(Activator::new(
             harness,
+            Tools::idle(),
             self.storage.journal(),
             "pod".into(),
             Meter::start(),

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used)] // each test file uses a part; a panic is the report
 
+pub mod git_host;
+pub mod mcp;
 pub mod viewer;
 pub mod wire;
 
@@ -42,6 +44,8 @@ pub struct Pod {
     adapter: &'static str,
     harness: Vec<String>,
     model_base_url: String,
+    /// More of its environment.
+    pub env: Vec<(String, String)>,
     child: Option<Child>,
 }
 
@@ -76,6 +80,7 @@ impl Pod {
             adapter: "opencode",
             harness: harness.iter().map(|word| word.as_ref().to_owned()).collect(),
             model_base_url: model_base_url.to_owned(),
+            env: Vec::new(),
             child: None,
         }
     }
@@ -142,6 +147,7 @@ impl Pod {
             .env("PADDOCK_MODEL_API_KEY", MODEL_KEY)
             .env("PADDOCK_STATE_DIR", self.dir.join("state"))
             .env("PADDOCK_WORKSPACE", self.workspace())
+            .envs(self.env.iter().cloned())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log);
@@ -230,6 +236,22 @@ impl Pod {
         let token = self.token(&request.session.uid, Scope::Control);
         let body = serde_json::to_value(request).unwrap();
         self.call(Method::POST, "/v1/activate", Some(&token), Some(&body)).await.expect("an answer")
+    }
+
+    /// Asks until it is no longer going on.
+    pub async fn activate_whole(&self, request: &ActivateRequest) -> Answer {
+        let begun = Instant::now();
+        loop {
+            let answer = self.activate(request).await;
+            if answer.status != 202 {
+                return answer;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(120), "not activated in time: {}", answer.body);
+        }
+    }
+
+    pub fn home(&self) -> PathBuf {
+        self.dir.join("home")
     }
 
     pub async fn activity(&self) -> Answer {
@@ -363,6 +385,13 @@ impl Answer {
 /// The same session in its n-th pod.
 pub fn request_of(incarnation: u32) -> ActivateRequest {
     ActivateRequest { incarnation, ..request() }
+}
+
+/// A session that is equipped with this.
+pub fn equipped(equipment: Equipment) -> ActivateRequest {
+    let mut request = request();
+    request.agent.equipment = equipment;
+    request
 }
 
 pub fn request() -> ActivateRequest {

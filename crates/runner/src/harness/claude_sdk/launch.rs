@@ -30,6 +30,8 @@ pub struct Booting {
     pub(super) shell_env: ShellEnv,
     pub(super) preamble: PathBuf,
     pub(super) workspace: PathBuf,
+    /// Where the SDK looks for skills that no repository brings.
+    pub(super) skills: PathBuf,
 }
 
 /// Starts the program. The caller watches and ends the process.
@@ -56,7 +58,8 @@ pub fn launch(config: &Config, reaper: &Arc<Reaper>) -> Result<(Process, Booting
     process.log_output();
     let peer = Peer::new(input, output);
     let told = peer.listen();
-    Ok((process, Booting { peer, told, shell_env, preamble, workspace: config.workspace.clone() }))
+    let (workspace, skills) = (config.workspace.clone(), config.home.join(".claude/skills"));
+    Ok((process, Booting { peer, told, shell_env, preamble, workspace, skills }))
 }
 
 /// What the SDK puts before each shell command (`CLAUDE_ENV_FILE`; it takes `BASH_ENV` away). It would put the values themselves on

@@ -35,6 +35,7 @@ pub struct ClaudeSdk {
     shell_env: ShellEnv,
     preamble: PathBuf,
     workspace: PathBuf,
+    skills: PathBuf,
 }
 
 #[derive(Deserialize)]
@@ -48,8 +49,8 @@ impl ClaudeSdk {
     /// # Errors
     /// Where it ends before, or the SDK's own program does not start.
     pub async fn booted(booting: Booting, proxy: Arc<ModelProxy>, warm: bool) -> Result<Self, HarnessError> {
-        let Booting { peer, shell_env, preamble, workspace, .. } = booting.served(warm).await?;
-        Ok(Self { peer, ids: IdMaker::default(), proxy, shell_env, preamble, workspace })
+        let Booting { peer, shell_env, preamble, workspace, skills, .. } = booting.served(warm).await?;
+        Ok(Self { peer, ids: IdMaker::default(), proxy, shell_env, preamble, workspace, skills })
     }
 
     async fn bind(&self, request: &ActivateRequest) -> Result<(), HarnessError> {
@@ -89,6 +90,10 @@ impl Harness for ClaudeSdk {
 
     fn terminal(&self) -> Option<Arc<Terminal>> {
         None
+    }
+
+    fn skills_dir(&self) -> Option<PathBuf> {
+        Some(self.skills.clone())
     }
 
     fn open<'a>(&'a self, request: &'a ActivateRequest) -> BoxFuture<'a, Result<String, HarnessError>> {

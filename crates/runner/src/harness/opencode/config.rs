@@ -17,6 +17,10 @@ use crate::config::Secret;
 use crate::harness::home::trust_git;
 use crate::harness::shell_env::ShellEnv;
 
+/// How often opencode's npm asks a registry again, and how many milliseconds it waits for it. The agent's own is as patient as ever.
+const NPM_RETRIES: &str = "npm_config_fetch_retries";
+const NPM_TIMEOUT: &str = "npm_config_fetch_timeout";
+
 /// The only provider that opencode knows: the runner's own endpoint.
 pub(super) const PROVIDER: &str = "paddock";
 /// The only model; the endpoint replaces it by the session's.
@@ -30,12 +34,18 @@ const OUTPUT_TOKENS: u32 = 16_384;
 /// Where the adapter keeps its own files.
 pub(super) struct Files {
     dir: PathBuf,
+    home: PathBuf,
 }
 
 impl Files {
-    /// Uses a folder below the runner's state folder.
-    pub(super) fn new(state_dir: &Path) -> Self {
-        Self { dir: state_dir.join("opencode") }
+    /// Uses a folder below the runner's state folder, and the agent's home.
+    pub(super) fn new(state_dir: &Path, home: &Path) -> Self {
+        Self { dir: state_dir.join("opencode"), home: home.to_owned() }
+    }
+
+    /// Where opencode looks for skills that no repository brings.
+    pub(super) fn skills(&self) -> PathBuf {
+        self.home.join(".config/opencode/skill")
     }
 
     fn models(&self) -> PathBuf {
@@ -49,11 +59,15 @@ impl Files {
 
     /// The environment of the agent's shells.
     pub(super) fn shell_env(&self) -> ShellEnv {
-        ShellEnv::new(&self.dir, &["OPENCODE_CONFIG_CONTENT", "OPENCODE_SERVER_PASSWORD"])
+        ShellEnv::new(
+            &self.dir,
+            &["OPENCODE_CONFIG_CONTENT", "OPENCODE_SERVER_PASSWORD", NPM_RETRIES, NPM_TIMEOUT],
+        )
     }
 
     /// Makes all files that opencode finds at its start.
-    pub(super) fn prepare(&self, home: &Path, workspace: &Path) -> io::Result<()> {
+    pub(super) fn prepare(&self, workspace: &Path) -> io::Result<()> {
+        let home = &self.home;
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
         fs::write(self.models(), "{}")?;
         self.shell_env().write(&[])?;
@@ -175,6 +189,10 @@ pub(super) fn command(launch: &Launch<'_>) -> Command {
         command.env(format!("OPENCODE_DISABLE_{name}"), "1");
     }
     command
+        // A repository's own tools and plugins make opencode install a package first, and its turns wait for that: where npm cannot
+        // reach its registry, for a minute and more.
+        .env(NPM_RETRIES, "0")
+        .env(NPM_TIMEOUT, "5000")
         .env("OPENCODE_MODELS_PATH", launch.files.models())
         .env("OPENCODE_CONFIG_CONTENT", content(&launch.endpoint).to_string())
         .env("OPENCODE_SERVER_PASSWORD", launch.password.reveal())
@@ -190,7 +208,7 @@ mod tests {
     #[test]
     fn git_trusts_the_workspace_whatever_is_in_the_home_already() {
         let home = std::env::temp_dir().join(format!("paddock-home-{}", std::process::id()));
-        let (files, workspace) = (Files::new(&home.join("state")), home.join("workspace"));
+        let (files, workspace) = (Files::new(&home.join("state"), &home), home.join("workspace"));
         let trust = format!("[safe]\n\tdirectory = \"{}\"\n", workspace.display());
         let config = home.join(".gitconfig");
         for (found, left) in [
@@ -203,14 +221,14 @@ mod tests {
                 fs::write(&config, found).unwrap();
             }
             for _ in 0..2 {
-                files.prepare(&home, &workspace).unwrap();
+                files.prepare(&workspace).unwrap();
                 assert_eq!(fs::read_to_string(&config).unwrap(), left);
             }
         }
         // Not even what can be neither read nor written stops a boot.
         fs::remove_file(&config).unwrap();
         fs::create_dir(&config).unwrap();
-        files.prepare(&home, &workspace).unwrap();
+        files.prepare(&workspace).unwrap();
         fs::remove_dir_all(&home).unwrap();
     }
 }

@@ -1,6 +1,6 @@
 //! Starting opencode: its folders and files, the workspace, the process, and waiting until it serves.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use super::client::Client;
 use super::config::{self, Files, Launch, ModelEndpoint};
 use super::import::Importer;
 use crate::config::{Config, Secret};
-use crate::harness::HarnessError;
+use crate::harness::{HarnessError, PLACEHOLDER_COMMIT};
 use crate::model_proxy::ModelProxy;
 use crate::process::{Exit, Process, Reaper, Stream, forward};
 use crate::random::base62;
@@ -25,6 +25,7 @@ pub struct Booting {
     address: oneshot::Receiver<String>,
     password: Secret,
     pub(super) files: Files,
+    pub(super) workspace: PathBuf,
     importer: Importer,
 }
 
@@ -37,9 +38,9 @@ pub async fn launch(
     reaper: &Arc<Reaper>,
     proxy: &ModelProxy,
 ) -> Result<(Process, Booting), HarnessError> {
-    let files = Files::new(&config.state_dir);
+    let files = Files::new(&config.state_dir, &config.home);
     let prepare = |source| HarnessError::Prepare { what: "folders", source };
-    files.prepare(&config.home, &config.workspace).map_err(prepare)?;
+    files.prepare(&config.workspace).map_err(prepare)?;
     prepare_workspace(config, reaper).await;
     let password = Secret::new(base62(PASSWORD_LENGTH)?);
     let mut command = config::command(&Launch {
@@ -66,7 +67,7 @@ pub async fn launch(
         }));
     }
     process.log_output();
-    Ok((process, Booting { address, password, files, importer }))
+    Ok((process, Booting { address, password, files, workspace: config.workspace.clone(), importer }))
 }
 
 impl Booting {
@@ -86,7 +87,7 @@ async fn prepare_workspace(config: &Config, reaper: &Reaper) {
         return;
     }
     let identity = ["-c", "user.name=paddock", "-c", "user.email=paddock@localhost"];
-    let commit = ["commit", "--quiet", "--allow-empty", "--message", "Empty workspace"];
+    let commit = ["commit", "--quiet", "--allow-empty", "--message", PLACEHOLDER_COMMIT];
     for args in [vec!["init", "--quiet"], [&identity[..], &commit[..]].concat()] {
         if let Err(why) = git(&args, &config.workspace, config, reaper).await {
             tracing::warn!(command = args.join(" "), why, "git failed; the workspace may be a plain folder");

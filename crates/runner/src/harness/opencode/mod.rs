@@ -2,6 +2,7 @@
 
 mod client;
 mod config;
+mod equip;
 mod events;
 mod family;
 mod import;
@@ -13,11 +14,12 @@ mod task;
 mod warm;
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, join_all};
 use http::{Method, Request};
 use http_body_util::BodyExt;
 use paddock_runnerapi::passage::Action;
@@ -50,6 +52,7 @@ const HISTORY: usize = 100;
 pub struct Opencode {
     client: Client,
     files: Files,
+    workspace: PathBuf,
     ids: IdMaker,
     proxy: Arc<ModelProxy>,
     importer: Importer,
@@ -67,10 +70,11 @@ impl Opencode {
     /// # Errors
     /// Where it closes its output before.
     pub async fn booted(booting: Booting, proxy: Arc<ModelProxy>) -> Result<Self, HarnessError> {
+        let workspace = booting.workspace.clone();
         let (client, files, importer) = booting.served().await?;
         let (ids, prompt, warming) = (IdMaker::default(), RwLock::new(None), Mutex::new(()));
         let family = Arc::default();
-        Ok(Self { client, files, ids, proxy, importer, prompt, warming, family })
+        Ok(Self { client, files, workspace, ids, proxy, importer, prompt, warming, family })
     }
 
     /// Brings a fresh process to its speed.
@@ -196,6 +200,32 @@ impl Harness for Opencode {
 
     fn terminal(&self) -> Option<Arc<Terminal>> {
         None
+    }
+
+    fn skills_dir(&self) -> Option<PathBuf> {
+        Some(self.files.skills())
+    }
+
+    fn load_again<'a>(&'a self, request: &'a ActivateRequest) -> BoxFuture<'a, Result<(), HarnessError>> {
+        Box::pin(async move {
+            // What else there may be it sees as it is, and keeps its speed.
+            if request.agent.equipment.skills.is_empty() && !equip::must_reload(&self.workspace) {
+                return Ok(());
+            }
+            let _warming = self.warming.lock().await;
+            equip::reload(&self.client).await
+        })
+    }
+
+    fn connect_mcp<'a>(&'a self, request: &'a ActivateRequest) -> BoxFuture<'a, Result<(), HarnessError>> {
+        Box::pin(async move {
+            let agent = &request.agent;
+            let servers = agent.equipment.mcp_servers.iter();
+            // All are asked, whether others fail or not: a session that goes on needs those that there are.
+            let connected =
+                join_all(servers.map(|server| equip::connect(&self.client, server, &agent.env))).await;
+            connected.into_iter().collect()
+        })
     }
 
     fn open<'a>(&'a self, request: &'a ActivateRequest) -> BoxFuture<'a, Result<String, HarnessError>> {

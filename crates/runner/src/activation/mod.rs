@@ -1,5 +1,8 @@
 //! Binding the pod to its session: the first session UID wins, for ever.
 //!
+//! An activation equips the workspace first, a step after the other ([`equip`]), and then gives the harness its
+//! session. One that takes long is told of while it goes on ([`going`]).
+//!
 //! The claim is taken in memory before anything is done for the session, and it is never given up: a failed
 //! activation may have left the session's environment behind, so nobody else may have the pod. It is in the
 //! journal before the answer, so a restart of the container finds it.
@@ -8,10 +11,22 @@
 //! belongs to a session: only that one may have the pod, and its activation goes on where the earlier pod
 //! stopped, with what the new request says of the agent.
 
+mod child;
+mod equip;
+mod files;
+mod git;
+mod going;
+mod marks;
+mod progress;
+mod quote;
+mod requirements;
+
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
-use paddock_runnerapi::{ActivateRequest, ActivateResponse, EnvVar, ErrorBody, ErrorCode, TurnRequest};
+use paddock_runnerapi::{
+    ActivateRequest, ActivateResponse, ActivationStep, EnvVar, ErrorBody, ErrorCode, TurnRequest,
+};
 use serde_json::json;
 
 use crate::activity::Meter;
@@ -19,6 +34,11 @@ use crate::bound::{Bound, Turns};
 use crate::events::{self, Hub};
 use crate::harness::{Harness, HarnessError, MessageHarness, TurnNames};
 use crate::turns::{Activation, Engine, Journal, JournalError, Record, Restored};
+use going::Slot;
+use progress::Progress;
+
+pub use equip::Tools;
+pub use going::Answer;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Claim {
@@ -52,10 +72,13 @@ pub enum RestoreError {
 /// Gives the pod its session.
 pub struct Activator {
     harness: Arc<dyn Harness>,
+    tools: Tools,
     journal: Journal,
     pod_uid: String,
     meter: Arc<Meter>,
     claim: Mutex<Option<Claim>>,
+    progress: Progress,
+    going: Slot,
     /// Whose journal the pod found, where an earlier pod wrote it.
     earlier: OnceLock<Claim>,
     /// What that pod left, until it is taken over. Held while an activation runs: it runs once, and whoever
@@ -93,13 +116,22 @@ fn volume_of_other() -> ErrorBody {
 
 impl Activator {
     /// For a booted harness in the pod with this UID. The harness feeds `meter` too, where it has work that no turn stands for.
-    pub fn new(harness: Arc<dyn Harness>, journal: Journal, pod_uid: String, meter: Arc<Meter>) -> Self {
+    pub fn new(
+        harness: Arc<dyn Harness>,
+        tools: Tools,
+        journal: Journal,
+        pod_uid: String,
+        meter: Arc<Meter>,
+    ) -> Self {
         Self {
             harness,
+            tools,
             journal,
             pod_uid,
             meter,
             claim: Mutex::default(),
+            progress: Progress::default(),
+            going: Slot::default(),
             earlier: OnceLock::new(),
             past: tokio::sync::Mutex::default(),
             bound: OnceLock::new(),
@@ -137,7 +169,8 @@ impl Activator {
             return Ok(());
         }
         *self.claim.lock().unwrap_or_else(PoisonError::into_inner) = Some(claim.clone());
-        let conversation = self.reopen(&activation.request, &activation, past.latest.as_ref()).await?;
+        let request = self.equip_again(&activation.request).await;
+        let conversation = self.reopen(&request, &activation, past.latest.as_ref()).await?;
         if conversation != activation.harness_session_id {
             activation.harness_session_id = conversation;
             self.journal.append(vec![Record::Activated(Box::new(activation.clone()))]).await?;
@@ -148,33 +181,18 @@ impl Activator {
         Ok(())
     }
 
-    /// Binds the pod to the session, or repeats the answer.
-    ///
-    /// # Errors
-    /// `bound_to_other`, `harness_failed`, `journal_failed`.
-    pub async fn activate(self: &Arc<Self>, request: ActivateRequest) -> Result<ActivateResponse, ErrorBody> {
-        let activator = Arc::clone(self);
-        // A task: the controller may be gone before it is done.
-        let task = tokio::spawn(async move { activator.run(request).await });
-        task.await
-            .unwrap_or_else(|_| Err(error(ErrorCode::ShuttingDown, "activating the pod: it is stopping")))
-    }
-
+    /// Does it. Nobody else does so at the same time.
     async fn run(&self, request: ActivateRequest) -> Result<ActivateResponse, ErrorBody> {
         let begun = Instant::now();
-        check_env(&request.agent.env)?;
-        self.check_initial_turn(&request)?;
         let claim = Claim::of(&request);
-        self.take(&claim)?;
         let mut past = self.past.lock().await;
         if let Some(bound) = self.bound.get() {
-            if Claim::of(&bound.activation.request) != claim {
-                return Err(bound_to_other());
-            }
-            self.take_initial_turn(bound, request).await?;
             return Ok(bound.response.clone());
         }
-        let activation = self.begin(request, &past, begun).await?;
+        self.progress.begin();
+        let activation = self.begin(request, &past, begun).await.inspect_err(|failed| {
+            self.progress.fail(&failed.error);
+        })?;
         self.journal.append(vec![Record::Activated(Box::new(activation.clone()))]).await?;
         let turns = self.turns(&activation, &mut past).await?;
         *past = Restored::default();
@@ -215,18 +233,42 @@ impl Activator {
         mut request: ActivateRequest,
         past: &Restored,
         begun: Instant,
-    ) -> Result<Activation, HarnessError> {
+    ) -> Result<Activation, ErrorBody> {
+        let is_new = past.activation.is_none();
+        let told = self.tools.equip(&request, &*self.harness, is_new, &self.progress).await?;
+        if !request.agent.equipment.mcp_servers.is_empty() {
+            self.progress.enter(ActivationStep::ConnectingMcp);
+        }
+        self.harness.connect_mcp(&told).await?;
+        self.progress.enter(ActivationStep::OpeningHarness);
         let harness_session_id = match &past.activation {
-            None => self.harness.open(&request).await?,
+            None => self.harness.open(&told).await?,
             Some(earlier) => {
                 // Asked for once is enough: that pod may have ended before the turn was accepted.
                 request.initial_turn =
                     request.initial_turn.take().or_else(|| earlier.request.initial_turn.clone());
-                self.reopen(&request, earlier, past.latest.as_ref()).await?
+                self.reopen(&told, earlier, past.latest.as_ref()).await?
             }
         };
+        let steps = self.progress.end();
         let took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-        Ok(Activation { request, harness_session_id, took_ms, pod_uid: Some(self.pod_uid.clone()) })
+        Ok(Activation { request, harness_session_id, took_ms, steps, pod_uid: Some(self.pod_uid.clone()) })
+    }
+
+    /// Equips a container that has restarted with what did not survive that. What fails is told to the log alone: the
+    /// session has its conversation and its workspace, and loses more with its pod than with a tool.
+    async fn equip_again(&self, request: &ActivateRequest) -> ActivateRequest {
+        self.progress.begin();
+        let less = |why: &ErrorBody| {
+            tracing::error!(why = why.error, "the session goes on without some of what it is equipped with");
+        };
+        let told = self.tools.equip(request, &*self.harness, false, &self.progress).await;
+        let told = told.inspect_err(less).unwrap_or_else(|_| self.tools.as_told(request));
+        if let Err(error) = self.harness.connect_mcp(&told).await {
+            less(&error.into());
+        }
+        self.progress.end();
+        told
     }
 
     async fn reopen(
@@ -274,6 +316,7 @@ impl Activator {
             harness_session_id: activation.harness_session_id.clone(),
             capabilities: Arc::clone(&self.harness).capabilities(),
             took_ms: activation.took_ms,
+            steps: activation.steps.clone(),
         };
         self.bound.get_or_init(|| {
             if let (Some(turns), Some(harness)) = (&turns, self.messages()) {
@@ -303,5 +346,4 @@ fn start_initial_turn(activation: &Activation, engine: &Engine) {
 }
 
 #[cfg(test)]
-#[path = "activation_tests.rs"]
 mod tests;
