@@ -1,4 +1,5 @@
-//! The harness's model endpoint: an OpenAI-compatible server on the loopback.
+//! The harness's model endpoint: a server on the loopback that speaks what harnesses speak: OpenAI chat completions and responses,
+//! and Anthropic messages.
 //!
 //! The harness knows one provider and one model name, both ours, from its start. Before activation the
 //! endpoint answers by itself, so warm-up turns cost nothing; after it, it passes requests on to the model
@@ -7,7 +8,8 @@
 //! Its token stops whoever cannot read the harness's configuration. The agent's own programs can read it
 //! (same user); what protects the key is that it is not in it.
 
-mod stub;
+mod dialect;
+mod endpoint;
 mod upstream;
 
 use std::convert::Infallible;
@@ -18,7 +20,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
-use http::{Method, Request, Response, StatusCode};
+use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
@@ -30,10 +32,14 @@ use tokio::net::TcpListener;
 
 use crate::config::{ModelGateway, Secret};
 use crate::random::base62;
+use dialect::{Dialect, Reason};
+use endpoint::Work;
 use upstream::Upstream;
 
-pub use stub::WARM_TOOL_PROMPT;
 pub use upstream::TrustError;
+
+/// The prompt of a warm-up turn.
+pub const WARM_TOOL_PROMPT: &str = "warm-up";
 
 /// The longest request taken: a conversation with many images.
 const LONGEST_REQUEST: usize = 64 << 20;
@@ -67,6 +73,7 @@ enum Route {
 
 /// The endpoint.
 pub struct ModelProxy {
+    root: String,
     base_url: String,
     token: Secret,
     route: RwLock<Route>,
@@ -84,19 +91,25 @@ impl ModelProxy {
     ) -> Result<Arc<Self>, ProxyError> {
         let upstream = Upstream::new(gateway, extra_certificates)?;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-        let base_url = format!("http://{}/v1", listener.local_addr()?);
+        let root = format!("http://{}", listener.local_addr()?);
+        let base_url = format!("{root}{}", endpoint::BASE);
         let token = Secret::new(base62(TOKEN_LENGTH)?);
-        let proxy = Arc::new(Self { base_url, token, route: RwLock::new(Route::Stub), upstream });
+        let proxy = Arc::new(Self { root, base_url, token, route: RwLock::new(Route::Stub), upstream });
         tokio::spawn(accept(listener, Arc::clone(&proxy)));
         Ok(proxy)
     }
 
-    /// Base URL for the harness.
+    /// Base URL for OpenAI clients, which put `/chat/completions` behind it.
     pub fn base_url(&self) -> &str {
         &self.base_url
     }
 
-    /// What the harness must show.
+    /// Base URL for Anthropic clients, which put `/v1/messages` behind it.
+    pub fn anthropic_base_url(&self) -> &str {
+        &self.root
+    }
+
+    /// What the harness must show: as bearer token or as `x-api-key`.
     pub fn token(&self) -> &Secret {
         &self.token
     }
@@ -116,40 +129,66 @@ impl ModelProxy {
         self.route.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn admits(&self, request: &Request<Incoming>) -> bool {
-        let shown = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let token = shown.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
-        bool::from(token.as_bytes().ct_eq(self.token.reveal().as_bytes()))
+    fn admits(&self, headers: &HeaderMap) -> bool {
+        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        let bearer = text(AUTHORIZATION.as_str()).and_then(|value| value.strip_prefix("Bearer "));
+        let expected = self.token.reveal().as_bytes();
+        let mut shown = [bearer, text("x-api-key")].into_iter().flatten();
+        shown.any(|token| bool::from(token.as_bytes().ct_eq(expected)))
     }
 
     async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
-        if !self.admits(&request) {
-            return failure(
-                StatusCode::UNAUTHORIZED,
-                "unauthorized",
-                "the token of this endpoint is missing",
-            );
+        let (head, body) = request.into_parts();
+        let found = endpoint::find(&head.method, head.uri.path());
+        let dialect = found.map_or_else(|| Dialect::guess(&head.headers), |endpoint| endpoint.dialect);
+        if !self.admits(&head.headers) {
+            return dialect.failure(Reason::Unauthorized, "the token of this endpoint is missing");
         }
-        if request.method() != Method::POST || request.uri().path() != "/v1/chat/completions" {
-            return failure(
-                StatusCode::NOT_FOUND,
-                "not_found",
-                "only POST /v1/chat/completions is served here",
-            );
-        }
-        let Ok(body) = Limited::new(request.into_body(), LONGEST_REQUEST).collect().await else {
-            return failure(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "too_large",
-                "the request broke off or is too large",
-            );
+        let Some(endpoint) = found else {
+            let message = format!("only this is served here: {}", endpoint::listed());
+            return dialect.failure(Reason::NotFound, &message);
+        };
+        let Ok(body) = Limited::new(body, LONGEST_REQUEST).collect().await else {
+            return dialect.failure(Reason::TooLarge, "the request broke off or is too large");
         };
         let body = body.to_bytes();
-        match self.route() {
-            Route::Stub => stub::answer(&body),
-            Route::Gateway { model } => self.upstream.pass(&body, &model).await,
+        match (endpoint.work, self.route()) {
+            (Work::ListModels, route) => models(&route),
+            (Work::Complete, Route::Stub) => dialect.warm_up(&body),
+            (Work::CountTokens, Route::Stub) => {
+                respond(StatusCode::OK, "application/json", json!({"input_tokens": 1}).to_string())
+            }
+            (Work::Complete | Work::CountTokens, Route::Gateway { model }) => {
+                let query = head.uri.query();
+                self.upstream.pass(endpoint, query, &head.headers, &body, &model).await
+            }
         }
     }
+}
+
+/// The session's model and no other, in a document that clients of both APIs read.
+fn models(route: &Route) -> Response<Body> {
+    let bound = match route {
+        Route::Stub => None,
+        Route::Gateway { model } => Some(json!({
+            "id": model,
+            "object": "model",
+            "created": 0,
+            "owned_by": "paddock",
+            "type": "model",
+            "display_name": model,
+            "created_at": "1970-01-01T00:00:00Z",
+        })),
+    };
+    let id = bound.as_ref().map(|model| &model["id"]);
+    let document = json!({
+        "object": "list",
+        "data": Vec::from_iter(&bound),
+        "has_more": false,
+        "first_id": id,
+        "last_id": id,
+    });
+    respond(StatusCode::OK, "application/json", document.to_string())
 }
 
 async fn accept(listener: TcpListener, proxy: Arc<ModelProxy>) {
@@ -175,13 +214,7 @@ async fn accept(listener: TcpListener, proxy: Arc<ModelProxy>) {
     }
 }
 
-/// An error in OpenAI's shape.
-fn failure(status: StatusCode, kind: &str, message: &str) -> Response<Body> {
-    let body = json!({"error": {"message": message, "type": kind, "param": null, "code": kind}});
-    answer(status, "application/json", body.to_string())
-}
-
-fn answer(status: StatusCode, content_type: &'static str, body: String) -> Response<Body> {
+fn respond(status: StatusCode, content_type: &'static str, body: String) -> Response<Body> {
     let mut response = Response::new(Full::from(body).map_err(|never| match never {}).boxed());
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
-use http::{Method, Request, Response, StatusCode, Uri};
+use http::{HeaderMap, Request, Response, Uri};
 use http_body_util::{BodyExt, Full};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
@@ -17,7 +17,9 @@ use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::{Body, failure};
+use super::Body;
+use super::dialect::Reason;
+use super::endpoint::Endpoint;
 use crate::config::{ModelGateway, Secret};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -27,12 +29,18 @@ const KEEPALIVE: Duration = Duration::from_secs(10);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEPALIVE_PROBES: u32 = 3;
 
+/// What the gateway must know beside the body: which of its API's forms is spoken.
+const PASSED_THERE: [HeaderName; 2] =
+    [HeaderName::from_static("anthropic-version"), HeaderName::from_static("anthropic-beta")];
+
 /// What a client may want to know of the gateway's answer; all else stays behind.
-const PASSED_HEADERS: [HeaderName; 4] = [
+const PASSED_BACK: [HeaderName; 6] = [
     CONTENT_TYPE,
     RETRY_AFTER,
     HeaderName::from_static("retry-after-ms"),
+    HeaderName::from_static("x-should-retry"),
     HeaderName::from_static("x-request-id"),
+    HeaderName::from_static("request-id"),
 ];
 
 /// The certificates to trust could not be read.
@@ -56,16 +64,15 @@ pub enum TrustError {
 
 pub(super) struct Upstream {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
-    chat: Uri,
+    /// Without a slash at its end.
+    base: String,
     authorization: Option<HeaderValue>,
 }
 
 impl Upstream {
     pub(super) fn new(gateway: &ModelGateway, extra: Option<&Path>) -> Result<Self, TrustError> {
         let authorization = gateway.api_key.as_ref().map(bearer).transpose()?;
-        let base = gateway.base_url.to_string();
-        let chat = format!("{}/chat/completions", base.trim_end_matches('/'));
-        let chat = chat.parse().map_err(|_| TrustError::Key)?;
+        let base = gateway.base_url.to_string().trim_end_matches('/').to_owned();
         let mut connector = HttpConnector::new();
         connector.enforce_http(false);
         connector.set_nodelay(true);
@@ -83,35 +90,46 @@ impl Upstream {
             .pool_idle_timeout(IDLE)
             .pool_max_idle_per_host(2)
             .build(connector);
-        Ok(Self { client, chat, authorization })
+        Ok(Self { client, base, authorization })
     }
 
     /// Asks the gateway for this model and passes its answer through.
-    pub(super) async fn pass(&self, body: &[u8], model: &str) -> Response<Body> {
+    pub(super) async fn pass(
+        &self,
+        endpoint: &Endpoint,
+        query: Option<&str>,
+        headers: &HeaderMap,
+        body: &[u8],
+        model: &str,
+    ) -> Response<Body> {
+        let dialect = endpoint.dialect;
         let Some(body) = with_model(body, model) else {
-            return failure(StatusCode::BAD_REQUEST, "bad_request", "the request is not a JSON object");
+            return dialect.failure(Reason::BadRequest, "the request is not a JSON object");
         };
+        let query = query.map(|query| format!("?{query}")).unwrap_or_default();
         let mut request = Request::builder()
-            .method(Method::POST)
-            .uri(self.chat.clone())
+            .method(endpoint.method.clone())
+            .uri(format!("{}{}{query}", self.base, endpoint.path))
             .header(CONTENT_TYPE, "application/json")
             .header(ACCEPT, "application/json, text/event-stream");
+        for name in PASSED_THERE {
+            for value in headers.get_all(&name) {
+                request = request.header(&name, value.clone());
+            }
+        }
         if let Some(authorization) = &self.authorization {
             request = request.header(AUTHORIZATION, authorization.clone());
         }
-        let request = request.body(Full::new(Bytes::from(body)));
-        let answered = match request {
+        let answered = match request.body(Full::new(Bytes::from(body))) {
             Ok(request) => self.client.request(request).await,
-            Err(_) => {
-                return failure(StatusCode::BAD_GATEWAY, "bad_gateway", "the request cannot be passed on");
-            }
+            Err(_) => return dialect.failure(Reason::BadGateway, "the request cannot be passed on"),
         };
         match answered {
             Ok(answer) => {
                 let (head, body) = answer.into_parts();
                 let mut response = Response::new(body.map_err(Into::into).boxed());
                 *response.status_mut() = head.status;
-                for name in PASSED_HEADERS {
+                for name in PASSED_BACK {
                     if let Some(value) = head.headers.get(&name) {
                         response.headers_mut().insert(name, value.clone());
                     }
@@ -121,7 +139,7 @@ impl Upstream {
             Err(error) => {
                 let stage = if error.is_connect() { "it cannot be reached" } else { "it broke off" };
                 tracing::warn!(%error, stage, "a model request failed");
-                failure(StatusCode::BAD_GATEWAY, "bad_gateway", &format!("asking the model gateway: {stage}"))
+                dialect.failure(Reason::BadGateway, &format!("asking the model gateway: {stage}"))
             }
         }
     }

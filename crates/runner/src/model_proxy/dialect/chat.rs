@@ -1,14 +1,9 @@
-//! The model of warm-up turns: it calls the shell tool once, so that this path is warm too, and then says
-//! one word.
+//! OpenAI chat completions, as opencode speaks them.
 
-use http::{Response, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Body, answer as respond, failure};
-
-/// The prompt of a warm-up turn.
-pub const WARM_TOOL_PROMPT: &str = "warm-up";
+use super::{WARM_MODEL, WARM_TEXT, Warm, WarmUp, warm_arguments};
 
 #[derive(Deserialize)]
 struct Asked {
@@ -35,30 +30,29 @@ struct Function {
     name: String,
 }
 
-/// Answers a request by itself.
-pub(super) fn answer(body: &[u8]) -> Response<Body> {
-    let Ok(asked) = serde_json::from_slice::<Asked>(body) else {
-        return failure(StatusCode::BAD_REQUEST, "bad_request", "the request is not a chat completion");
-    };
+/// opencode's shell tool.
+const SHELL: &str = "bash";
+
+/// Nothing where the request cannot be read.
+pub(super) fn warm_up(body: &[u8]) -> Option<Warm> {
+    let asked: Asked = serde_json::from_slice(body).ok()?;
     let is_new = asked.messages.last().is_some_and(|last| last.role == "user");
-    let has_shell = asked.tools.iter().any(|tool| tool.function.name == "bash");
-    let (message, finish) = if is_new && has_shell { (call(), "tool_calls") } else { (text(), "stop") };
-    if asked.stream {
-        respond(StatusCode::OK, "text/event-stream", stream(&message, finish))
+    let has_shell = asked.tools.iter().any(|tool| tool.function.name == SHELL);
+    let says = if is_new && has_shell { WarmUp::Call } else { WarmUp::Text };
+    let (message, finish) = match says {
+        WarmUp::Call => (call(), "tool_calls"),
+        WarmUp::Text => (json!({"role": "assistant", "content": WARM_TEXT}), "stop"),
+    };
+    Some(if asked.stream {
+        Warm::Stream(stream(&message, finish))
     } else {
         let choice = json!({"index": 0, "message": message, "finish_reason": finish});
-        let document = envelope("chat.completion", &json!([choice]));
-        respond(StatusCode::OK, "application/json", document.to_string())
-    }
-}
-
-fn text() -> Value {
-    json!({"role": "assistant", "content": "ready"})
+        Warm::Document(envelope("chat.completion", &json!([choice])))
+    })
 }
 
 fn call() -> Value {
-    let arguments = json!({"command": "true", "description": "Warm-up"}).to_string();
-    let function = json!({"name": "bash", "arguments": arguments});
+    let function = json!({"name": SHELL, "arguments": warm_arguments().to_string()});
     json!({"role": "assistant", "content": null, "tool_calls": [
         {"index": 0, "id": "call_warm", "type": "function", "function": function}
     ]})
@@ -69,7 +63,7 @@ fn envelope(object: &str, choices: &Value) -> Value {
         "id": "chatcmpl-warm",
         "object": object,
         "created": 0,
-        "model": "warm-up",
+        "model": WARM_MODEL,
         "choices": choices,
         "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
     })
