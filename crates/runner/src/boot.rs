@@ -154,7 +154,7 @@ async fn run(config: Config) -> Result<ExitCode, BootError> {
 /// A harness that boots.
 enum Launched {
     Opencode(Booting, Arc<ModelProxy>),
-    Terminal(TerminalHarness),
+    Terminal(TerminalHarness, Arc<Reaper>),
 }
 
 /// The process without which the pod is of no use, where the harness has one. A terminal's program may end and be started again.
@@ -180,9 +180,15 @@ async fn launch(
             let (process, booting) = opencode::launch(config, reaper, &proxy).await?;
             Ok((Child(Some(process)), Launched::Opencode(booting, proxy)))
         }
-        HarnessKind::Terminal => {
+        HarnessKind::ClaudeCode | HarnessKind::Codex | HarnessKind::Terminal => {
+            // Any program may be anything; only those that are known ask a model.
+            let proxy = match config.harness {
+                HarnessKind::Terminal => None,
+                _ => Some(ModelProxy::start(&config.model, config.extra_certificates.as_deref()).await?),
+            };
             let terminal = Terminal::new(Arc::clone(reaper), Arc::clone(meter));
-            Ok((Child(None), Launched::Terminal(TerminalHarness::new(config, terminal)?)))
+            let harness = TerminalHarness::new(config, terminal, proxy)?;
+            Ok((Child(None), Launched::Terminal(harness, Arc::clone(reaper))))
         }
     }
 }
@@ -219,15 +225,26 @@ impl Past {
 async fn serve(app: &App, launched: Launched, past: Past) -> BootError {
     match launched {
         Launched::Opencode(booting, proxy) => serve_opencode(app, booting, proxy, past).await,
-        Launched::Terminal(harness) => match past.go_on(Arc::new(harness)).await {
-            Ok(activator) => {
-                app.ready(activator);
-                tracing::info!("ready");
-                std::future::pending().await
-            }
-            Err(error) => error.into(),
+        Launched::Terminal(harness, reaper) => match terminal_ready(app, harness, &reaper, past).await {
+            Ok(()) => std::future::pending().await,
+            Err(error) => error,
         },
     }
+}
+
+async fn terminal_ready(
+    app: &App,
+    harness: TerminalHarness,
+    reaper: &Reaper,
+    past: Past,
+) -> Result<(), BootError> {
+    if past.restored.activation.is_none() {
+        harness.warm_up(reaper).await?;
+    } // Else somebody waits for this session.
+    let activator = past.go_on(Arc::new(harness)).await?;
+    app.ready(activator);
+    tracing::info!("ready");
+    Ok(())
 }
 
 /// Boots and warms opencode, keeps it warm and looks after it for ever. Returns only with an error.

@@ -36,6 +36,10 @@ impl std::fmt::Debug for Secret {
 pub enum HarnessKind {
     /// `opencode serve`.
     Opencode,
+    /// Claude Code, used through its terminal.
+    ClaudeCode,
+    /// Codex, used through its terminal.
+    Codex,
     /// Any program, used through its terminal.
     Terminal,
 }
@@ -88,7 +92,8 @@ pub enum ConfigError {
     NotText(&'static str),
     /// It names no adapter.
     #[error(
-        "environment variable {} names no harness adapter of this runner; it knows: opencode, terminal",
+        "environment variable {} names no harness adapter of this runner; it knows: opencode, claude-code, codex, \
+         terminal",
         env::HARNESS
     )]
     UnknownHarness,
@@ -124,6 +129,8 @@ impl Config {
         }
         let harness = match need(env::HARNESS)?.as_str() {
             "opencode" => HarnessKind::Opencode,
+            "claude-code" => HarnessKind::ClaudeCode,
+            "codex" => HarnessKind::Codex,
             "terminal" => HarnessKind::Terminal,
             _ => return Err(ConfigError::UnknownHarness),
         };

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// A volume's root belongs to root, and git works in nobody else's folder unless it is told to.
@@ -16,4 +17,10 @@ pub(super) fn trust_git(home: &Path, workspace: &Path) -> io::Result<()> {
     let file = fs::OpenOptions::new().append(true).create(true).open(&path);
     // A section may come twice.
     file?.write_all(format!("{border}[safe]\n{directory}").as_bytes())
+}
+
+/// Writes a file that only this user can read.
+pub(super) fn write_private(path: &Path, text: &str) -> io::Result<()> {
+    let file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
+    file?.write_all(text.as_bytes())
 }

@@ -87,6 +87,13 @@ impl Pod {
         pod
     }
 
+    /// The same, for a known program that is used through its terminal.
+    pub fn with_known(adapter: &'static str, program: &str, model_base_url: &str) -> Self {
+        let mut pod = Self::new(&[program], model_base_url);
+        pod.adapter = adapter;
+        pod
+    }
+
     /// The next pod on the same volume; this one must outlive it.
     pub fn next(&self, uid: &str) -> Self {
         let mut next = Self::on(self.dir.clone(), uid, &self.harness, &self.model_base_url);

@@ -6,8 +6,8 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -15,7 +15,7 @@ use paddock_runnerapi::EnvVar;
 use serde_json::{Value, json};
 
 use crate::config::Secret;
-use crate::harness::home::trust_git;
+use crate::harness::home::{trust_git, write_private};
 
 /// The only provider that opencode knows: the runner's own endpoint.
 pub(super) const PROVIDER: &str = "paddock";
@@ -75,12 +75,6 @@ impl Files {
         // A shell that starts right now sees the old file or the new one, never half of it.
         fs::rename(&partial, &path)
     }
-}
-
-/// Writes a file that only this user can read.
-pub(super) fn write_private(path: &Path, text: &str) -> io::Result<()> {
-    let file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
-    file?.write_all(text.as_bytes())
 }
 
 /// Without these files opencode's first turn waits for an npm that may have no network.

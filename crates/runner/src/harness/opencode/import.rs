@@ -14,8 +14,8 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use tokio::time::timeout;
 
-use super::config::write_private;
 use crate::harness::HarnessError;
+use crate::harness::home::write_private;
 use crate::process::{Exit, Reaper};
 
 const ATTEMPT: &str = "take over the conversation of an earlier pod";

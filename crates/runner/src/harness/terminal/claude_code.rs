@@ -1,0 +1,143 @@
+//! Claude Code: settings, MCP servers and prompt in files of ours, named on its command line; and in its home only the marks
+//! of questions that were answered.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use paddock_runnerapi::{AgentBinding, McpServer, McpTransport};
+use serde_json::{Map, Value, json};
+
+use super::profile::{Place, Profile, SetUp, object};
+use crate::harness::home::write_private;
+use crate::model_proxy::ModelProxy;
+
+/// See the module.
+pub(super) struct ClaudeCode;
+
+impl Profile for ClaudeCode {
+    fn name(&self) -> &'static str {
+        "claude-code"
+    }
+
+    fn program(&self) -> &'static str {
+        "claude"
+    }
+
+    fn set_up(&self, place: &Place, agent: &AgentBinding, proxy: &ModelProxy) -> io::Result<SetUp> {
+        answer_questions(&place.home.join(".claude.json"), &place.workspace)?;
+        let mut args = Vec::new();
+        let mut give = |flag: &str, file: &str, content: &str| {
+            let path = place.own.join(file);
+            write_private(&path, content)?;
+            args.extend([OsString::from(flag), path.into()]);
+            io::Result::Ok(())
+        };
+        give("--settings", "settings.json", &settings().to_string())?;
+        give("--mcp-config", "mcp.json", &mcp(&agent.equipment.mcp_servers).to_string())?;
+        if let Some(prompt) = &agent.prompt {
+            give("--append-system-prompt-file", "prompt.md", prompt)?;
+        }
+        // Servers that a repository names would have to be approved by somebody first.
+        args.push("--strict-mcp-config".into());
+        let env = [
+            ("ANTHROPIC_BASE_URL", proxy.anthropic_base_url()),
+            ("ANTHROPIC_AUTH_TOKEN", proxy.token().reveal()),
+            // What it shows; the endpoint asks for this one whatever it says.
+            ("ANTHROPIC_MODEL", &agent.model),
+            // No updates, no reports: it talks to the endpoint only.
+            ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1"),
+            // It was put into the image, not installed in the home.
+            ("DISABLE_INSTALLATION_CHECKS", "1"),
+            // Without it root may not do without permissions; some images know no other user.
+            ("IS_SANDBOX", "1"),
+        ];
+        Ok(SetUp { args, env: env.map(|(name, value)| (name.into(), value.into())).into() })
+    }
+}
+
+/// The pod is the sandbox: nothing else is in it, and tools that ask would wait for a person who may have left.
+fn settings() -> Value {
+    json!({
+        "permissions": {"defaultMode": "bypassPermissions"},
+        "skipDangerousModePermissionPrompt": true,
+    })
+}
+
+/// Marks the questions of a first start as answered, and leaves the rest of the file: the home may be an old one.
+fn answer_questions(path: &Path, workspace: &Path) -> io::Result<()> {
+    let known = fs::read_to_string(path).ok().and_then(|text| serde_json::from_str(&text).ok());
+    let mut known: Map<String, Value> = known.unwrap_or_default();
+    known.insert("hasCompletedOnboarding".into(), true.into());
+    let mut projects = taken(&mut known, "projects");
+    let workspace = workspace.to_string_lossy();
+    let mut project = taken(&mut projects, &workspace);
+    for answered in ["hasTrustDialogAccepted", "hasCompletedProjectOnboarding"] {
+        project.insert(answered.into(), true.into());
+    }
+    projects.insert(workspace.into(), project.into());
+    known.insert("projects".into(), projects.into());
+    write_private(path, &Value::Object(known).to_string())
+}
+
+/// The object of this name, or an empty one.
+fn taken(object: &mut Map<String, Value>, name: &str) -> Map<String, Value> {
+    match object.remove(name) {
+        Some(Value::Object(found)) => found,
+        _ => Map::new(),
+    }
+}
+
+fn mcp(servers: &[McpServer]) -> Value {
+    let named = servers.iter().map(|server| (server.name.clone(), transport(&server.transport)));
+    json!({"mcpServers": Map::from_iter(named)})
+}
+
+/// Programs are given its own environment, and so the agent's.
+fn transport(transport: &McpTransport) -> Value {
+    match transport {
+        McpTransport::Http { url, headers } => {
+            json!({"type": "http", "url": url, "headers": object(headers)})
+        }
+        McpTransport::Stdio { command, env } => {
+            let (program, args) = command.split_first().map_or(("", &[][..]), |(p, args)| (p.as_str(), args));
+            json!({"type": "stdio", "command": program, "args": args, "env": object(env)})
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn questions_are_answered_whatever_the_home_has_already() {
+        let dir = std::env::temp_dir().join(format!("paddock-claude-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        let path = dir.join(".claude.json");
+        let answered = json!({"hasTrustDialogAccepted": true, "hasCompletedProjectOnboarding": true});
+        for (found, kept) in [
+            (None, json!({})),
+            (Some("not JSON"), json!({})),
+            (Some("[]"), json!({})),
+            (Some(r#"{"projects":7}"#), json!({})),
+            (
+                Some(r#"{"theme":"light","projects":{"/x":{"a":1}}}"#),
+                json!({"theme": "light", "projects": {"/x": {"a": 1}}}),
+            ),
+        ] {
+            let _ = fs::remove_file(&path);
+            if let Some(found) = found {
+                fs::write(&path, found).unwrap();
+            }
+            answer_questions(&path, Path::new("/workspace")).unwrap();
+            let left: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+            let mut expected = kept;
+            expected["hasCompletedOnboarding"] = true.into();
+            expected["projects"]["/workspace"] = answered.clone();
+            assert_eq!(left, expected, "{found:?}");
+        }
+        fs::remove_dir_all(&dir).unwrap();
+    }
+}
