@@ -3,10 +3,11 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::io;
+use std::io::{self, BufRead, BufReader};
 use std::path::Path;
 
 use paddock_runnerapi::{AgentBinding, McpServer, McpTransport};
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::profile::{Place, Profile, SetUp, object};
@@ -55,6 +56,33 @@ impl Profile for ClaudeCode {
         ];
         Ok(SetUp { args, env: env.map(|(name, value)| (name.into(), value.into())).into() })
     }
+
+    fn go_on(&self, place: &Place) -> Vec<OsString> {
+        // Where there is none it would end at once.
+        if has_conversation(place) { vec!["--continue".into()] } else { Vec::new() }
+    }
+}
+
+/// Whether the model has said something in the workspace: a record may hold no more than what the program itself said.
+fn has_conversation(place: &Place) -> bool {
+    let workspace = fs::canonicalize(&place.workspace).unwrap_or_else(|_| place.workspace.clone());
+    let plain = |character: char| if character.is_ascii_alphanumeric() { character } else { '-' };
+    let folder: String = workspace.to_string_lossy().chars().map(plain).collect();
+    let records = fs::read_dir(place.home.join(".claude/projects").join(folder));
+    records.into_iter().flatten().flatten().any(|record| {
+        let is_record = record.path().extension().is_some_and(|extension| extension == "jsonl");
+        let lines = fs::File::open(record.path()).map(|file| BufReader::new(file).lines());
+        is_record && lines.is_ok_and(|lines| lines.map_while(Result::ok).any(|line| is_said(&line)))
+    })
+}
+
+fn is_said(line: &str) -> bool {
+    #[derive(Deserialize)]
+    struct Entry<'a> {
+        #[serde(rename = "type")]
+        kind: &'a str,
+    }
+    serde_json::from_str::<Entry<'_>>(line).is_ok_and(|entry| entry.kind == "assistant")
 }
 
 /// The pod is the sandbox: nothing else is in it, and tools that ask would wait for a person who may have left.
@@ -110,6 +138,25 @@ fn transport(transport: &McpTransport) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn it_goes_on_only_where_something_was_said() {
+        let dir = std::env::temp_dir().join(format!("paddock-claude-go-on-{}", std::process::id()));
+        let workspace = dir.join("a_work.space");
+        fs::create_dir_all(&workspace).unwrap();
+        let folder = fs::canonicalize(&workspace).unwrap().to_string_lossy().replace(['/', '_', '.'], "-");
+        let records = dir.join(".claude/projects").join(folder);
+        let place = Place { home: dir.clone(), workspace, own: dir.clone() };
+        assert!(ClaudeCode.go_on(&place).is_empty());
+        fs::create_dir_all(records.join("memory")).unwrap();
+        let system = r#"{"type":"system","content":"{\"type\":\"assistant\"}"}"#;
+        fs::write(records.join("1.jsonl"), system).unwrap();
+        fs::write(records.join("2.txt"), r#"{"type":"assistant"}"#).unwrap();
+        assert!(ClaudeCode.go_on(&place).is_empty());
+        fs::write(records.join("3.jsonl"), format!("{system}\n{{\"type\":\"assistant\"}}\n")).unwrap();
+        assert_eq!(ClaudeCode.go_on(&place), ["--continue"]);
+        fs::remove_dir_all(&dir).unwrap();
+    }
 
     #[test]
     fn questions_are_answered_whatever_the_home_has_already() {

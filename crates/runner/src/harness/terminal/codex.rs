@@ -1,5 +1,6 @@
 //! Codex: a profile of ours in its home, layered over whatever configuration is there.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 
@@ -40,6 +41,11 @@ impl Profile for Codex {
             (TOKEN.into(), proxy.token().reveal().to_owned().into()),
         ];
         Ok(SetUp { args: vec!["--profile".into(), NAME.into()], env })
+    }
+
+    fn go_on(&self, _: &Place) -> Vec<OsString> {
+        // Where there is none it begins one.
+        vec!["resume".into(), "--last".into()]
     }
 }
 

@@ -36,7 +36,7 @@ const WARM_UP: Duration = Duration::from_secs(30);
 pub struct TerminalHarness {
     terminal: Arc<Terminal>,
     program: Program,
-    known: Option<Known>,
+    known: Option<Arc<Known>>,
 }
 
 /// A program that is more to us than a command.
@@ -72,7 +72,7 @@ impl TerminalHarness {
         let known = match (profile_of(config.harness), proxy) {
             (Some(profile), Some(proxy)) => {
                 let place = Place::new(config, profile.name()).map_err(prepare)?;
-                Some(Known { profile, place, proxy })
+                Some(Arc::new(Known { profile, place, proxy }))
             }
             _ => None,
         };
@@ -115,8 +115,12 @@ impl TerminalHarness {
             None => SetUp::default(),
         };
         let program = self.program.clone().with(&request.agent.env, set_up);
-        let again = program.clone();
-        let started = self.terminal.start(Box::new(move || again.command()));
+        let (again, known) = (program.clone(), self.known.clone());
+        let started = self.terminal.start(Box::new(move || {
+            let mut command = again.command();
+            command.args(known.iter().flat_map(|known| known.profile.go_on(&known.place)));
+            command
+        }));
         started.map_err(|error| program.not_started(&error))?;
         Ok(CONVERSATION.to_owned())
     }

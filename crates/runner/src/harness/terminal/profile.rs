@@ -25,6 +25,10 @@ pub(super) trait Profile: Send + Sync {
     /// # Errors
     /// A file cannot be written.
     fn set_up(&self, place: &Place, agent: &AgentBinding, proxy: &ModelProxy) -> io::Result<SetUp>;
+
+    /// Arguments with which it goes on with its latest conversation, if it has one. Asked before each start: people end the
+    /// program and start it again, and containers do.
+    fn go_on(&self, place: &Place) -> Vec<OsString>;
 }
 
 /// Where a program's files are.
