@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use paddock_runnerapi::{ActivateRequest, EnvVar, McpServer, McpTransport};
 use paddock_testkit::ScriptedModel;
 use support::viewer::Viewer;
-use support::{MODEL_KEY, Pod, request, until};
+use support::{MODEL_KEY, Pod, memory, request, until};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -29,6 +29,8 @@ struct Known {
     waits: &'static str,
     /// What ends it.
     leaves: &'static str,
+    /// It asks the model for a title of the conversation.
+    wants_title: bool,
     /// The MCP tool of [`SERVER`], as the model is offered it.
     tool: &'static str,
 }
@@ -38,6 +40,7 @@ const CLAUDE_CODE: Known = Known {
     variable: "PADDOCK_TEST_CLAUDE_CODE",
     waits: "bypass permissions on",
     leaves: "/exit",
+    wants_title: false,
     tool: "mcp__mine__whoami",
 };
 const CODEX: Known = Known {
@@ -45,6 +48,7 @@ const CODEX: Known = Known {
     variable: "PADDOCK_TEST_CODEX",
     waits: "Ask Codex to do anything",
     leaves: "/quit",
+    wants_title: true,
     // Its tools are named by their server.
     tool: "mcp__mine",
 };
@@ -124,6 +128,7 @@ async fn works_from_activation_to_restart(known: &Known) {
     assert!(path(&made("env")).unwrap().ends_with(&std::env::var("PATH").unwrap()), "another PATH");
     let seen = model.log();
     assert!(seen.iter().all(|seen| seen.model == "gpt-test"), "{seen:?}");
+    assert_eq!(seen.iter().any(|seen| seen.tools.is_empty()), known.wants_title, "{seen:?}");
     let turn = seen.iter().find(|seen| seen.last_user_text.starts_with("!run")).unwrap();
     assert!(turn.system.contains("You are a careful tester."), "{}", turn.system);
     // Claude Code does not wait for its servers: what they have may be offered from the next turn on only.
@@ -135,6 +140,9 @@ async fn works_from_activation_to_restart(known: &Known) {
         let said = format!("said {turns}");
         prompts(&mut viewer, &format!(" !say {said}")).await;
         viewer.sees("the reply", |screen| screen.matches(&said).count() == 2).await;
+    }
+    for child in pod.children() {
+        report!("{}: its memory, KiB (all, anonymous): {:?}", known.adapter, memory(child));
     }
     report!("{}: turns until its MCP tool is offered: {}", known.adapter, turns + 1);
 

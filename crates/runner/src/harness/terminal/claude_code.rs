@@ -49,6 +49,8 @@ impl Profile for ClaudeCode {
             ("ANTHROPIC_MODEL", &agent.model),
             // No updates, no reports: it talks to the endpoint only.
             ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1"),
+            // A request to the model, only to name the window.
+            ("CLAUDE_CODE_DISABLE_TERMINAL_TITLE", "1"),
             // It was put into the image, not installed in the home.
             ("DISABLE_INSTALLATION_CHECKS", "1"),
             // Without it root may not do without permissions; some images know no other user.

@@ -69,8 +69,17 @@ fn profile(place: &Place, agent: &AgentBinding, base_url: &str) -> Value {
         "shell_environment_policy": {"exclude": [TOKEN]},
         // Keys come over the network in lumps, and that does not make them pasted text, in which Enter is a line break.
         "disable_paste_burst": true,
+        // No updates, no reports, nothing that needs an account at OpenAI. It still asks GitHub for news, once.
         "check_for_update_on_startup": false,
         "analytics": {"enabled": false},
+        "features": {
+            "apps": false,
+            "plugins": false,
+            // It would outlive the program, with a token that ends with the runner.
+            "daemon_auto_start": false,
+            // The endpoint reads what it is asked.
+            "enable_request_compression": false,
+        },
         "mcp_servers": mcp(&agent.equipment.mcp_servers, &agent.env),
     });
     if let Some(prompt) = &agent.prompt {
