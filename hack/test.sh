@@ -26,7 +26,7 @@ main() {
   stage 'with the Claude Agent SDK' claude_agent_sdk || true
 
   if stage 'clusters' boot; then
-    stage 'with a real API server, and opencode' real_parts || true
+    stage 'with a real API server, and real harnesses' real_parts || true
     if stage 'Paddock on the cluster' hack/up.sh "$cluster"; then
       stage 'scenarios on the cluster' scenarios || hack/dump.sh "$cluster" >&2 || true
       stage 'uninstall' uninstall || hack/dump.sh "$cluster" >&2 || true
@@ -88,7 +88,7 @@ go_tests() { (cd tests/cluster/devcluster && go vet . && go test -count=1 -v .);
 
 # Tests that need more than this repository: see real_parts, scenarios and uninstall. They are left out by name and not
 # with --exclude: cargo would choose other features for the dependencies, and build those once more afterwards.
-need_more=(apiserver apiserver_conformance claude_agent_sdk faults opencode scenarios zz_uninstall)
+need_more=(apiserver apiserver_conformance claude_agent_sdk faults opencode programs scenarios zz_uninstall)
 
 unit_tests() {
   local targets
@@ -109,17 +109,20 @@ claude_agent_sdk() {
 }
 
 real_parts() {
-  local opencode kubeconfig
-  opencode=$(hack/opencode.sh) &&
+  local opencode claude_code codex kubeconfig
+  opencode=$(hack/harness.sh opencode) &&
+    claude_code=$(hack/harness.sh claude-code) &&
+    codex=$(hack/harness.sh codex) &&
     kubeconfig=$(kubeconfig_of "$cluster-api") &&
-    PADDOCK_TEST_OPENCODE=$opencode PADDOCK_TEST_KUBECONFIG=$kubeconfig \
+    PADDOCK_TEST_OPENCODE=$opencode PADDOCK_TEST_CLAUDE_CODE=$claude_code PADDOCK_TEST_CODEX=$codex \
+      PADDOCK_TEST_KUBECONFIG=$kubeconfig \
       cargo test --locked --workspace --no-fail-fast \
-        --test apiserver --test apiserver_conformance --test faults --test opencode
+        --test apiserver --test apiserver_conformance --test faults --test opencode --test programs
 }
 
 scenarios() {
   local opencode clients
-  opencode=$(hack/opencode.sh) && clients=$(hack/clients.sh) || return 1
+  opencode=$(hack/harness.sh opencode) && clients=$(hack/clients.sh) || return 1
   # shellcheck source=/dev/null # written by up.sh
   source "$(env_file "$cluster")"
   export PADDOCK_TEST_DEVCLUSTER=$PADDOCK_CACHE/bin/devcluster PADDOCK_TEST_CLUSTER=$cluster PADDOCK_TEST_SPARE_NODE=2

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # From sources to a running Paddock on a local cluster (dev, or the one named). What is there already is kept: a second
-# run without changes takes seconds.
+# run without changes takes seconds. PADDOCK_HARNESSES='claude-code codex' adds these harnesses, each with a pool of one.
 source "$(dirname "$0")/lib.sh"
 cluster=${1:-dev}
 env_file=$(env_file "$cluster")
@@ -68,6 +68,7 @@ gateway:
 pools:
   opencode:
     podAnnotations: {image: $(image_id opencode), runner: $(image_id runner)}
+$(more_pools)
 EOF
   kubectl create namespace paddock --dry-run=client --output yaml | kubectl apply --filename - >/dev/null
   kubectl label namespace paddock --overwrite pod-security.kubernetes.io/enforce=restricted >/dev/null
@@ -75,6 +76,15 @@ EOF
   kubectl apply --server-side --force-conflicts --filename "$root/crds" >/dev/null
   quiet "helm-$cluster.log" helm upgrade --install paddock "$root/charts/paddock" --namespace paddock \
     --values "$root/hack/values-local.yaml" --values "$values"
+}
+
+more_pools() {
+  local harness harnesses
+  read -ra harnesses <<<"${PADDOCK_HARNESSES:-}"
+  for harness in "${harnesses[@]}"; do
+    printf '  %s: {enabled: true, replicas: 1, podAnnotations: {image: %s, runner: %s}}\n' \
+      "$harness" "$(image_id "$harness")" "$(image_id runner)"
+  done
 }
 
 ready() {

@@ -38,6 +38,10 @@ pub enum HarnessKind {
     Opencode,
     /// The Claude Agent SDK, by way of a program of ours.
     ClaudeAgentSdk,
+    /// Claude Code, used through its terminal.
+    ClaudeCode,
+    /// Codex, used through its terminal.
+    Codex,
     /// Any program, used through its terminal.
     Terminal,
 }
@@ -92,7 +96,8 @@ pub enum ConfigError {
     NotText(&'static str),
     /// It names no adapter.
     #[error(
-        "environment variable {} names no harness adapter of this runner; it knows: opencode, claude-agent-sdk, terminal",
+        "environment variable {} names no harness adapter of this runner; it knows: opencode, claude-agent-sdk, \
+         claude-code, codex, terminal",
         env::HARNESS
     )]
     UnknownHarness,
@@ -129,6 +134,8 @@ impl Config {
         let harness = match need(env::HARNESS)?.as_str() {
             "opencode" => HarnessKind::Opencode,
             "claude-agent-sdk" => HarnessKind::ClaudeAgentSdk,
+            "claude-code" => HarnessKind::ClaudeCode,
+            "codex" => HarnessKind::Codex,
             "terminal" => HarnessKind::Terminal,
             _ => return Err(ConfigError::UnknownHarness),
         };

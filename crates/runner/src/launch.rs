@@ -82,10 +82,21 @@ pub(crate) async fn launch(
             };
             Ok(Launched { child: Child(Some(process)), booting: Box::pin(booting) })
         }
-        HarnessKind::Terminal => {
+        HarnessKind::ClaudeCode | HarnessKind::Codex | HarnessKind::Terminal => {
+            // Any program may be anything; only those that are known ask a model.
+            let proxy = match config.harness {
+                HarnessKind::Terminal => None,
+                _ => Some(proxy().await?),
+            };
             let terminal = Terminal::new(Arc::clone(reaper), Arc::clone(meter));
-            let harness = Arc::new(TerminalHarness::new(config, terminal)?);
-            let booting = async { Ok(Booted { harness, upkeep: Box::pin(std::future::pending()) }) };
+            let harness = Arc::new(TerminalHarness::new(config, terminal, proxy)?);
+            let reaper = Arc::clone(reaper);
+            let booting = async move {
+                if warm {
+                    harness.warm_up(&reaper).await?;
+                }
+                Ok(Booted { harness, upkeep: Box::pin(std::future::pending()) })
+            };
             Ok(Launched { child: Child(None), booting: Box::pin(booting) })
         }
     }
