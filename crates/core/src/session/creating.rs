@@ -16,6 +16,7 @@ use crate::pod::Pod;
 use crate::session::activation::{Prompt, activate, endpoint, first_prompt};
 use crate::session::claim::{self, Choice, adoptable};
 use crate::session::ending::{end, has_uid};
+use crate::session::equipping;
 use crate::session::exchange::{Exchange, exchange};
 use crate::session::workspace::{self, Ground};
 use crate::session::{
@@ -43,6 +44,10 @@ pub(super) fn decide(ctx: Context<'_>, session: &Session, memory: &mut Memory) -
 }
 
 fn start(ctx: Context<'_>, session: &Session, memory: &mut Memory) -> Decision {
+    if let Some(why) = &memory.activation_failed {
+        // Another pod would fail in the same way, and the next, until the pool is empty.
+        return equipping::failed(ctx, session, why);
+    }
     if session.spec.state == DesiredState::Suspended && may_rest(ctx, session, memory) {
         return suspend::rest(ctx, session, memory);
     }
@@ -268,19 +273,16 @@ fn with_sandbox(
     match health::of(pod, ctx.now) {
         Health::Serving(ip) => {
             memory.frozen = Some(agent.frozen.clone());
-            let mut decision = match &memory.runner_trouble {
-                Some(trouble) => progress(
-                    ctx,
-                    session,
-                    agent,
-                    Some(sandbox),
-                    Step::Activating,
-                    Reason::Activating,
-                    trouble,
-                ),
+            let mut decision = match equipping::told(memory, pod) {
+                Some((step, message)) => {
+                    progress(ctx, session, agent, Some(sandbox), step, Reason::Activating, message)
+                }
                 None => Decision::default(),
             };
-            decision.ops.push(activate(ctx, session, agent, pod, &ip, Prompt::Now));
+            match equipping::asked_again_at(ctx, memory, pod) {
+                Some(at) => decision.wake = Some(at),
+                None => decision.ops.push(activate(ctx, session, agent, pod, &ip, Prompt::Now)),
+            }
             decision
         }
         Health::Starting(reason, message) => {
@@ -292,8 +294,15 @@ fn with_sandbox(
             decision.wake = Some(until);
             decision
         }
-        Health::Hopeless(reason, message) if cold => end(ctx, session, Phase::Failed, reason, message),
-        Health::Ended(reason, message) if cold => end(ctx, session, Phase::Failed, reason, message),
+        Health::Hopeless(reason, message) | Health::Ended(reason, message) if cold => {
+            end(ctx, session, Phase::Failed, reason, message)
+        }
+        // Most likely what the agent asks for was too much for it, as it would be for the next member.
+        Health::Hopeless(reason, message) | Health::Ended(reason, message)
+            if let Some(doing) = equipping::doing(session, memory, sandbox, pod) =>
+        {
+            end(ctx, session, Phase::Failed, reason, format!("{message}, while {doing}"))
+        }
         Health::Hopeless(..) | Health::Ended(..) | Health::Gone(..) => discard(memory),
     }
 }
