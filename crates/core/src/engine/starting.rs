@@ -117,11 +117,8 @@ impl Engine {
     /// Whether a session is on its way to Ready by what is done here. One whose pod clones and installs for minutes is not: it
     /// is only asked how far it is, and keeps nobody waiting.
     fn takes_turns(&self, session: &Key) -> bool {
-        let equips = || {
-            let status = self.store.sessions.get(session)?.status.as_ref()?;
-            Some(status.step?.is_equipping())
-        };
-        self.store.is_starting(session) && equips() != Some(true)
+        let equips = self.sessions.get(session).is_some_and(|memory| memory.progress.is_some());
+        self.store.is_starting(session) && !equips
     }
 
     /// Operations of `work` are in flight.

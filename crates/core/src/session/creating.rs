@@ -163,6 +163,7 @@ fn without_sandbox(
         }
         memory.reserved = None;
         memory.activation = None;
+        memory.progress = None;
     }
     match claim::choose(ctx, session, memory, agent, source) {
         Choice::Member(sandbox, pod) => adopt(ctx, session, memory, agent, sandbox, pod),
@@ -312,6 +313,7 @@ fn discard(ctx: Context<'_>, session: &Session, memory: &mut Memory, sandbox: &S
     if let Some(ask) = ask_before_giving_up(ctx, session, memory, sandbox) {
         return ask;
     }
+    memory.progress = None;
     workspace::give_back(ctx, session, memory, |s| !has_uid(s, uid(&sandbox.metadata)))
 }
 

@@ -13,7 +13,9 @@ use paddock_core::op::{
 use paddock_core::pod::{Pod, PodPhase};
 use paddock_core::store::Stored;
 use paddock_core::{Change, Engine, Key, Node, VolumeClaim};
-use paddock_runnerapi::{ActivateResponse, Activity, Capabilities, Position, Saved, TurnCounts};
+use paddock_runnerapi::{
+    ActivateResponse, ActivationProgress, ActivationStep, Activity, Capabilities, Position, Saved, TurnCounts,
+};
 
 /// How long a pod takes until it is ready.
 pub const BOOT: SignedDuration = SignedDuration::from_secs(8);
@@ -54,6 +56,17 @@ pub struct Usage {
     pub quiesced: bool,
 }
 
+/// What runners have to do before they serve a session.
+#[derive(Clone, Debug, Default)]
+pub struct Work {
+    /// Steps, and how long each takes.
+    pub steps: Vec<(ActivationStep, SignedDuration)>,
+    /// It comes to this in the end.
+    pub fails: Option<String>,
+    /// When which pod was first given its session.
+    begun: BTreeMap<String, Timestamp>,
+}
+
 /// The truth.
 #[derive(Clone, Debug, Default)]
 pub struct Cluster {
@@ -71,6 +84,8 @@ pub struct Cluster {
     pub usage: BTreeMap<String, Usage>,
     /// Which session UID each pod UID serves: the runners' locks. Never shrinks.
     pub runners: BTreeMap<String, String>,
+    /// What each runner has to do at its activation.
+    pub work: Work,
     /// Every event ever, in order.
     pub events: Vec<Event>,
     /// There may be two leaders, or one with a view of long ago.
@@ -520,6 +535,18 @@ impl Cluster {
             return Outcome::Refused(RunnerFailure::Spoilt("taken".into()));
         }
         let now = self.now;
+        let mut until = *self.work.begun.entry(pod_uid.to_owned()).or_insert(now);
+        for (step, takes) in &self.work.steps {
+            until += *takes;
+            if now < until {
+                let took = *takes - until.duration_since(now);
+                let took_ms = u64::try_from(took.as_millis()).unwrap();
+                return Outcome::Activating(ActivationProgress { step: *step, took_ms });
+            }
+        }
+        if let Some(why) = &self.work.fails {
+            return Outcome::Refused(RunnerFailure::Failed(why.clone()));
+        }
         self.usage.entry(pod_uid.to_owned()).or_insert(Usage { last_busy: now, turns: 0, quiesced: false });
         Outcome::Activated(ActivateResponse {
             session_uid: request.session.uid.clone(),
