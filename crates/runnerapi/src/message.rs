@@ -273,9 +273,6 @@ pub enum ErrorCode {
     TooLarge,
     /// 422: this turn id was used for another message.
     TurnMismatch,
-    /// 422: what the agent asks for cannot be had (clone refused, branch unknown, a package or an MCP server that is not there).
-    /// Final for this pod: the session is not activated, and another pod would fail alike.
-    ActivationFailed,
     /// 429: too many turns wait already.
     QueueFull,
     /// 429: the session's events have too many readers already, or its terminal too many viewers.
@@ -313,7 +310,7 @@ impl ErrorCode {
             | Self::TerminalOnly
             | Self::NoTerminal => 409,
             Self::TooLarge => 413,
-            Self::TurnMismatch | Self::ActivationFailed => 422,
+            Self::TurnMismatch => 422,
             Self::QueueFull | Self::TooManyStreams => 429,
             Self::JournalFailed => 500,
             Self::HarnessFailed | Self::TurnTimeout | Self::Interrupted => 502,
