@@ -226,7 +226,13 @@ impl Activator {
             }
         };
         let took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-        Ok(Activation { request, harness_session_id, took_ms, pod_uid: Some(self.pod_uid.clone()) })
+        Ok(Activation {
+            request,
+            harness_session_id,
+            took_ms,
+            steps: Vec::new(),
+            pod_uid: Some(self.pod_uid.clone()),
+        })
     }
 
     async fn reopen(
@@ -274,6 +280,7 @@ impl Activator {
             harness_session_id: activation.harness_session_id.clone(),
             capabilities: Arc::clone(&self.harness).capabilities(),
             took_ms: activation.took_ms,
+            steps: activation.steps.clone(),
         };
         self.bound.get_or_init(|| {
             if let (Some(turns), Some(harness)) = (&turns, self.messages()) {

@@ -16,7 +16,7 @@ pub use events::{EventId, EventLine, Gap};
 pub use message::{
     ActivateRequest, ActivateResponse, ActivationProgress, ActivationStep, Activity, AgentBinding,
     Capabilities, ConversationRequest, EnvVar, ErrorBody, ErrorCode, InitialTurn, QuiesceRequest, SessionRef,
-    TurnCounts, TurnRequest, TurnState, TurnStatus,
+    StepTook, TurnCounts, TurnRequest, TurnState, TurnStatus,
 };
 pub use passage::{Action, HARNESS_API, HARNESS_HEADER, HarnessCall, Passage, passage};
 pub use token::{Scope, SigningKey, TerminalToken, TokenError, VerifyingKeys};
@@ -86,6 +86,8 @@ pub mod env {
     pub const STATE_DIR: &str = "PADDOCK_STATE_DIR";
     /// The agent's working folder. Default `/workspace`.
     pub const WORKSPACE: &str = "PADDOCK_WORKSPACE";
+    /// Folder of bare git repositories, where there is one: clones take what they find in them from there. Only read.
+    pub const GIT_CACHE: &str = "PADDOCK_GIT_CACHE";
     /// File for the container's termination message, where the template names another than Kubernetes' default,
     /// which is the default here too.
     pub const TERMINATION_LOG: &str = "PADDOCK_TERMINATION_LOG";

@@ -97,6 +97,18 @@ pub struct ActivateResponse {
     pub capabilities: Capabilities,
     /// How long the activation took inside the pod, in milliseconds.
     pub took_ms: u64,
+    /// How long each step took, in their order; those that had nothing to do are left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<StepTook>,
+}
+
+/// See [`ActivateResponse::steps`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepTook {
+    /// Which step.
+    pub step: ActivationStep,
+    /// How long, in milliseconds.
+    pub took_ms: u64,
 }
 
 /// An activation goes on.
@@ -273,6 +285,9 @@ pub enum ErrorCode {
     TooLarge,
     /// 422: this turn id was used for another message.
     TurnMismatch,
+    /// 422: the pod cannot be equipped as the session is described: the repository refuses the credential, a branch is
+    /// unknown, a package or an MCP server is not to be had. The sentence says what to change; another pod would not help.
+    ActivationFailed,
     /// 429: too many turns wait already.
     QueueFull,
     /// 429: the session's events have too many readers already, or its terminal too many viewers.
@@ -310,7 +325,7 @@ impl ErrorCode {
             | Self::TerminalOnly
             | Self::NoTerminal => 409,
             Self::TooLarge => 413,
-            Self::TurnMismatch => 422,
+            Self::TurnMismatch | Self::ActivationFailed => 422,
             Self::QueueFull | Self::TooManyStreams => 429,
             Self::JournalFailed => 500,
             Self::HarnessFailed | Self::TurnTimeout | Self::Interrupted => 502,

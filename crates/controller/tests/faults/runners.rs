@@ -139,6 +139,7 @@ impl Runners {
                 harness_session_id: format!("ses_{pod}"),
                 capabilities: Capabilities { messages: true, terminal: false },
                 took_ms: 0,
+                steps: Vec::new(),
             },
         )
     }

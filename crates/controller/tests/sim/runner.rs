@@ -118,6 +118,7 @@ impl Wire {
                 harness_session_id: format!("ses_{pod_uid}"),
                 capabilities: Capabilities { messages: true, terminal: false },
                 took_ms: 1,
+                steps: Vec::new(),
             }));
         }
         if nodes.holder(&pod_uid).is_none() {

@@ -554,6 +554,7 @@ impl Cluster {
             harness_session_id: format!("ses_{pod_uid}"),
             capabilities: Capabilities { messages: true, terminal: false },
             took_ms: 1,
+            steps: Vec::new(),
         })
     }
 

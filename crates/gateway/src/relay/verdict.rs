@@ -122,7 +122,9 @@ fn of_runner(body: ErrorBody) -> Verdict {
         RunnerCode::TurnTimeout => error(Code::TurnTimeout),
         RunnerCode::Interrupted => error(Code::Interrupted),
         RunnerCode::JournalFailed => error(Code::JournalFailed),
-        RunnerCode::Busy => misrouted("answered a question that was not asked"),
+        RunnerCode::Busy | RunnerCode::ActivationFailed => {
+            misrouted("answered a question that was not asked")
+        }
         RunnerCode::Quiesced => return Verdict::Quiesced,
         RunnerCode::NeedsConversation => return Verdict::NeedsConversation,
         RunnerCode::ShuttingDown => {

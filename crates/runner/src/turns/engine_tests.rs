@@ -32,7 +32,7 @@ fn activation(turn_timeout_ms: u64) -> Activation {
         continues: false,
         initial_turn: None,
     };
-    Activation { request, harness_session_id: "ses_1".into(), took_ms: 1, pod_uid: None }
+    Activation { request, harness_session_id: "ses_1".into(), took_ms: 1, steps: Vec::new(), pod_uid: None }
 }
 
 pub(in crate::turns) async fn start(turn_timeout_ms: u64) -> Fixture {

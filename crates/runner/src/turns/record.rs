@@ -1,7 +1,7 @@
 //! Lines of the journal.
 
 use bytes::Bytes;
-use paddock_runnerapi::{ActivateRequest, ErrorBody, TurnRequest, TurnState};
+use paddock_runnerapi::{ActivateRequest, ErrorBody, StepTook, TurnRequest, TurnState};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -44,6 +44,9 @@ pub struct Activation {
     pub harness_session_id: String,
     /// How long it took.
     pub took_ms: u64,
+    /// How long each step took.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<StepTook>,
     /// UID of the pod that was activated. The next pod of the session finds the journal too, and must be told
     /// apart from a container that restarts. Absent where the journal could not outlive its pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -170,6 +170,7 @@ async fn activate(request: Request<Incoming>) -> Answer {
         harness_session_id: "bench".to_owned(),
         capabilities: Capabilities { messages: true, terminal: false },
         took_ms: 0,
+        steps: Vec::new(),
     })
 }
 

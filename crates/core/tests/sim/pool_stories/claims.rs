@@ -220,6 +220,7 @@ fn a_rival_that_has_not_heard_of_an_exchange_cannot_make_the_old_pod_serve() {
                     harness_session_id: "ses".into(),
                     capabilities: Capabilities { messages: true, terminal: false },
                     took_ms: 1,
+                    steps: Vec::new(),
                 }),
                 op => story.cluster.perform(op),
             };
