@@ -184,6 +184,20 @@ pub enum Step {
 }
 
 impl Step {
+    /// The word as it stands in the status and in metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::EndingPod => "ending_pod",
+            Self::StartingPod => "starting_pod",
+            Self::Activating => "activating",
+            Self::CloningRepo => "cloning_repo",
+            Self::WritingFiles => "writing_files",
+            Self::InstallingRequirements => "installing_requirements",
+            Self::ConnectingMcp => "connecting_mcp",
+            Self::OpeningHarness => "opening_harness",
+        }
+    }
+
     /// Whether the pod has begun to be made into the session's: what it does by now comes of what the agent asks for.
     pub const fn is_equipping(self) -> bool {
         match self {
@@ -393,9 +407,22 @@ pub struct Startup {
     pub claimed_ms: u64,
     /// Until the runner confirmed the session.
     pub activated_ms: u64,
+    /// How long each step of the activation took, of those that had anything to do.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<StartupStep>,
     /// When the session became Ready, RFC 3339 with milliseconds.
     #[schemars(with = "String", extend("format" = "date-time"))]
     pub ready_at: Timestamp,
+}
+
+/// See [`Startup::steps`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StartupStep {
+    /// Which step.
+    pub step: Step,
+    /// How long it took, in milliseconds.
+    pub took_ms: u64,
 }
 
 /// Turns of a session's pods, as last read from the runner.

@@ -408,6 +408,7 @@ fn ready(
         path: if cold { StartupPath::Cold } else { StartupPath::Warm },
         claimed_ms: millis(memory.claimed_at.unwrap_or(ctx.now)),
         activated_ms: millis(confirmed.at),
+        steps: equipping::took(&confirmed.response.steps),
         ready_at: ctx.now,
     };
     let write = status::write(ctx, session, |status| {

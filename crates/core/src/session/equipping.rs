@@ -4,9 +4,9 @@
 //! it costs one status write per step. What the agent asks for and cannot be had ends the session: no other pod would do better.
 
 use jiff::{SignedDuration, Timestamp};
-use paddock_api::session::{Phase, Reason, Step};
+use paddock_api::session::{Phase, Reason, StartupStep, Step};
 use paddock_api::{Sandbox, Session};
-use paddock_runnerapi::ActivationStep;
+use paddock_runnerapi::{ActivationStep, StepTook};
 
 use crate::ids::uid;
 use crate::pod::Pod;
@@ -47,6 +47,11 @@ pub(super) fn doing(
         status.and_then(|status| status.sandbox.as_ref()).is_some_and(|of| of.uid == uid(&sandbox.metadata));
     let written = status.and_then(|status| status.step).filter(|_| is_its);
     heard.or(written).filter(|step| step.is_equipping()).map(in_words)
+}
+
+/// How long each step took, as it stands in the status.
+pub(super) fn took(steps: &[StepTook]) -> Vec<StartupStep> {
+    steps.iter().map(|took| StartupStep { step: step(took.step), took_ms: took.took_ms }).collect()
 }
 
 /// The end of a session whose agent asks for what cannot be had.

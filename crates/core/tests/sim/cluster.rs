@@ -14,7 +14,8 @@ use paddock_core::pod::{Pod, PodPhase};
 use paddock_core::store::Stored;
 use paddock_core::{Change, Engine, Key, Node, VolumeClaim};
 use paddock_runnerapi::{
-    ActivateResponse, ActivationProgress, ActivationStep, Activity, Capabilities, Position, Saved, TurnCounts,
+    ActivateResponse, ActivationProgress, ActivationStep, Activity, Capabilities, Position, Saved, StepTook,
+    TurnCounts,
 };
 
 /// How long a pod takes until it is ready.
@@ -65,6 +66,10 @@ pub struct Work {
     pub fails: Option<String>,
     /// When which pod was first given its session.
     begun: BTreeMap<String, Timestamp>,
+}
+
+fn took(step: ActivationStep, takes: SignedDuration) -> StepTook {
+    StepTook { step, took_ms: u64::try_from(takes.as_millis()).unwrap() }
 }
 
 /// The truth.
@@ -539,9 +544,8 @@ impl Cluster {
         for (step, takes) in &self.work.steps {
             until += *takes;
             if now < until {
-                let took = *takes - until.duration_since(now);
-                let took_ms = u64::try_from(took.as_millis()).unwrap();
-                return Outcome::Activating(ActivationProgress { step: *step, took_ms });
+                let took = took(*step, *takes - until.duration_since(now));
+                return Outcome::Activating(ActivationProgress { step: took.step, took_ms: took.took_ms });
             }
         }
         if let Some(why) = &self.work.fails {
@@ -554,7 +558,7 @@ impl Cluster {
             harness_session_id: format!("ses_{pod_uid}"),
             capabilities: Capabilities { messages: true, terminal: false },
             took_ms: 1,
-            steps: Vec::new(),
+            steps: self.work.steps.iter().map(|(step, takes)| took(*step, *takes)).collect(),
         })
     }
 

@@ -67,6 +67,10 @@ fn each_step_is_told_once_and_the_session_is_ready_in_the_end() {
     assert!(activations(&story).len() > 10, "the runner is asked again and again");
     assert_eq!(pods(&story).len(), 1);
     assert_eq!(story.status("s1").message, "");
+    let took: Vec<_> =
+        story.status("s1").startup.unwrap().steps.iter().map(|s| (s.step, s.took_ms)).collect();
+    let all = [(Step::CloningRepo, 4000), (Step::InstallingRequirements, 6000), (Step::ConnectingMcp, 2000)];
+    assert_eq!(took, all);
 }
 
 #[test]
