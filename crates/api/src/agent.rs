@@ -1,5 +1,7 @@
 //! `Agent`: a saved configuration that sessions are made from.
 
+mod equipment;
+
 use std::collections::BTreeMap;
 
 use kube::{CustomResource, KubeSchema};
@@ -8,6 +10,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::condition::Condition;
 use crate::duration::Duration;
+
+pub use self::equipment::{
+    ConfigMapKeyRef, ConfigMapRef, CredentialSecretRef, Equipment, File, Header, McpHttp, McpServer,
+    McpStdio, Repo, Requirements, Skill, SkillFile, merge_files,
+};
 
 /// How an agent behaves and what it runs on.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
@@ -33,6 +40,10 @@ use crate::duration::Duration;
     validation = Rule::new("self.metadata.name.size() <= 63").message("metadata.name must be at most 63 characters, because it becomes a label value")
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(self.files) || self.files.filter(f, has(f.content)).map(f, f.content.size()).sum() <= 131072").message("files: their contents have more than 131072 characters in all; put large ones into a ConfigMap (configMapKeyRef) or into the repository"),
+    validation = Rule::new("!has(self.skills) || self.skills.filter(s, has(s.files)).map(s, s.files.map(f, f.content.size()).sum()).sum() <= 131072").message("skills: their files have more than 131072 characters in all; put large ones into a ConfigMap (configMapRef)")
+)]
 pub struct AgentSpec {
     /// The program that does the work, for example `opencode`. A SandboxTemplate in the namespace declares it
     /// with the annotation paddock.dev/harness.
@@ -54,6 +65,25 @@ pub struct AgentSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 50), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub env: Vec<EnvVar>,
+    /// A git repository that is cloned into the workspace when a session starts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repo: Option<Repo>,
+    /// Files that are written into the workspace, over those of the repository.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["path"]))]
+    pub files: Vec<File>,
+    /// Knowledge that the harness reads when it needs it: folders with a SKILL.md.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub skills: Vec<Skill>,
+    /// Servers of the Model Context Protocol, whose tools the model is offered.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub mcp_servers: Vec<McpServer>,
+    /// Packages that are installed for the agent's shells when a session starts. What every session needs belongs into the
+    /// pool's image, where it costs no time.
+    #[serde(default, skip_serializing_if = "Requirements::is_empty")]
+    pub requirements: Requirements,
     /// The pool to take sandboxes from; the harness's default pool when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pool_ref: Option<PoolRef>,
@@ -72,6 +102,19 @@ pub struct AgentSpec {
     /// Rules of a session's life.
     #[serde(default, skip_serializing_if = "Lifecycle::is_empty")]
     pub lifecycle: Lifecycle,
+}
+
+impl AgentSpec {
+    /// What its sessions are equipped with.
+    pub fn equipment(&self) -> Equipment {
+        Equipment {
+            repo: self.repo.clone(),
+            files: self.files.clone(),
+            skills: self.skills.clone(),
+            mcp_servers: self.mcp_servers.clone(),
+            requirements: self.requirements.clone(),
+        }
+    }
 }
 
 /// Where the agent's files, the harness's conversation and the runner's journal are kept.

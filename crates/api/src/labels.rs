@@ -13,9 +13,11 @@ pub const HARNESS: &str = "paddock.dev/harness";
 /// Annotation on Sessions: the Agent as whoever made the session has seen it, `<uid>/<resource version>`. The session is not made
 /// from an earlier state of it.
 pub const AGENT_SEEN: &str = "paddock.dev/agent-seen";
-/// Label on Secrets: `"true"` lets Agents and Sessions of the namespace use their values as environment variables.
+/// Label on Secrets: `"true"` lets Agents and Sessions of the namespace use their values: as environment variables, credentials and
+/// headers.
 pub const ENV_SECRET: &str = "paddock.dev/env";
-/// Annotation on Agents: the branch that HTTP clients have given. It is shown to them, and nothing else comes of it.
+/// Annotation on Agents: the branch that HTTP clients have given to an agent without a repository. It is shown to them, and holds
+/// for the repository that the agent is given later.
 pub const BRANCH: &str = "paddock.dev/branch";
 /// Annotation on Agents: the URL of a picture, for HTTP clients that show one.
 pub const PICTURE: &str = "paddock.dev/picture-url";

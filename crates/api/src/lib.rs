@@ -8,6 +8,7 @@ pub mod condition;
 pub mod duration;
 pub mod http;
 pub mod labels;
+pub mod merge;
 pub mod pool;
 pub mod sandbox;
 pub mod schema;

@@ -5,7 +5,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::agent::{AgentSpec, EnvVar, Lifecycle};
+use crate::agent::{AgentSpec, EnvVar, File, Lifecycle};
 use crate::condition::Condition;
 
 /// What a session shall be.
@@ -45,7 +45,8 @@ use crate::condition::Condition;
     validation = Rule::new("has(self.agentRef) == has(oldSelf.agentRef) && (!has(self.agentRef) || self.agentRef == oldSelf.agentRef) && has(self.agent) == has(oldSelf.agent) && (!has(self.agent) || self.agent == oldSelf.agent)").message("agentRef and agent are immutable: what a session is made from does not change; make a new session"),
     validation = Rule::new("has(self.prompt) == has(oldSelf.prompt) && (!has(self.prompt) || self.prompt == oldSelf.prompt)").message("prompt is immutable: it is the session's first turn; send a message instead"),
     validation = Rule::new("oldSelf.state != 'Stopped' || self.state == 'Stopped' || (has(self.restartedAt) && (!has(oldSelf.restartedAt) || self.restartedAt != oldSelf.restartedAt))").message("a stopped session runs again only with a new restartedAt"),
-    validation = Rule::new("!has(oldSelf.restartedAt) || has(self.restartedAt)").message("restartedAt cannot be taken back; give a newer time to restart again")
+    validation = Rule::new("!has(oldSelf.restartedAt) || has(self.restartedAt)").message("restartedAt cannot be taken back; give a newer time to restart again"),
+    validation = Rule::new("!has(self.files) || self.files.filter(f, has(f.content)).map(f, f.content.size()).sum() <= 131072").message("files: their contents have more than 131072 characters in all; put large ones into a ConfigMap (configMapKeyRef) or into the repository")
 )]
 pub struct SessionSpec {
     /// The saved Agent to use. Exactly one of agentRef and agent.
@@ -66,6 +67,10 @@ pub struct SessionSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 50), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub env: Vec<EnvVar>,
+    /// Files that are written into the workspace, on top of the agent's; one of the same path takes its place.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["path"]))]
+    pub files: Vec<File>,
     /// Whether the session shall run. `Suspended` gives the pod back and keeps the persistent workspace; `Stopped`
     /// ends the session: the pod is deleted, the record stays.
     #[serde(default)]
@@ -166,6 +171,44 @@ pub enum Step {
     StartingPod,
     /// The pod's runner is given the session.
     Activating,
+    /// The agent's repository is being cloned.
+    CloningRepo,
+    /// Files and skills are being written.
+    WritingFiles,
+    /// Requirements are being installed.
+    InstallingRequirements,
+    /// MCP servers are being started or connected to.
+    ConnectingMcp,
+    /// The harness gets its conversation.
+    OpeningHarness,
+}
+
+impl Step {
+    /// The word as it stands in the status and in metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::EndingPod => "ending_pod",
+            Self::StartingPod => "starting_pod",
+            Self::Activating => "activating",
+            Self::CloningRepo => "cloning_repo",
+            Self::WritingFiles => "writing_files",
+            Self::InstallingRequirements => "installing_requirements",
+            Self::ConnectingMcp => "connecting_mcp",
+            Self::OpeningHarness => "opening_harness",
+        }
+    }
+
+    /// Whether the pod has begun to be made into the session's: what it does by now comes of what the agent asks for.
+    pub const fn is_equipping(self) -> bool {
+        match self {
+            Self::EndingPod | Self::StartingPod | Self::Activating => false,
+            Self::CloningRepo
+            | Self::WritingFiles
+            | Self::InstallingRequirements
+            | Self::ConnectingMcp
+            | Self::OpeningHarness => true,
+        }
+    }
 }
 
 /// Why a session is in its phase: the bounded set of `status.reason`.
@@ -191,6 +234,8 @@ pub enum Reason {
     StartupTimeout,
     /// The runner refused the activation for good.
     ActivationRejected,
+    /// What the agent asks for cannot be had: its repository, its requirements or its MCP servers.
+    ActivationFailed,
     /// Waiting for the pod to start.
     PodStarting,
     /// No node takes the pod.
@@ -257,6 +302,7 @@ impl Reason {
             Self::PodFailed => "PodFailed",
             Self::StartupTimeout => "StartupTimeout",
             Self::ActivationRejected => "ActivationRejected",
+            Self::ActivationFailed => "ActivationFailed",
             Self::PodStarting => "PodStarting",
             Self::Unschedulable => "Unschedulable",
             Self::Activating => "Activating",
@@ -361,9 +407,22 @@ pub struct Startup {
     pub claimed_ms: u64,
     /// Until the runner confirmed the session.
     pub activated_ms: u64,
+    /// How long each step of the activation took, of those that had anything to do.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<StartupStep>,
     /// When the session became Ready, RFC 3339 with milliseconds.
     #[schemars(with = "String", extend("format" = "date-time"))]
     pub ready_at: Timestamp,
+}
+
+/// See [`Startup::steps`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StartupStep {
+    /// Which step.
+    pub step: Step,
+    /// How long it took, in milliseconds.
+    pub took_ms: u64,
 }
 
 /// Turns of a session's pods, as last read from the runner.

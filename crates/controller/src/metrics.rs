@@ -25,6 +25,11 @@ struct StepLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ActivationLabels {
+    step: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct PhaseLabels {
     phase: &'static str,
 }
@@ -63,6 +68,10 @@ impl MetricConstructor<Histogram> for Latency {
     }
 }
 
+fn seconds(millis: u64) -> f64 {
+    f64::from(u32::try_from(millis).unwrap_or(u32::MAX)) / 1000.0
+}
+
 /// The word for how a session started.
 pub(crate) fn path(path: StartupPath) -> &'static str {
     match path {
@@ -79,6 +88,7 @@ pub(crate) struct Metrics {
     operations: Family<OpLabels, Counter>,
     operation_seconds: Family<StepLabels, Histogram, Latency>,
     startup_seconds: Family<PathLabels, Histogram, Latency>,
+    activation_step_seconds: Family<ActivationLabels, Histogram, Latency>,
     ended: Family<EndLabels, Counter>,
     sessions: Family<PhaseLabels, Gauge>,
     pool_ready: Family<PoolLabels, Gauge>,
@@ -119,6 +129,12 @@ impl Metrics {
                 Unit::Seconds,
                 Family::new_with_constructor(Latency)
             ),
+            activation_step_seconds: register!(
+                "activation_step",
+                "How long steps of activations took, such as cloning_repo",
+                Unit::Seconds,
+                Family::new_with_constructor(Latency)
+            ),
             ended: register!("sessions_ended", "Sessions that ended, by phase and reason", Family::default()),
             sessions: register!("sessions", "Sessions by phase", Family::default()),
             pool_ready: register!("pool_ready", "Members that can be adopted at once", Family::default()),
@@ -149,8 +165,12 @@ impl Metrics {
         match (status.phase, &status.startup) {
             (Phase::Ready, Some(startup)) => {
                 let path = path(startup.path);
-                let millis = u32::try_from(startup.activated_ms).unwrap_or(u32::MAX);
-                self.startup_seconds.get_or_create(&PathLabels { path }).observe(f64::from(millis) / 1000.0);
+                let took = seconds(startup.activated_ms);
+                self.startup_seconds.get_or_create(&PathLabels { path }).observe(took);
+                for took in &startup.steps {
+                    let step = ActivationLabels { step: took.step.as_str() };
+                    self.activation_step_seconds.get_or_create(&step).observe(seconds(took.took_ms));
+                }
             }
             (Phase::Failed, _) => {
                 self.ended.get_or_create(&EndLabels { phase: "failed", reason }).inc();

@@ -6,13 +6,13 @@ use paddock_core::RunnerFailure;
 use paddock_core::op::{Activation, Named, Op, Outcome, Patch, Refresh, Refreshed, Target, WriteFailure};
 use paddock_kubeio::slim::{SlimPod, SlimVolumeClaim};
 use paddock_kubeio::write::{self, Precondition, WriteError, Written};
-use paddock_runnerapi::{ActivateResponse, Activity};
+use paddock_runnerapi::Activity;
 use serde::de::DeserializeOwned;
 
+use crate::equipment;
 use crate::manifest::Manifest;
 use crate::pods;
-use crate::runners::Runners;
-use crate::secrets;
+use crate::runners::{Activated, Runners};
 
 /// What operations need.
 pub(crate) struct Performer {
@@ -49,7 +49,8 @@ impl Performer {
             Op::DeletePod(target) => self.delete::<Pod>(target).await,
             Op::DeleteSession(target) => self.delete::<Session>(target).await,
             Op::Activate(activation) => match self.activate(activation).await {
-                Ok(response) => Outcome::Activated(response),
+                Ok(Activated::Serves(response)) => Outcome::Activated(response),
+                Ok(Activated::GoesOn(progress)) => Outcome::Activating(progress),
                 Err(failure) => Outcome::Refused(failure),
             },
             Op::ReadActivity(runner) => answered(self.runners.activity(runner).await),
@@ -61,14 +62,12 @@ impl Performer {
         }
     }
 
-    async fn activate(&self, activation: &Activation) -> Result<ActivateResponse, RunnerFailure> {
-        if activation.secret_env.is_empty() {
-            return self.runners.activate(activation).await;
+    async fn activate(&self, activation: &Activation) -> Result<Activated, RunnerFailure> {
+        if activation.secret_env.is_empty() && activation.equipment.is_none() {
+            return self.runners.activate(activation, &activation.request).await;
         }
-        let env = secrets::env(&self.client, activation).await.map_err(RunnerFailure::Unavailable)?;
-        let mut whole = activation.clone();
-        whole.request.agent.env.extend(env);
-        self.runners.activate(&whole).await
+        let request = equipment::request(&self.client, activation).await;
+        self.runners.activate(activation, &request.map_err(RunnerFailure::Unavailable)?).await
     }
 
     async fn patch<K, T>(&self, patch: &Patch<T>) -> Outcome

@@ -72,7 +72,10 @@ pub(crate) fn outcome(op: &Op, outcome: &Outcome, counts: &Metrics, events: &Rec
         (
             _,
             Outcome::Refused(
-                RunnerFailure::Spoilt(why) | RunnerFailure::Unavailable(why) | RunnerFailure::Rejected(why),
+                RunnerFailure::Spoilt(why)
+                | RunnerFailure::Unavailable(why)
+                | RunnerFailure::Rejected(why)
+                | RunnerFailure::Failed(why),
             ),
         ) => {
             tracing::warn!(op = name(op), runner = about(op), why, "a runner did not do what it was asked");
@@ -161,6 +164,7 @@ pub(crate) fn result(outcome: &Outcome) -> &'static str {
         Outcome::Written { .. }
         | Outcome::Deleted
         | Outcome::Activated(_)
+        | Outcome::Activating(_)
         | Outcome::Activity(_)
         | Outcome::Refreshed(_) => "ok",
         Outcome::Failed(failure) => match failure {
@@ -175,6 +179,7 @@ pub(crate) fn result(outcome: &Outcome) -> &'static str {
             RunnerFailure::Spoilt(_) => "spoilt",
             RunnerFailure::Unavailable(_) => "unavailable",
             RunnerFailure::Rejected(_) => "rejected",
+            RunnerFailure::Failed(_) => "failed",
             RunnerFailure::Busy => "busy",
         },
     }

@@ -126,6 +126,9 @@ fn is_behind(agent: &ObjectMeta, session: &Session) -> bool {
 fn resolved(mut spec: AgentSpec, mut frozen: FrozenAgent, session: &Session) -> ResolvedAgent {
     spec.lifecycle = spec.lifecycle.overridden_by(&session.spec.lifecycle);
     spec.env = paddock_api::agent::merge_env(&spec.env, &session.spec.env);
+    if !session.spec.files.is_empty() {
+        spec.files = paddock_api::agent::merge_files(&spec.files, &session.spec.files);
+    }
     frozen.hash = name_hash(&serde_json::to_string(&spec).unwrap_or_default());
     ResolvedAgent { spec, frozen }
 }

@@ -1,10 +1,11 @@
 //! What the engine wants done, and what can come of it.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use paddock_api::agent::Equipment;
+pub use paddock_api::merge::merge_diff;
 use paddock_api::{Agent, Sandbox, SandboxTemplate, SandboxWarmPool, Session};
-use paddock_runnerapi::{ActivateRequest, ActivateResponse, Activity};
-use serde::Serialize;
-use serde_json::{Map, Value};
+use paddock_runnerapi::{ActivateRequest, ActivateResponse, ActivationProgress, Activity};
+use serde_json::Value;
 
 use crate::ids::Key;
 use crate::pod::Pod;
@@ -89,12 +90,15 @@ pub struct Activation {
     pub pod_uid: String,
     /// Where its runner listens, `ip:port`.
     pub endpoint: String,
-    /// What to say, but for the variables below.
+    /// What to say, but for the variables and the equipment below.
     pub request: ActivateRequest,
+    /// What the session is equipped with, where it is with anything. What it refers to is read when the pod is activated, like
+    /// the variables below.
+    pub equipment: Option<Box<Equipment>>,
     /// Variables of the agent's environment whose values are in Secrets of the session's namespace. They are read when the
     /// pod is activated, so that no value is ever in the engine's memory, a log or an object.
     pub secret_env: Vec<SecretEnv>,
-    /// What becomes of a variable whose value is not there.
+    /// What becomes of a variable, a credential or a header whose value is not there.
     pub absent: AbsentValue,
 }
 
@@ -109,12 +113,12 @@ pub struct SecretEnv {
     pub key: String,
 }
 
-/// What becomes of a variable whose value is not in its Secret, or whose Secret is gone.
+/// What becomes of a value that is not in its Secret, or whose Secret is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AbsentValue {
     /// The activation waits for it: the Secret may be made a moment after its Agent.
     Awaited,
-    /// It is left out: the session has run, and was made with a variable that was taken from its agent since.
+    /// It is left out: the session has run, and was made with a value that was taken from its agent since.
     LeftOut,
 }
 
@@ -232,6 +236,8 @@ pub enum Outcome {
     Failed(WriteFailure),
     /// The runner serves the session.
     Activated(ActivateResponse),
+    /// The runner goes on making its pod into the session's. Asked again, it says more.
+    Activating(ActivationProgress),
     /// How busy the session is.
     Activity(Activity),
     /// The runner did not do it.
@@ -271,52 +277,8 @@ pub enum RunnerFailure {
     Unavailable(String),
     /// The runner refuses for good.
     Rejected(String),
+    /// What the agent asks for cannot be had, by this pod or any other.
+    Failed(String),
     /// The session is not as idle as was asked for.
     Busy,
-}
-
-/// The merge patch that turns the JSON of `before` into that of `after`.
-pub fn merge_diff<T: Serialize>(before: &T, after: &T) -> Value {
-    let json = |value: &T| serde_json::to_value(value).unwrap_or(Value::Null);
-    diff(&json(before), &json(after)).unwrap_or_else(|| Value::Object(Map::new()))
-}
-
-fn diff(before: &Value, after: &Value) -> Option<Value> {
-    match (before, after) {
-        (Value::Object(old), Value::Object(new)) => {
-            let mut patch = Map::new();
-            for (key, value) in new {
-                match old.get(key) {
-                    Some(previous) => {
-                        if let Some(change) = diff(previous, value) {
-                            patch.insert(key.clone(), change);
-                        }
-                    }
-                    None => {
-                        patch.insert(key.clone(), value.clone());
-                    }
-                }
-            }
-            for key in old.keys().filter(|key| !new.contains_key(*key)) {
-                patch.insert(key.clone(), Value::Null);
-            }
-            (!patch.is_empty()).then_some(Value::Object(patch))
-        }
-        _ if before == after => None,
-        _ => Some(after.clone()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn merge_diff_sets_changes_and_removes() {
-        let before = json!({"a": 1, "b": {"c": 1, "d": 2}, "e": [1]});
-        let after = json!({"a": 1, "b": {"c": 3}, "e": [1, 2], "f": true});
-        assert_eq!(merge_diff(&before, &after), json!({"b": {"c": 3, "d": null}, "e": [1, 2], "f": true}));
-        assert_eq!(merge_diff(&before, &before), json!({}));
-    }
 }

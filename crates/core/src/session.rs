@@ -2,7 +2,7 @@
 //!
 //! | phase | rules in |
 //! | --- | --- |
-//! | Creating | [`admission`]: the agent's `maxSessions`; [`creating`]: adopt a warm sandbox or make a cold one; [`exchange`]: a member after all; [`activation`]: give the pod its session |
+//! | Creating | [`admission`]: the agent's `maxSessions`; [`creating`]: adopt a warm sandbox or make a cold one; [`exchange`]: a member after all; [`activation`]: give the pod its session; [`equipping`]: the pod takes its time to become it |
 //! | Ready | [`running`]: watch over the pod; [`idle`]: notice that nobody uses it; [`loss`]: what a lost pod means |
 //! | Suspended | [`suspend`]: the way there and back |
 //! | Failed, Dead | [`ending`]: give everything back, and forget the record in time |
@@ -16,6 +16,7 @@ mod admission;
 mod claim;
 mod creating;
 mod ending;
+mod equipping;
 mod exchange;
 mod idle;
 mod incarnation;
@@ -37,7 +38,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use paddock_api::session::{DesiredState, FrozenAgent, Phase, Reason};
 use paddock_api::{Sandbox, Session, labels};
-use paddock_runnerapi::{ActivateResponse, Activity};
+use paddock_runnerapi::{ActivateResponse, ActivationStep, Activity};
 
 use crate::build;
 use crate::catalog;
@@ -113,6 +114,10 @@ pub struct Memory {
     pub claimed_at: Option<Timestamp>,
     /// The runner's confirmation, of the pod with this UID.
     pub activation: Option<Confirmed>,
+    /// How far the runner is that was given the session and has not confirmed it yet.
+    pub progress: Option<Progress>,
+    /// What the agent asks for cannot be had: the runner's words.
+    pub activation_failed: Option<String>,
     /// The pod with this UID serves somebody else, or refused for good.
     pub refused: Option<Refused>,
     /// The pod with this UID was looked for on the API server itself.
@@ -193,6 +198,17 @@ pub struct Confirmed {
     pub at: Timestamp,
     /// It was given the session's first turn with it.
     pub has_prompt: bool,
+}
+
+/// How far an activation is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// UID of the pod.
+    pub pod_uid: String,
+    /// What its runner does.
+    pub step: ActivationStep,
+    /// When it said so.
+    pub at: Timestamp,
 }
 
 /// A pod that will never serve the session.

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::agent::Agent;
+use crate::agent::{Agent, McpServer, Requirements};
 use crate::labels::{BRANCH, PICTURE};
 
 /// What stands in place of a value that must not be read back.
@@ -16,7 +16,7 @@ pub const MASKED: &str = "***";
 const TERMINAL_HARNESSES: [&str; 3] = ["terminal", "claude-code", "codex"];
 
 /// The branch of an agent for which none is given.
-const DEFAULT_BRANCH: &str = "main";
+pub const DEFAULT_BRANCH: &str = "main";
 
 /// Whether agents of this harness are used through a terminal.
 pub fn is_terminal_harness(harness: &str) -> bool {
@@ -44,8 +44,10 @@ pub struct ApiAgent {
     pub branch: String,
     /// Picture.
     pub pfp_url: Option<String>,
-    /// MCP servers.
-    pub mcp_servers: Vec<String>,
+    /// MCP servers, with masked values.
+    pub mcp_servers: Vec<ApiMcpServer>,
+    /// Packages that are installed when a session starts.
+    pub requirements: ApiRequirements,
     /// Names of environment variables, with masked values.
     pub env_vars: BTreeMap<String, String>,
     /// Where a credential may be sent.
@@ -72,10 +74,11 @@ impl ApiAgent {
             prompt: agent.spec.prompt.clone(),
             harness_id: agent.spec.harness.clone(),
             supports_tui: is_terminal_harness(&agent.spec.harness),
-            repo_url: None,
-            branch: note(agent, BRANCH).unwrap_or_else(|| DEFAULT_BRANCH.to_owned()),
+            repo_url: agent.spec.repo.as_ref().map(|repo| repo.url.clone()),
+            branch: branch(agent).unwrap_or_else(|| DEFAULT_BRANCH.to_owned()),
             pfp_url: note(agent, PICTURE),
-            mcp_servers: Vec::new(),
+            mcp_servers: agent.spec.mcp_servers.iter().map(ApiMcpServer::masked).collect(),
+            requirements: ApiRequirements::from(agent.spec.requirements.clone()),
             env_vars: agent.spec.env.iter().map(|e| (e.name.clone(), MASKED.to_owned())).collect(),
             env_var_hosts: BTreeMap::new(),
             attached_skill_ids: Vec::new(),
@@ -86,6 +89,64 @@ impl ApiAgent {
             id,
         }
     }
+}
+
+/// An MCP server whose tools the model is offered: one to connect to, with `url`, or a program in the sandbox, with `command`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct ApiMcpServer {
+    /// Its name, which its tools' names begin with.
+    pub name: String,
+    /// Where it listens (streamable HTTP).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// Headers of each request. Values are secrets and never shown again.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, String>,
+    /// The program and its arguments; it is spoken to through its standard input and output.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub command: Option<Vec<String>>,
+    /// Its environment beyond the agent's. Values are secrets and never shown again.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+}
+
+impl ApiMcpServer {
+    fn masked(server: &McpServer) -> Self {
+        let mask = |name: &String| (name.clone(), MASKED.to_owned());
+        let mut shown = Self { name: server.name.clone(), ..Self::default() };
+        if let Some(http) = &server.http {
+            shown.url = Some(http.url.clone());
+            shown.headers = http.headers.iter().map(|header| mask(&header.name)).collect();
+        }
+        if let Some(stdio) = &server.stdio {
+            shown.command = Some(stdio.command.clone());
+            shown.env = stdio.env.iter().map(|variable| mask(&variable.name)).collect();
+        }
+        shown
+    }
+}
+
+/// Packages for the agent's shells.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct ApiRequirements {
+    /// As `pip install` takes them.
+    pub pip: Vec<String>,
+    /// As `npm install` takes them.
+    pub npm: Vec<String>,
+}
+
+impl From<Requirements> for ApiRequirements {
+    fn from(Requirements { pip, npm }: Requirements) -> Self {
+        Self { pip, npm }
+    }
+}
+
+/// The branch that was given: of its repository, or for one that it has not got yet.
+fn branch(agent: &Agent) -> Option<String> {
+    let of_repo = agent.spec.repo.as_ref().and_then(|repo| repo.branch.clone());
+    of_repo.or_else(|| note(agent, BRANCH))
 }
 
 fn note(agent: &Agent, key: &str) -> Option<String> {

@@ -14,7 +14,10 @@ mod tests;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use agent::{ApiAgent, ApiAgentEntry, ApiAgentList, MASKED, is_terminal_harness};
+pub use agent::{
+    ApiAgent, ApiAgentEntry, ApiAgentList, ApiMcpServer, ApiRequirements, DEFAULT_BRANCH, MASKED,
+    is_terminal_harness,
+};
 pub use error::{ErrorCode, ErrorResponse};
 pub use harness::{HarnessEvent, HarnessMessage, HarnessPart, HarnessReply};
 pub use session::{ApiPhase, ApiSession, ApiStatus, agent_name, tty_url};

@@ -61,6 +61,12 @@ pub enum ApiPhase {
     PodPending,
     /// The pod runs and is being given the session.
     WaitingHarness,
+    /// The agent's repository is being cloned, and its files are written.
+    CloningRepo,
+    /// The agent's requirements are being installed.
+    InstallingDeps,
+    /// The pod is equipped; MCP servers and the harness's conversation are being opened.
+    HarnessReady,
     /// It takes messages.
     Ready,
 }
@@ -71,6 +77,11 @@ impl ApiPhase {
             (ApiStatus::Creating, None | Some(Step::EndingPod)) => Some(Self::CreatingSandbox),
             (ApiStatus::Creating, Some(Step::StartingPod)) => Some(Self::PodPending),
             (ApiStatus::Creating, Some(Step::Activating)) => Some(Self::WaitingHarness),
+            (ApiStatus::Creating, Some(Step::CloningRepo | Step::WritingFiles)) => Some(Self::CloningRepo),
+            (ApiStatus::Creating, Some(Step::InstallingRequirements)) => Some(Self::InstallingDeps),
+            (ApiStatus::Creating, Some(Step::ConnectingMcp | Step::OpeningHarness)) => {
+                Some(Self::HarnessReady)
+            }
             (ApiStatus::Ready, _) => Some(Self::Ready),
             (ApiStatus::Suspended | ApiStatus::Failed | ApiStatus::Dead, _) => None,
         }

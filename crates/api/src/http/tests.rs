@@ -48,6 +48,24 @@ fn a_ready_terminal_session_tells_where_to_attach() {
 }
 
 #[test]
+fn what_a_pod_is_doing_is_told_in_the_words_that_clients_know() {
+    for (step, phase) in [
+        ("starting_pod", "pod_pending"),
+        ("activating", "waiting_harness"),
+        ("cloning_repo", "cloning_repo"),
+        ("writing_files", "cloning_repo"),
+        ("installing_requirements", "installing_deps"),
+        ("connecting_mcp", "harness_ready"),
+        ("opening_harness", "harness_ready"),
+    ] {
+        let status = json!({"phase": "Creating", "step": step, "message": "at work"});
+        let session = session(json!({"spec": {"agentRef": {"name": "a"}}, "status": status}));
+        let seen = serde_json::to_value(ApiSession::new(&session, None, None)).unwrap();
+        assert_eq!((&seen["phase"], &seen["phase_detail"]), (&json!(phase), &json!("at work")), "{step}");
+    }
+}
+
+#[test]
 fn failures_are_told_and_a_stop_is_not_one() {
     let failed = session(json!({"spec": {"agentRef": {"name": "a"}},
         "status": {"phase": "Failed", "reason": "CrashLoop", "message": "see the logs"}}));

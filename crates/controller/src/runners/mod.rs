@@ -13,8 +13,8 @@ use paddock_core::RunnerFailure;
 use paddock_core::op::{Activation, RunnerRef};
 use paddock_kubeio::clock::Clock;
 use paddock_runnerapi::{
-    ACTIVATE, ACTIVITY, ActivateResponse, Activity, ErrorBody, ErrorCode, QUIESCE, QuiesceRequest, Scope,
-    SigningKey,
+    ACTIVATE, ACTIVITY, ActivateRequest, ActivateResponse, ActivationProgress, Activity, ErrorBody,
+    ErrorCode, QUIESCE, QuiesceRequest, Scope, SigningKey,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -22,7 +22,8 @@ use tokio::time::timeout;
 
 pub use self::tcp::Tcp;
 
-/// Binding a warm harness takes milliseconds; a runner that needs longer than this has trouble.
+/// Binding a warm harness takes milliseconds, and what takes longer is told within a second; a runner that needs longer than
+/// this has trouble.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// How requests get to runners. It is told nothing about what they mean.
@@ -36,6 +37,14 @@ pub trait Transport: Send + Sync {
     ) -> BoxFuture<'a, Result<(StatusCode, Bytes), String>>;
 }
 
+/// What comes of an activation.
+pub(crate) enum Activated {
+    /// The pod serves the session.
+    Serves(ActivateResponse),
+    /// It is being made into the session's.
+    GoesOn(ActivationProgress),
+}
+
 /// The runners, asked in this controller's name.
 pub(crate) struct Runners {
     pub(crate) key: SigningKey,
@@ -44,19 +53,29 @@ pub(crate) struct Runners {
 }
 
 impl Runners {
-    /// Gives a pod its session.
-    pub(crate) async fn activate(&self, activation: &Activation) -> Result<ActivateResponse, RunnerFailure> {
+    /// Gives a pod its session: `request` is that of `activation`, with all that it refers to.
+    pub(crate) async fn activate(
+        &self,
+        activation: &Activation,
+        request: &ActivateRequest,
+    ) -> Result<Activated, RunnerFailure> {
         let runner = RunnerRef {
             pod_uid: activation.pod_uid.clone(),
-            session_uid: activation.request.session.uid.clone(),
+            session_uid: request.session.uid.clone(),
             endpoint: activation.endpoint.clone(),
         };
-        let answer: ActivateResponse =
-            self.ask(&runner, Method::POST, ACTIVATE, Some(&activation.request)).await?;
-        if answer.session_uid != activation.request.session.uid {
-            return Err(RunnerFailure::Spoilt("the pod serves another session".to_owned()));
+        let (status, body) = self.send(&runner, Method::POST, ACTIVATE, Some(request)).await?;
+        match status {
+            StatusCode::OK => {
+                let answer: ActivateResponse = read(&runner, &body)?;
+                if answer.session_uid != request.session.uid {
+                    return Err(RunnerFailure::Spoilt("the pod serves another session".to_owned()));
+                }
+                Ok(Activated::Serves(answer))
+            }
+            StatusCode::ACCEPTED => Ok(Activated::GoesOn(read(&runner, &body)?)),
+            _ => Err(refusal(&runner, status, &body)),
         }
-        Ok(answer)
     }
 
     /// Asks how busy a session is.
@@ -80,17 +99,23 @@ impl Runners {
         path: &str,
         body: Option<&impl Serialize>,
     ) -> Result<T, RunnerFailure> {
+        let (status, body) = self.send(runner, method, path, body).await?;
+        if status == StatusCode::OK { read(runner, &body) } else { Err(refusal(runner, status, &body)) }
+    }
+
+    async fn send(
+        &self,
+        runner: &RunnerRef,
+        method: Method,
+        path: &str,
+        body: Option<&impl Serialize>,
+    ) -> Result<(StatusCode, Bytes), RunnerFailure> {
         let request = self.request(runner, method, path, body).map_err(RunnerFailure::Rejected)?;
         let exchange = self.transport.exchange(&runner.endpoint, request);
-        let (status, body) = match timeout(ANSWER_TIMEOUT, exchange).await {
-            Ok(answer) => answer.map_err(|why| unavailable(runner, &why))?,
-            Err(_) => return Err(unavailable(runner, "no answer within 15 s")),
-        };
-        if status == StatusCode::OK {
-            return serde_json::from_slice(&body)
-                .map_err(|error| unavailable(runner, &format!("an answer that cannot be used: {error}")));
+        match timeout(ANSWER_TIMEOUT, exchange).await {
+            Ok(answer) => answer.map_err(|why| unavailable(runner, &why)),
+            Err(_) => Err(unavailable(runner, "no answer within 15 s")),
         }
-        Err(refusal(runner, status, &body))
     }
 
     fn request(
@@ -116,6 +141,11 @@ impl Runners {
     }
 }
 
+fn read<T: DeserializeOwned>(runner: &RunnerRef, body: &[u8]) -> Result<T, RunnerFailure> {
+    serde_json::from_slice(body)
+        .map_err(|error| unavailable(runner, &format!("an answer that cannot be used: {error}")))
+}
+
 fn refusal(runner: &RunnerRef, status: StatusCode, body: &[u8]) -> RunnerFailure {
     let error = serde_json::from_slice::<ErrorBody>(body).ok();
     let words = error.as_ref().map_or_else(|| format!("HTTP {status}"), |e| e.error.clone());
@@ -123,6 +153,7 @@ fn refusal(runner: &RunnerRef, status: StatusCode, body: &[u8]) -> RunnerFailure
         // A pod that was made with another key will never accept this one.
         Some(ErrorCode::BoundToOther | ErrorCode::Unauthorized) => RunnerFailure::Spoilt(words),
         Some(ErrorCode::BadRequest | ErrorCode::TooLarge) => RunnerFailure::Rejected(words),
+        Some(ErrorCode::ActivationFailed) => RunnerFailure::Failed(words),
         Some(ErrorCode::Busy) => RunnerFailure::Busy,
         _ => unavailable(runner, &words),
     }

@@ -11,7 +11,7 @@ use crate::engine::{Command, Engine, Work};
 use crate::ids::Key;
 use crate::op::{Activation, Named, Op, Outcome, Refresh, Refreshed, RunnerFailure, Target, WriteFailure};
 use crate::pod::Pod;
-use crate::session::{Confirmed, LOOK_MIN, Observed, Refused};
+use crate::session::{Confirmed, LOOK_MIN, Observed, Progress, Refused};
 use crate::store::{Stored, UNSEEN_LIMIT};
 
 /// The longest Retry-After that is believed: deadlines must be looked at all the same.
@@ -21,7 +21,10 @@ impl Engine {
     /// Takes the outcome in; returns what must be done before the object is decided on again.
     pub(super) fn learn(&mut self, command: &Command, outcome: Outcome, now: Timestamp) -> Vec<Op> {
         let work = &command.work;
-        if matches!(outcome, Outcome::Written { .. } | Outcome::Deleted | Outcome::Activated(_)) {
+        if matches!(
+            outcome,
+            Outcome::Written { .. } | Outcome::Deleted | Outcome::Activated(_) | Outcome::Activating(_)
+        ) {
             self.forgive(work);
         }
         match outcome {
@@ -48,6 +51,14 @@ impl Engine {
                             .map_or(now, |a| a.at),
                         has_prompt,
                     });
+                }
+            }
+            Outcome::Activating(told) => {
+                if let (Work::Session(key), Op::Activate(activation)) = (work, &command.op) {
+                    let memory = self.sessions.entry(key.clone()).or_default();
+                    memory.runner_trouble = None;
+                    memory.progress =
+                        Some(Progress { pod_uid: activation.pod_uid.clone(), step: told.step, at: now });
                 }
             }
             Outcome::Activity(activity) => {
@@ -92,6 +103,7 @@ impl Engine {
                 memory.refused = Some(Refused { pod_uid, rejected: None });
             }
             RunnerFailure::Rejected(why) => memory.refused = Some(Refused { pod_uid, rejected: Some(why) }),
+            RunnerFailure::Failed(why) => memory.activation_failed = Some(why),
             RunnerFailure::Unavailable(why) => {
                 memory.runner_trouble = Some(why);
                 self.fail(work, now, None);

@@ -101,7 +101,7 @@ impl Engine {
     /// Whether `work` may be decided on now. If not, its turn comes.
     pub(super) fn has_turn(&mut self, work: &Work, now: Timestamp) -> bool {
         let Work::Session(key) = work else { return true };
-        if !self.store.is_starting(key) || self.starts.room(now) > 0 {
+        if !self.takes_turns(key) || self.starts.room(now) > 0 {
             return true;
         }
         let is_wanted = |session: &paddock_api::Session| {
@@ -114,10 +114,17 @@ impl Engine {
         false
     }
 
+    /// Whether a session is on its way to Ready by what is done here. One whose pod clones and installs for minutes is not: it
+    /// is only asked how far it is, and keeps nobody waiting.
+    fn takes_turns(&self, session: &Key) -> bool {
+        let equips = self.sessions.get(session).is_some_and(|memory| memory.progress.is_some());
+        self.store.is_starting(session) && !equips
+    }
+
     /// Operations of `work` are in flight.
     pub(super) fn note_start(&mut self, work: &Work, now: Timestamp) {
         if let Work::Session(key) = work
-            && self.store.is_starting(key)
+            && self.takes_turns(key)
         {
             self.starts.under_way.entry(key.clone()).or_insert(now);
             self.starts.since.get_or_insert(now);

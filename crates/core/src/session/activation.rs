@@ -33,7 +33,8 @@ pub(super) fn first_prompt(session: &Session) -> Option<&str> {
     session.spec.prompt.as_deref().filter(|_| !was_ready(session))
 }
 
-fn was_ready(session: &Session) -> bool {
+/// Whether the session has been Ready before, in whatever pod.
+pub(super) fn was_ready(session: &Session) -> bool {
     session.status.as_ref().is_some_and(|status| status.harness_session_id.is_some())
 }
 
@@ -75,6 +76,7 @@ pub(super) fn activate(
                 .map(|e| EnvVar { name: e.name.clone(), value: e.value.clone() })
                 .collect(),
             turn_timeout_ms: u64::try_from(turn_timeout.as_millis()).unwrap_or(u64::MAX),
+            // The runner's own words for it are found where what it refers to is read.
             equipment: Equipment::default(),
             max_queued_turns: MAX_QUEUED_TURNS,
         },
@@ -92,6 +94,7 @@ pub(super) fn activate(
         pod_uid: pod.uid.clone(),
         endpoint: endpoint(ip),
         request,
+        equipment: Some(agent.spec.equipment()).filter(|all| !all.is_empty()).map(Box::new),
         secret_env: secret_env.collect(),
         absent: if was_ready(session) { AbsentValue::LeftOut } else { AbsentValue::Awaited },
     }))

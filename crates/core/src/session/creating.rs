@@ -16,6 +16,7 @@ use crate::pod::Pod;
 use crate::session::activation::{Prompt, activate, endpoint, first_prompt};
 use crate::session::claim::{self, Choice, adoptable};
 use crate::session::ending::{end, has_uid};
+use crate::session::equipping;
 use crate::session::exchange::{Exchange, exchange};
 use crate::session::workspace::{self, Ground};
 use crate::session::{
@@ -43,6 +44,10 @@ pub(super) fn decide(ctx: Context<'_>, session: &Session, memory: &mut Memory) -
 }
 
 fn start(ctx: Context<'_>, session: &Session, memory: &mut Memory) -> Decision {
+    if let Some(why) = &memory.activation_failed {
+        // Another pod would fail in the same way, and the next, until the pool is empty.
+        return equipping::failed(ctx, session, why);
+    }
     if session.spec.state == DesiredState::Suspended && may_rest(ctx, session, memory) {
         return suspend::rest(ctx, session, memory);
     }
@@ -158,6 +163,7 @@ fn without_sandbox(
         }
         memory.reserved = None;
         memory.activation = None;
+        memory.progress = None;
     }
     match claim::choose(ctx, session, memory, agent, source) {
         Choice::Member(sandbox, pod) => adopt(ctx, session, memory, agent, sandbox, pod),
@@ -268,19 +274,16 @@ fn with_sandbox(
     match health::of(pod, ctx.now) {
         Health::Serving(ip) => {
             memory.frozen = Some(agent.frozen.clone());
-            let mut decision = match &memory.runner_trouble {
-                Some(trouble) => progress(
-                    ctx,
-                    session,
-                    agent,
-                    Some(sandbox),
-                    Step::Activating,
-                    Reason::Activating,
-                    trouble,
-                ),
+            let mut decision = match equipping::told(memory, pod) {
+                Some((step, message)) => {
+                    progress(ctx, session, agent, Some(sandbox), step, Reason::Activating, message)
+                }
                 None => Decision::default(),
             };
-            decision.ops.push(activate(ctx, session, agent, pod, &ip, Prompt::Now));
+            match equipping::asked_again_at(ctx, memory, pod) {
+                Some(at) => decision.wake = Some(at),
+                None => decision.ops.push(activate(ctx, session, agent, pod, &ip, Prompt::Now)),
+            }
             decision
         }
         Health::Starting(reason, message) => {
@@ -292,8 +295,15 @@ fn with_sandbox(
             decision.wake = Some(until);
             decision
         }
-        Health::Hopeless(reason, message) if cold => end(ctx, session, Phase::Failed, reason, message),
-        Health::Ended(reason, message) if cold => end(ctx, session, Phase::Failed, reason, message),
+        Health::Hopeless(reason, message) | Health::Ended(reason, message) if cold => {
+            end(ctx, session, Phase::Failed, reason, message)
+        }
+        // Most likely what the agent asks for was too much for it, as it would be for the next member.
+        Health::Hopeless(reason, message) | Health::Ended(reason, message)
+            if let Some(doing) = equipping::doing(session, memory, sandbox, pod) =>
+        {
+            end(ctx, session, Phase::Failed, reason, format!("{message}, while {doing}"))
+        }
         Health::Hopeless(..) | Health::Ended(..) | Health::Gone(..) => discard(memory),
     }
 }
@@ -303,6 +313,7 @@ fn discard(ctx: Context<'_>, session: &Session, memory: &mut Memory, sandbox: &S
     if let Some(ask) = ask_before_giving_up(ctx, session, memory, sandbox) {
         return ask;
     }
+    memory.progress = None;
     workspace::give_back(ctx, session, memory, |s| !has_uid(s, uid(&sandbox.metadata)))
 }
 
@@ -397,6 +408,7 @@ fn ready(
         path: if cold { StartupPath::Cold } else { StartupPath::Warm },
         claimed_ms: millis(memory.claimed_at.unwrap_or(ctx.now)),
         activated_ms: millis(confirmed.at),
+        steps: equipping::took(&confirmed.response.steps),
         ready_at: ctx.now,
     };
     let write = status::write(ctx, session, |status| {

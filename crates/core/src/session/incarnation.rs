@@ -9,7 +9,10 @@ use paddock_api::{Sandbox, Session, labels};
 
 use crate::ids::{Key, label, uid};
 use crate::op::{Named, Op, Refresh};
-use crate::session::{Asked, Context, Decision, Memory, assigned_sandboxes, ending, status, transcript};
+use crate::session::activation::was_ready;
+use crate::session::{
+    Asked, Context, Decision, Memory, agent_of, assigned_sandboxes, ending, status, transcript,
+};
 
 /// The incarnation that is wanted or there.
 pub(super) fn current(session: &Session) -> u32 {
@@ -84,6 +87,8 @@ pub(super) enum Next {
 
 /// Begins the next incarnation; the sandboxes of those before are given back after that is written.
 pub(super) fn next(ctx: Context<'_>, session: &Session, why: Next) -> Decision {
+    // Nothing was ever said in it, so nothing holds it to an agent that was mended since.
+    let thaws = matches!(why, Next::Restart) && !was_ready(session) && agent_of(ctx.store, session).is_some();
     let (reason, message, since, recoveries) = match why {
         Next::Restart => (Reason::Restarting, String::new(), ctx.now, 0),
         Next::Resume => (Reason::Resuming, String::new(), ctx.now, 0),
@@ -112,6 +117,9 @@ pub(super) fn next(ctx: Context<'_>, session: &Session, why: Next) -> Decision {
         status.endpoint = None;
         status.startup = None;
         status.recoveries = recoveries;
+        if thaws {
+            status.agent = None;
+        }
     });
     write.map(Decision::op).unwrap_or_default()
 }

@@ -13,7 +13,10 @@ use paddock_core::op::{
 use paddock_core::pod::{Pod, PodPhase};
 use paddock_core::store::Stored;
 use paddock_core::{Change, Engine, Key, Node, VolumeClaim};
-use paddock_runnerapi::{ActivateResponse, Activity, Capabilities, Position, Saved, TurnCounts};
+use paddock_runnerapi::{
+    ActivateResponse, ActivationProgress, ActivationStep, Activity, Capabilities, Position, Saved, StepTook,
+    TurnCounts,
+};
 
 /// How long a pod takes until it is ready.
 pub const BOOT: SignedDuration = SignedDuration::from_secs(8);
@@ -54,6 +57,21 @@ pub struct Usage {
     pub quiesced: bool,
 }
 
+/// What runners have to do before they serve a session.
+#[derive(Clone, Debug, Default)]
+pub struct Work {
+    /// Steps, and how long each takes.
+    pub steps: Vec<(ActivationStep, SignedDuration)>,
+    /// It comes to this in the end.
+    pub fails: Option<String>,
+    /// When which pod was first given its session.
+    begun: BTreeMap<String, Timestamp>,
+}
+
+fn took(step: ActivationStep, takes: SignedDuration) -> StepTook {
+    StepTook { step, took_ms: u64::try_from(takes.as_millis()).unwrap() }
+}
+
 /// The truth.
 #[derive(Clone, Debug, Default)]
 pub struct Cluster {
@@ -71,6 +89,8 @@ pub struct Cluster {
     pub usage: BTreeMap<String, Usage>,
     /// Which session UID each pod UID serves: the runners' locks. Never shrinks.
     pub runners: BTreeMap<String, String>,
+    /// What each runner has to do at its activation.
+    pub work: Work,
     /// Every event ever, in order.
     pub events: Vec<Event>,
     /// There may be two leaders, or one with a view of long ago.
@@ -520,6 +540,17 @@ impl Cluster {
             return Outcome::Refused(RunnerFailure::Spoilt("taken".into()));
         }
         let now = self.now;
+        let mut until = *self.work.begun.entry(pod_uid.to_owned()).or_insert(now);
+        for (step, takes) in &self.work.steps {
+            until += *takes;
+            if now < until {
+                let took = took(*step, *takes - until.duration_since(now));
+                return Outcome::Activating(ActivationProgress { step: took.step, took_ms: took.took_ms });
+            }
+        }
+        if let Some(why) = &self.work.fails {
+            return Outcome::Refused(RunnerFailure::Failed(why.clone()));
+        }
         self.usage.entry(pod_uid.to_owned()).or_insert(Usage { last_busy: now, turns: 0, quiesced: false });
         Outcome::Activated(ActivateResponse {
             session_uid: request.session.uid.clone(),
@@ -527,7 +558,7 @@ impl Cluster {
             harness_session_id: format!("ses_{pod_uid}"),
             capabilities: Capabilities { messages: true, terminal: false },
             took_ms: 1,
-            steps: Vec::new(),
+            steps: self.work.steps.iter().map(|(step, takes)| took(*step, *takes)).collect(),
         })
     }
 

@@ -11,6 +11,7 @@
 #![allow(clippy::large_enum_variant, reason = "few are kept, and reading matters more here")]
 
 mod cluster;
+mod equipping;
 mod faults;
 mod life;
 mod pool_stories;

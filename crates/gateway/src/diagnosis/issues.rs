@@ -67,6 +67,8 @@ pub enum IssueCode {
     StartupTimeout,
     /// The runner refused the session.
     ActivationRejected,
+    /// What the agent asks for cannot be had.
+    ActivationFailed,
     /// The volume of its files is gone.
     WorkspaceLost,
     /// It has lost its pod.
@@ -100,6 +102,7 @@ impl IssueCode {
             | Self::CrashLoop
             | Self::StartupTimeout
             | Self::ActivationRejected
+            | Self::ActivationFailed
             | Self::WorkspaceLost
             | Self::PodLost
             | Self::RunnerSilent
@@ -144,6 +147,9 @@ impl IssueCode {
             Self::StartupTimeout => {
                 "look at the events and at sandbox_logs for what took so long, or raise lifecycle.startupTimeout; then restart the session"
             }
+            Self::ActivationFailed => {
+                "change what the message names in the agent (repository, branch, credential, requirements, MCP servers), then restart the session"
+            }
             Self::ActivationRejected => {
                 "look at the controller's log for what the runner said; then restart the session"
             }
@@ -177,6 +183,7 @@ impl IssueCode {
             Reason::ContainerConfigError => Self::ContainerConfigError,
             Reason::StartupTimeout => Self::StartupTimeout,
             Reason::ActivationRejected => Self::ActivationRejected,
+            Reason::ActivationFailed => Self::ActivationFailed,
             Reason::Unschedulable => Self::Unschedulable,
             Reason::OOMKilled => Self::OutOfMemory,
             Reason::QuotaExceeded => Self::QuotaExceeded,

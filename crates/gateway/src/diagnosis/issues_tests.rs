@@ -185,6 +185,7 @@ fn what_a_session_waits_for_is_told_in_its_own_words() {
         ("PodRejected", IssueCode::PodRejected),
         ("StartupTimeout", IssueCode::StartupTimeout),
         ("ActivationRejected", IssueCode::ActivationRejected),
+        ("ActivationFailed", IssueCode::ActivationFailed),
         ("WorkspaceLost", IssueCode::WorkspaceLost),
         ("TemplateNotFound", IssueCode::TemplateMissing),
         ("RecoveryExhausted", IssueCode::CrashLoop),

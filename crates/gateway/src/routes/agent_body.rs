@@ -1,18 +1,20 @@
 //! Reads what a client says about an agent.
 //!
-//! What this version can do nothing with is refused where it is not empty: an agent without the restriction, the tool or the
-//! repository that its maker has asked for would look as if it had it. Only the branch and the picture are kept for their
-//! own sake, in annotations, because they are shown again and say nothing about what the agent does.
+//! What this version can do nothing with is refused where it is not empty: an agent without the restriction or the tool that its
+//! maker has asked for would look as if it had it. Only the picture, and the branch of an agent without a repository, are kept
+//! for their own sake, in annotations, because they are shown again and say nothing about what the agent does.
 
+use paddock_api::agent::Requirements;
 use paddock_api::agent::{AgentSpec, DEFAULT_HARNESS};
-use paddock_api::http::ErrorCode;
+use paddock_api::http::{DEFAULT_BRANCH, ErrorCode};
 use paddock_api::{Agent, labels};
+use paddock_kubeio::slim::SlimSecret;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
-use serde_json::{Map, Value, json};
 
-use super::agent_env::EnvVars;
+use super::agent_env::{EnvVars, Values};
+use super::agent_equipment::{self, MAX_URL, McpServers, RequirementsSchema};
 use super::router::is_label;
 use crate::error::ApiError;
 use crate::http::body::{self, Empty};
@@ -54,7 +56,7 @@ pub struct Fields<'a> {
     #[serde(borrow, default, deserialize_with = "present")]
     #[schemars(with = "Option<String>", length(max = MAX_HARNESS), extend("pattern" = "^([a-z0-9]([a-z0-9-]*[a-z0-9])?)?$"))]
     harness_id: Raw<'a>,
-    /// Kept and shown again; nothing else comes of it.
+    /// Branch or tag of the repository; `main` where nothing is said.
     #[serde(borrow, default, deserialize_with = "present")]
     #[schemars(with = "Option<String>", length(max = MAX_BRANCH))]
     branch: Raw<'a>,
@@ -66,22 +68,23 @@ pub struct Fields<'a> {
     #[serde(borrow, default, deserialize_with = "present")]
     #[schemars(with = "Option<EnvVars>")]
     env_vars: Raw<'a>,
-    /// Not taken yet.
-    #[serde(borrow, default)]
-    #[schemars(with = "Empty")]
+    /// A git repository that is cloned when a session starts, over HTTPS or HTTP. Without user and password: a token is the
+    /// variable `GIT_TOKEN`, `GITHUB_TOKEN` or `GH_TOKEN`.
+    #[serde(borrow, default, deserialize_with = "present")]
+    #[schemars(with = "Option<String>", length(max = MAX_URL))]
     repo_url: Raw<'a>,
+    /// Servers whose tools the model is offered. In a change, they are the whole set: `***` keeps a value.
+    #[serde(borrow, default, deserialize_with = "present")]
+    #[schemars(with = "Option<McpServers>")]
+    mcp_servers: Raw<'a>,
+    /// Packages that are installed when a session starts.
+    #[serde(borrow, default, deserialize_with = "present")]
+    #[schemars(with = "Option<RequirementsSchema>")]
+    requirements: Raw<'a>,
     /// Not taken yet.
     #[serde(borrow, default)]
     #[schemars(with = "Empty")]
     tools: Raw<'a>,
-    /// Not taken yet.
-    #[serde(borrow, default)]
-    #[schemars(with = "Empty")]
-    mcp_servers: Raw<'a>,
-    /// Not taken yet.
-    #[serde(borrow, default)]
-    #[schemars(with = "Empty")]
-    requirements: Raw<'a>,
     /// Not taken yet.
     #[serde(borrow, default)]
     #[schemars(with = "Empty")]
@@ -133,8 +136,10 @@ pub struct AgentChange {
     harness: Said,
     branch: Said,
     picture: Said,
-    /// What is said about its environment variables.
-    pub env_vars: Option<EnvVars>,
+    repo_url: Said,
+    requirements: Option<Requirements>,
+    env_vars: Option<EnvVars>,
+    mcp_servers: Option<McpServers>,
 }
 
 impl AgentChange {
@@ -154,6 +159,10 @@ impl AgentChange {
             ));
         }
         let env_vars = fields.env_vars.filter(|raw| raw.get() != "null").map(EnvVars::read).transpose()?;
+        let repo_url = text("repo_url", fields.repo_url, MAX_URL)?;
+        if let Said::Text(url) = &repo_url {
+            agent_equipment::check_url("repo_url", url)?;
+        }
         Ok(Self {
             name: text("name", fields.name, MAX_NAME)?,
             model: text("model", fields.model, MAX_MODEL)?,
@@ -161,11 +170,14 @@ impl AgentChange {
             harness,
             branch: text("branch", fields.branch, MAX_BRANCH)?,
             picture: text("pfp_url", fields.pfp_url, MAX_PICTURE)?,
+            repo_url,
+            requirements: fields.requirements.map(agent_equipment::requirements).transpose()?,
             env_vars,
+            mcp_servers: fields.mcp_servers.map(McpServers::read).transpose()?,
         })
     }
 
-    /// A new agent with this name; its environment apart.
+    /// A new agent with this name; what has secret values apart.
     ///
     /// # Errors
     /// `bad_request`: it has no model.
@@ -192,7 +204,7 @@ impl AgentChange {
         }
     }
 
-    /// Makes the change to `agent`, its environment apart.
+    /// Makes the change to `agent`; what has secret values apart.
     pub fn put_into(&self, agent: &mut Agent) {
         let spec = &mut agent.spec;
         put(&self.name, &mut spec.display_name);
@@ -205,6 +217,9 @@ impl AgentChange {
             Said::Cleared => DEFAULT_HARNESS.clone_into(&mut spec.harness),
             Said::Text(harness) => spec.harness.clone_from(harness),
         }
+        if let Some(requirements) = &self.requirements {
+            spec.requirements.clone_from(requirements);
+        }
         let annotations = &mut agent.metadata.annotations;
         for (key, said) in self.annotations() {
             match (said, annotations.as_mut()) {
@@ -215,28 +230,54 @@ impl AgentChange {
                 }
             }
         }
+        self.put_repo_into(agent);
     }
 
-    /// The merge patch that makes the change, its environment apart: members of the spec, and annotations. A field that
-    /// nothing is said about is left to whoever else writes it.
-    pub fn patch(&self) -> (Map<String, Value>, Map<String, Value>) {
-        let mut spec = Map::new();
-        for (field, said) in [
-            ("displayName", &self.name),
-            ("model", &self.model),
-            ("prompt", &self.prompt),
-            ("harness", &self.harness),
-        ] {
-            add(&mut spec, field, said);
+    fn put_repo_into(&self, agent: &mut Agent) {
+        let noted = agent.metadata.annotations.as_ref().and_then(|all| all.get(labels::BRANCH).cloned());
+        let before = agent.spec.repo.take();
+        let url = match (&self.repo_url, &before) {
+            (Said::Cleared, _) | (Said::Nothing, None) => return,
+            (Said::Text(url), _) => url.clone(),
+            (Said::Nothing, Some(before)) => before.url.clone(),
+        };
+        let branch = match (&self.branch, &before) {
+            (Said::Nothing, Some(before)) if before.url == url => before.branch.clone(),
+            // What was said is in the annotation by now.
+            _ => Some(noted.unwrap_or_else(|| DEFAULT_BRANCH.to_owned())),
+        };
+        agent.spec.repo = Some(agent_equipment::repo(&url, branch, before));
+    }
+
+    /// Whether anything is said that has secret values.
+    pub fn has_values(&self) -> bool {
+        self.env_vars.is_some() || self.mcp_servers.is_some()
+    }
+
+    /// Makes the rest of the change to `agent`, whose values are in `secret`; returns the values that must be put there for it.
+    ///
+    /// # Errors
+    /// `bad_request`: a value is to be kept that is not there, or all are too large together.
+    pub fn put_values_into(
+        &self,
+        agent: &mut Agent,
+        secret: &str,
+        stored: Option<&SlimSecret>,
+    ) -> Result<Values, ApiError> {
+        let spec = &mut agent.spec;
+        let mut values = Values::default();
+        if let Some(vars) = self.env_vars.clone() {
+            let (env, new) = vars.applied_to(&spec.env, secret, stored)?;
+            spec.env = env;
+            values.extend(new);
         }
-        if self.harness == Said::Cleared {
-            spec.insert("harness".to_owned(), json!(DEFAULT_HARNESS));
+        if let Some(servers) = self.mcp_servers.clone() {
+            let (servers, new) = servers.applied_to(&spec.mcp_servers, secret)?;
+            spec.mcp_servers = servers;
+            values.extend(new);
         }
-        let mut annotations = Map::new();
-        for (key, said) in self.annotations() {
-            add(&mut annotations, key, said);
-        }
-        (spec, annotations)
+        agent_equipment::put_credential(spec, secret);
+        Ok(values)
     }
 
     fn annotations(&self) -> [(&'static str, &Said); 2] {
@@ -252,32 +293,21 @@ fn put(said: &Said, field: &mut Option<String>) {
     }
 }
 
-fn add(patch: &mut Map<String, Value>, field: &str, said: &Said) {
-    match said {
-        Said::Nothing => {}
-        Said::Cleared => drop(patch.insert(field.to_owned(), Value::Null)),
-        Said::Text(text) => drop(patch.insert(field.to_owned(), json!(text))),
-    }
-}
-
 /// Fields whose content cannot be followed, and what to do instead.
-fn unsupported<'a>(fields: &Fields<'a>) -> [(&'static str, Raw<'a>, &'static str); 10] {
+fn unsupported<'a>(fields: &Fields<'a>) -> [(&'static str, Raw<'a>, &'static str); 7] {
     const EGRESS: &str = "Paddock does not restrict egress yet; use a NetworkPolicy";
     [
-        (
-            "repo_url",
-            fields.repo_url,
-            "no repository is cloned yet; let the prompt say where to clone it from",
-        ),
         ("tools", fields.tools, "agents have all tools of their harness"),
-        ("mcp_servers", fields.mcp_servers, "MCP servers cannot be attached yet"),
         (
-            "requirements",
-            fields.requirements,
-            "nothing is installed at the start; put it into the pool's image",
+            "skill_ids",
+            fields.skill_ids,
+            "there is no library of skills; put the instructions into the prompt, or skills into the Agent's spec.skills with kubectl",
         ),
-        ("skill_ids", fields.skill_ids, "put the instructions into the prompt"),
-        ("sandbox_files", fields.sandbox_files, "put the files into the pool's image"),
+        (
+            "sandbox_files",
+            fields.sandbox_files,
+            "put the files into the repository, or into the Agent's spec.files with kubectl",
+        ),
         ("projects", fields.projects, "projects cannot be attached"),
         ("allow_out", fields.allow_out, EGRESS),
         ("deny_out", fields.deny_out, EGRESS),
@@ -311,6 +341,9 @@ fn text(field: &str, raw: Raw<'_>, max: usize) -> Result<Said, ApiError> {
 
 #[cfg(test)]
 mod tests {
+    use paddock_api::merge::merge_diff;
+    use serde_json::json;
+
     use super::*;
 
     fn read(body: &str) -> AgentChange {
@@ -321,38 +354,52 @@ mod tests {
         AgentChange::read(body.as_bytes()).unwrap_err()
     }
 
-    /// RFC 7386, as the API server does it.
-    fn merge(target: &mut Value, patch: &Value) {
-        let Value::Object(patch) = patch else { return *target = patch.clone() };
-        for (key, value) in patch {
-            if value.is_null() {
-                target.as_object_mut().unwrap().remove(key);
-            } else {
-                target[key] = value.clone();
-            }
+    #[test]
+    fn a_change_says_nothing_of_what_it_does_not_name() {
+        let before = read(
+            r#"{"name":"n","model":"m","prompt":"p","branch":"b","pfp_url":"u","repo_url":"https://h/r","requirements":"x"}"#,
+        );
+        let before = before.new_agent("a").unwrap();
+        for (body, change) in [
+            ("{}", json!({})),
+            (r#"{"prompt":"only","unknown":1}"#, json!({"spec": {"prompt": "only"}})),
+            (r#"{"prompt":"p"}"#, json!({})),
+            (
+                r#"{"name":null,"prompt":"","harness_id":"codex","pfp_url":null}"#,
+                json!({
+                    "spec": {"displayName": null, "prompt": null, "harness": "codex"},
+                    "metadata": {"annotations": {(labels::PICTURE): null}},
+                }),
+            ),
+            (
+                r#"{"branch":"c"}"#,
+                json!({"spec": {"repo": {"branch": "c"}}, "metadata": {"annotations": {(labels::BRANCH): "c"}}}),
+            ),
+            (r#"{"repo_url":"https://h/s"}"#, json!({"spec": {"repo": {"url": "https://h/s"}}})),
+            (
+                r#"{"repo_url":null,"requirements":{"npm":["y"]}}"#,
+                json!({"spec": {"repo": null, "requirements": {"pip": null, "npm": ["y"]}}}),
+            ),
+        ] {
+            let mut changed = before.clone();
+            read(body).put_into(&mut changed);
+            assert_eq!(merge_diff(&before, &changed), change, "{body}");
         }
     }
 
     #[test]
-    fn the_patch_and_the_change_in_memory_are_the_same() {
-        let before = read(r#"{"name":"n","model":"m","prompt":"p","branch":"b","pfp_url":"u"}"#);
-        let before = before.new_agent("a").unwrap();
-        for body in [
-            "{}",
-            r#"{"name":"other","model":"m2","prompt":"p2","harness_id":"codex","branch":"c","pfp_url":"v"}"#,
-            r#"{"name":null,"prompt":null,"harness_id":null,"branch":null,"pfp_url":null}"#,
-            r#"{"name":"","prompt":"","harness_id":"","branch":"","pfp_url":"","unknown":1}"#,
-            r#"{"prompt":"only"}"#,
-        ] {
-            let change = read(body);
-            let mut changed = before.clone();
-            change.put_into(&mut changed);
-            let (spec, annotations) = change.patch();
-            let mut patched = serde_json::to_value(&before).unwrap();
-            merge(&mut patched["spec"], &Value::Object(spec));
-            merge(&mut patched["metadata"]["annotations"], &Value::Object(annotations));
-            assert_eq!(patched, serde_json::to_value(&changed).unwrap(), "{body}");
-        }
+    fn a_branch_is_that_of_the_repository_now_or_later() {
+        let mut agent = read(r#"{"model":"m","branch":"b"}"#).new_agent("a").unwrap();
+        let branch = |agent: &Agent| agent.spec.repo.as_ref().and_then(|repo| repo.branch.clone());
+        assert_eq!(branch(&agent), None);
+        read(r#"{"repo_url":"https://h/r"}"#).put_into(&mut agent);
+        assert_eq!(branch(&agent).as_deref(), Some("b"));
+        read(r#"{"branch":null}"#).put_into(&mut agent);
+        assert_eq!(branch(&agent).as_deref(), Some("main"));
+        // One that was made with kubectl for the default branch, whatever its name, stays so.
+        agent.spec.repo.as_mut().unwrap().branch = None;
+        read(r#"{"prompt":"p","repo_url":"https://h/r"}"#).put_into(&mut agent);
+        assert_eq!(branch(&agent), None);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! of whatever replica, writes to the same place.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 
 use k8s_openapi::ByteString;
@@ -14,13 +14,14 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use kube::Resource;
 use paddock_api::agent::{EnvVar, is_reserved_env};
 use paddock_api::http::{ErrorCode, MASKED};
-use paddock_api::{Agent, labels};
+use paddock_api::{Agent, AgentSpec, labels};
 use paddock_kubeio::slim::{SlimSecret, ValueSize};
 use paddock_kubeio::write::{Precondition, WriteError, Written};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::json;
 use serde_json::value::RawValue;
 
+use super::agent_equipment::used_keys;
 use crate::error::ApiError;
 use crate::gateway::Gateway;
 use crate::relay::lookup;
@@ -66,6 +67,16 @@ impl Values {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// One more.
+    pub fn insert(&mut self, key: String, value: String) {
+        self.0.insert(key, value);
+    }
+
+    /// Those of `more` too.
+    pub fn extend(&mut self, more: Self) {
+        self.0.extend(more.0);
     }
 
     fn encoded(&self) -> BTreeMap<String, ByteString> {
@@ -173,7 +184,8 @@ impl JsonSchema for EnvVars {
     }
 }
 
-fn is_name(name: &str) -> bool {
+/// Whether a variable can have this name.
+pub fn is_name(name: &str) -> bool {
     name.len() <= MAX_NAME
         && name.bytes().next().is_some_and(|first| first.is_ascii_alphabetic() || first == b'_')
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
@@ -261,7 +273,7 @@ impl<'a> Store<'a> {
                 other => other.outcome_unknown(),
             };
             if !another || attempts == 0 {
-                return Err(lookup::unavailable("storing the values of env_vars", &error));
+                return Err(lookup::unavailable("storing the agent's secret values", &error));
             }
             self.refresh().await?;
         }
@@ -278,15 +290,10 @@ impl<'a> Store<'a> {
         }
     }
 
-    /// Takes out what no variable of `env` refers to. What cannot be taken out now goes with the next change, or with the
+    /// Takes out what the agent does not refer to. What cannot be taken out now goes with the next change, or with the
     /// agent: nobody uses it.
-    pub async fn prune(self, env: &[EnvVar]) {
-        let used: BTreeSet<&str> = env
-            .iter()
-            .filter_map(EnvVar::secret)
-            .filter(|at| at.name == self.name)
-            .map(|at| at.key.as_str())
-            .collect();
+    pub async fn prune(self, spec: &AgentSpec) {
+        let used = used_keys(spec, &self.name);
         let stored = self.stored.iter().flat_map(|stored| stored.sizes.keys());
         let unused: BTreeMap<&String, ()> =
             stored.filter(|key| !used.contains(key.as_str())).map(|key| (key, ())).collect();
@@ -296,7 +303,7 @@ impl<'a> Store<'a> {
             tracing::warn!(
                 secret = self.name,
                 reason = error.reason(),
-                "values that no variable of the agent uses any more are still in its Secret"
+                "values that the agent does not use any more are still in its Secret"
             );
         }
     }
@@ -312,7 +319,7 @@ impl<'a> Store<'a> {
             return Err(ApiError::new(
                 ErrorCode::ClusterUnavailable,
                 format!(
-                    "env_vars: the Secret {} is there and is not this agent's; delete it, or try again if an agent of this name was deleted a moment ago",
+                    "the Secret {} is there and is not this agent's; delete it, or try again if an agent of this name was deleted a moment ago",
                     self.name
                 ),
             )

@@ -1,6 +1,6 @@
 //! `POST /agents`, `PATCH /agents/{id}` and `DELETE /agents/{id}`.
 //!
-//! An agent with environment variables is two objects, and the API server writes one at a time. In whatever order, a failure
+//! An agent with secret values (of variables, and of MCP servers' headers) is two objects, and the API server writes one at a time. In whatever order, a failure
 //! between the two must leave nothing that does harm:
 //!
 //! - **Made**: first the Agent, which refers to its Secret already, then the Secret, which the Agent owns. A Secret without an
@@ -23,14 +23,15 @@ use hyper::body::Incoming;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use paddock_api::Agent;
 use paddock_api::http::{ApiAgent, ApiStatus, ErrorCode, agent_name};
+use paddock_api::merge::merge_diff;
 use paddock_kubeio::write::{Precondition, WriteError, Written};
-use serde_json::json;
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::Ask;
 use super::agent_body::AgentChange;
 use super::agent_env::{self, Store, Values};
+use super::agent_equipment;
 use super::agents;
 use super::answer::Answer;
 use super::router::ObjectName;
@@ -55,10 +56,7 @@ pub async fn create(
     let change = AgentChange::read(&bytes)?;
     let name = Uuid::now_v7().to_string();
     let mut agent = change.new_agent(&name)?;
-    let mut values = Values::default();
-    if let Some(vars) = change.env_vars {
-        (agent.spec.env, values) = vars.applied_to(&[], &agent_env::secret_name(&name), None)?;
-    }
+    let values = change.put_values_into(&mut agent, &agent_env::secret_name(&name), None)?;
     let gateway = gateway.clone();
     let made = to_its_end(async move { make(&gateway, agent, values).await }).await?;
     Ok(Answer::json(&ApiAgent::new(&made)))
@@ -140,22 +138,19 @@ async fn make_change(gateway: &Gateway, id: &ObjectName, change: &AgentChange) -
         let agent = agents::read(gateway, id).await?;
         let mut changed = agent.clone();
         change.put_into(&mut changed);
-        let (mut spec, annotations) = change.patch();
         let mut store = None;
-        if let Some(vars) = &change.env_vars {
+        if change.has_values() {
             let mut own = Store::read(gateway, &agent).await?;
-            let (env, values) = vars.clone().applied_to(&agent.spec.env, own.name(), own.stored.as_ref())?;
+            let values = change.put_values_into(&mut changed, own.name(), own.stored.as_ref())?;
             own.put(&values).await?;
-            spec.insert("env".to_owned(), json!(env));
-            changed.spec.env = env;
             store = Some(own);
+        } else {
+            let name = agent_env::secret_name(id.as_str());
+            change.put_values_into(&mut changed, &name, None)?;
         }
-        if !spec.is_empty() || !annotations.is_empty() {
+        if changed != agent {
             let Some(precondition) = Precondition::of(&agent) else { return Err(agents::not_found(id)) };
-            let mut patch = json!({"spec": spec});
-            if !annotations.is_empty() {
-                patch["metadata"] = json!({"annotations": annotations});
-            }
+            let patch = merge_diff(&agent, &changed);
             match gateway.cluster.patch_agent(id.as_str(), precondition, patch).await {
                 Ok(written) => stamp(&mut changed, written),
                 Err(WriteError::Conflict) => continue,
@@ -164,9 +159,11 @@ async fn make_change(gateway: &Gateway, id: &ObjectName, change: &AgentChange) -
                     let now = agents::read(gateway, id).await?;
                     let mut with = now.clone();
                     change.put_into(&mut with);
-                    if change.env_vars.is_some() {
+                    if change.has_values() {
                         with.spec.env.clone_from(&changed.spec.env);
+                        with.spec.mcp_servers.clone_from(&changed.spec.mcp_servers);
                     }
+                    agent_equipment::put_credential(&mut with.spec, &agent_env::secret_name(id.as_str()));
                     if now.metadata.uid != agent.metadata.uid || with != now {
                         return Err(lookup::unavailable("changing the agent", &error));
                     }
@@ -178,7 +175,7 @@ async fn make_change(gateway: &Gateway, id: &ObjectName, change: &AgentChange) -
             gateway.index.record_agent(changed.clone());
         }
         if let Some(store) = store {
-            store.prune(&changed.spec.env).await;
+            store.prune(&changed.spec).await;
         }
         return Ok(changed);
     }

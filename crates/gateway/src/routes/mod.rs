@@ -4,6 +4,7 @@ pub mod abort;
 pub mod access;
 pub mod agent_body;
 pub mod agent_env;
+mod agent_equipment;
 pub mod agent_write;
 pub mod agents;
 pub mod answer;

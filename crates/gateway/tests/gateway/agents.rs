@@ -64,7 +64,7 @@ async fn an_agent_is_made_and_read_at_once() {
         json!({
             "id": id, "name": "The reviewer", "model": "big", "prompt": "Review.", "harness_id": "opencode",
             "supports_tui": false, "repo_url": null, "branch": "dev", "pfp_url": "data:x", "mcp_servers": [],
-            "env_vars": {}, "env_var_hosts": {}, "attached_skill_ids": [], "allow_out": [], "deny_out": [],
+            "requirements": {"pip": [], "npm": []}, "env_vars": {}, "env_var_hosts": {}, "attached_skill_ids": [], "allow_out": [], "deny_out": [],
             "projects": [],
         })
     );
@@ -94,7 +94,7 @@ async fn a_bad_body_makes_nothing() {
         (json!({"model": "m", "allow_out": ["a.example"]}), "unsupported", "allow_out"),
         (json!({"model": "m", "deny_out": ["a.example"]}), "unsupported", "deny_out"),
         (json!({"model": "m", "env_var_hosts": {"A": ["h"]}}), "unsupported", "env_var_hosts"),
-        (json!({"model": "m", "repo_url": "https://git.example/x"}), "unsupported", "repo_url"),
+        (json!({"model": "m", "repo_url": "git.example/x"}), "bad_request", "repo_url"),
         (json!({"model": "m", "env_vars": {"PATH": "hunter2"}}), "bad_request", "env_vars"),
         (json!({"model": "m", "env_vars": {"A": "***"}}), "bad_request", "env_vars"),
     ] {
@@ -180,7 +180,7 @@ async fn refusals_of_the_api_server_are_told() {
     assert_eq!(reply.error(), (400, "bad_request"));
     gateway.cluster.put_agent("a");
     gateway.cluster.fail_next(Write::PatchAgent, invalid);
-    assert_eq!(patch(&gateway, "a", json!({"model": "m"})).await.error(), (400, "bad_request"));
+    assert_eq!(patch(&gateway, "a", json!({"model": "odd"})).await.error(), (400, "bad_request"));
     gateway.cluster.fail_next(Write::DeleteAgent, |_| refused());
     assert_eq!(gateway.ask("DELETE", "/agents/a", None).await.error(), (503, "cluster_unavailable"));
     gateway.cluster.fail_next(Write::DeleteAgent, |cluster| {

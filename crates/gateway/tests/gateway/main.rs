@@ -8,6 +8,7 @@ mod cluster;
 mod contract;
 mod diagnose;
 mod drain;
+mod equipment;
 mod harness_api;
 mod hygiene;
 mod keys;
