@@ -1,4 +1,4 @@
-//! What stands before the upstream: nothing, nginx, haproxy, and the gateway.
+//! What stands before the upstream: nothing, nginx, nginx told to keep its connections, haproxy, and the gateway.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -71,10 +71,15 @@ pub async fn start(run: &Run, sessions: &[String]) -> Result<Vec<Proxy>> {
         process,
     };
     let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let ports = [free_port()?, free_port()?, free_port()?, free_port()?];
+    let ports = [free_port()?, free_port()?, free_port()?, free_port()?, free_port()?];
     let proxies = vec![
         plain("direct", at(PORT), None),
-        plain("nginx", at(ports[0]), Some(nginx(&run.work, ports[0])?)),
+        plain("nginx", at(ports[0]), Some(nginx(&run.work, ports[0], "nginx", "")?)),
+        plain(
+            "nginx, keepalive",
+            at(ports[4]),
+            Some(nginx(&run.work, ports[4], "nginx-keepalive", "keepalive 128;")?),
+        ),
         plain("haproxy", at(ports[1]), Some(haproxy(&run.work, ports[1], run.held)?)),
         Proxy {
             name: "Paddock",
@@ -98,23 +103,26 @@ pub async fn start(run: &Run, sessions: &[String]) -> Result<Vec<Proxy>> {
     Ok(proxies)
 }
 
-/// As its packages set it up, but for the key, the time-outs and HTTP/1.1.
-fn nginx(work: &Path, port: u16) -> Result<Process> {
+/// As its packages set it up, but for the key, the time-outs, HTTP/1.1, and what is to be said of the upstream's connections.
+fn nginx(work: &Path, port: u16, name: &str, connections: &str) -> Result<Process> {
+    let work = work.join(name);
+    std::fs::create_dir_all(&work)?;
     let settings = format!(
         "daemon off; worker_processes auto; pid {work}/nginx.pid; error_log {work}/nginx.log;
 events {{ worker_connections 32768; }}
 http {{
   access_log off; client_body_temp_path {work}/nginx-body; proxy_temp_path {work}/nginx-proxy;
   fastcgi_temp_path {work}/nginx-f; uwsgi_temp_path {work}/nginx-u; scgi_temp_path {work}/nginx-s;
+  upstream runner {{ server 127.0.0.1:{PORT}; {connections} }}
   server {{
     listen 127.0.0.1:{port} backlog=16384;
     location / {{
       if ($http_authorization != \"Bearer {KEY}\") {{ return 401; }}
-      proxy_pass http://127.0.0.1:{PORT}; proxy_http_version 1.1; proxy_set_header Connection \"\"; proxy_read_timeout 1h;
+      proxy_pass http://runner; proxy_http_version 1.1; proxy_set_header Connection \"\"; proxy_read_timeout 1h;
     }}
     location {TERMINAL} {{
       if ($http_authorization != \"Bearer {KEY}\") {{ return 401; }}
-      proxy_pass http://127.0.0.1:{PORT}; proxy_http_version 1.1; proxy_read_timeout 1h;
+      proxy_pass http://runner; proxy_http_version 1.1; proxy_read_timeout 1h;
       proxy_set_header Connection upgrade; proxy_set_header Upgrade $http_upgrade;
     }}
   }}
@@ -122,7 +130,7 @@ http {{
 ",
         work = work.display()
     );
-    let file = put(work, "nginx.conf", &settings)?;
+    let file = put(&work, "nginx.conf", &settings)?;
     let args = ["-c".to_owned(), file.display().to_string(), "-p".to_owned(), work.display().to_string()];
     Process::start(&program("nginx"), &args, None, &work.join("nginx.out"))
 }
