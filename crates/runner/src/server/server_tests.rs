@@ -66,8 +66,9 @@ impl Fixture {
         self.key.sign(pod, session, scope, jiff::Timestamp::now()).unwrap()
     }
 
-    /// Sends exactly these bytes.
+    /// Sends exactly these bytes, and that it is all.
     async fn raw(&self, request: &str) -> Answer {
+        let request = request.replacen("\r\n", "\r\nconnection: close\r\n", 1);
         let mut stream = TcpStream::connect(self.server.address()).await.unwrap();
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut bytes = Vec::new();
@@ -293,6 +294,24 @@ async fn malformed_requests_get_json_errors() {
     assert_eq!(fixture.raw("GET /livez HTTP/1.1\r\n\r\n").await.status, 400);
     let doubled = "GET /livez HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n";
     assert_eq!(fixture.raw(doubled).await.status, 400);
+}
+
+#[tokio::test]
+async fn a_connection_is_used_again_and_closed_by_the_end_of_the_pod() {
+    let fixture = start().await;
+    let mut stream = TcpStream::connect(fixture.server.address()).await.unwrap();
+    for _ in 0..2 {
+        stream.write_all(b"GET /livez HTTP/1.1\r\nhost: pod\r\n\r\n").await.unwrap();
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 200");
+        let mut rest = Vec::new();
+        while !rest.ends_with(b"}") {
+            rest.push(stream.read_u8().await.unwrap());
+        }
+    }
+    tokio::time::timeout(Duration::from_secs(5), fixture.server.drain()).await.unwrap();
+    assert_eq!(stream.read(&mut [0; 1]).await.unwrap(), 0);
 }
 
 #[tokio::test]
