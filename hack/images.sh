@@ -3,7 +3,7 @@
 #
 #   images.sh [BINARIES]    the folder with the programs; they are built first when it is not given
 #
-# PADDOCK_HARNESSES names harnesses beside opencode: PADDOCK_HARNESSES='claude-code codex'.
+# PADDOCK_HARNESSES names harnesses beside opencode: PADDOCK_HARNESSES='claude-agent-sdk claude-code codex'.
 source "$(dirname "$0")/lib.sh"
 
 make_devcluster

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # From sources to a running Paddock on a local cluster (dev, or the one named). What is there already is kept: a second
-# run without changes takes seconds. PADDOCK_HARNESSES='claude-code codex' adds these harnesses, each with a pool of one.
+# run without changes takes seconds. PADDOCK_HARNESSES='claude-agent-sdk claude-code codex' adds these harnesses, each with a pool of one.
 source "$(dirname "$0")/lib.sh"
 cluster=${1:-dev}
 env_file=$(env_file "$cluster")

@@ -9,6 +9,7 @@
 mod chaos;
 mod crashes;
 mod dice;
+mod equipping;
 mod faults;
 mod gateways;
 mod nodes;

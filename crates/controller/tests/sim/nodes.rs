@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
+use paddock_runnerapi::{ActivationProgress, ActivationStep, Equipment};
 use paddock_testkit::apiserver::{ApiServer, Call, Verb};
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -52,13 +53,36 @@ pub struct Nodes {
     pub claims: HashMap<String, Claim>,
     /// The environment that each pod was last activated with, by pod UID.
     pub environments: HashMap<String, BTreeMap<String, String>>,
+    /// How long pods take that have a repository to clone, and what comes of it where it fails.
+    pub cloning: (Duration, Option<String>),
+    /// What each pod was last activated with, and since when it has been busy with that, by pod UID.
+    pub equipments: HashMap<String, (Equipment, Instant)>,
     seen_version: u64,
 }
 
 impl Nodes {
     pub fn new(nature: Nature, dice: Dice) -> Self {
         let (residents, claims, environments) = (BTreeMap::new(), HashMap::new(), HashMap::new());
-        Self { nature, dice, residents, claims, environments, seen_version: 0 }
+        let (cloning, equipments) = ((Duration::ZERO, None), HashMap::new());
+        Self { nature, dice, residents, claims, environments, cloning, equipments, seen_version: 0 }
+    }
+
+    /// What a runner says before it serves a session: how far it is, or why it never will.
+    pub fn equip(
+        &mut self,
+        pod_uid: &str,
+        equipment: Equipment,
+    ) -> Option<Result<ActivationProgress, String>> {
+        let known = self.equipments.get(pod_uid);
+        let begun = known.map_or_else(Instant::now, |(_, begun)| *begun);
+        let clones = equipment.repo.is_some();
+        self.equipments.insert(pod_uid.to_owned(), (equipment, begun));
+        let (takes, fails) = &self.cloning;
+        if clones && begun.elapsed() < *takes {
+            let took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap();
+            return Some(Ok(ActivationProgress { step: ActivationStep::CloningRepo, took_ms }));
+        }
+        fails.clone().filter(|_| clones).map(Err)
     }
 
     pub fn set_nature(&mut self, nature: Nature) {

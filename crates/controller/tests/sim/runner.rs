@@ -112,6 +112,14 @@ impl Wire {
             }
             let env = request.agent.env.into_iter().map(|var| (var.name, var.value));
             nodes.environments.insert(pod_uid.clone(), env.collect());
+            match nodes.equip(&pod_uid, request.agent.equipment) {
+                None => {}
+                Some(Ok(progress)) => return Ok((StatusCode::ACCEPTED, answer(&progress).1)),
+                Some(Err(error)) => {
+                    let body = ErrorBody { code: ErrorCode::ActivationFailed, error };
+                    return Ok((StatusCode::UNPROCESSABLE_ENTITY, answer(&body).1));
+                }
+            }
             return Ok(answer(&ActivateResponse {
                 session_uid: request.session.uid,
                 incarnation: request.incarnation,

@@ -64,8 +64,8 @@ pub fn check_url(field: &str, url: &str) -> Result<(), ApiError> {
 
 /// The repository at `url`, in place of `before`. A credential stays with its host.
 pub fn repo(url: &str, branch: Option<String>, before: Option<Repo>) -> Repo {
-    let host = |url: &str| url.split('/').nth(2).map(str::to_owned);
-    let same_host = before.as_ref().is_some_and(|before| host(&before.url) == host(url));
+    let is_same_host = |before: &Repo| before.url.split('/').take(3).eq(url.split('/').take(3));
+    let same_host = before.as_ref().is_some_and(is_same_host);
     let before = before.unwrap_or_default();
     Repo {
         url: url.to_owned(),
@@ -496,7 +496,9 @@ mod tests {
         assert_eq!(credential(&spec), Some(token.clone()));
         // It stays with its host, and goes with the variable.
         assert_eq!(repo("https://h/b", None, spec.repo.clone()).credential_secret_ref, Some(token));
-        assert_eq!(repo("https://other/b", None, spec.repo.clone()).credential_secret_ref, None);
+        for elsewhere in ["https://other/b", "http://h/b"] {
+            assert_eq!(repo(elsewhere, None, spec.repo.clone()).credential_secret_ref, None);
+        }
         spec.env.clear();
         put_credential(&mut spec, "own");
         assert_eq!(credential(&spec), None);
