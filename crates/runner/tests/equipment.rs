@@ -67,7 +67,7 @@ async fn a_private_repository_is_cloned_once_and_can_be_pushed_to() {
     let file = |path: &str, content: &str| TextFile { path: path.into(), content: content.into() };
     let mut asked = with(repo(&format!("{}/app.git", host.url)));
     asked.agent.equipment.files = vec![file("README.md", "written over"), file("docs/new.md", "new")];
-    let answer = pod.activate_whole(&asked).await;
+    let answer = pod.activate(&asked).await;
     assert_eq!(answer.status, 200, "{}\n{}", answer.body, pod.log());
     report!("clone over HTTP: {}", answer.body["steps"]);
     let steps: Vec<_> = answer.body["steps"].as_array().unwrap().iter().map(|step| &step["step"]).collect();
@@ -90,17 +90,17 @@ async fn a_private_repository_is_cloned_once_and_can_be_pushed_to() {
     // Whoever asks again, a container that restarts, and the session's next pod leave the work alone.
     fs::write(pod.workspace().join("README.md"), "the agent's").unwrap();
     let requests = host.requests();
-    assert_eq!(pod.activate_whole(&asked).await.body, answer.body);
+    assert_eq!(pod.activate(&asked).await.body, answer.body);
     pod.kill();
     pod.start();
     pod.ready().await;
-    assert_eq!(pod.activate_whole(&asked).await.body, answer.body);
+    assert_eq!(pod.activate(&asked).await.body, answer.body);
     pod.kill();
     let mut next = pod.next("pod-uid-2");
     next.start();
     next.ready().await;
     asked.incarnation = request_of(2).incarnation;
-    let answer = next.activate_whole(&asked).await;
+    let answer = next.activate(&asked).await;
     assert_eq!((answer.status, host.requests()), (200, requests), "{}", answer.body);
     assert_eq!(read(pod.workspace().join("README.md")), "the agent's");
 }
@@ -123,7 +123,7 @@ async fn a_clone_that_fails_says_what_to_change() {
         (repo("http://git.invalid/app.git"), "cannot be reached"),
         (repo("file:///nowhere/app.git"), "no such repository"),
     ] {
-        let answer = pod.activate_whole(&with(described)).await;
+        let answer = pod.activate(&with(described)).await;
         let error = answer.body["error"].as_str().unwrap();
         assert_eq!((answer.status, answer.body["code"].as_str()), (422, Some("activation_failed")));
         assert!(error.contains(says), "{error}, not {says:?}");
@@ -136,11 +136,11 @@ async fn a_clone_that_fails_says_what_to_change() {
     let mut spoilt = with(Repo { branch: Some("other/branch".into()), ..repo(&url) });
     spoilt.agent.equipment.files = vec![TextFile { path: "left".into(), content: "over".into() }];
     spoilt.agent.equipment.requirements.pip = vec!["/nowhere/x.whl".into()];
-    assert_eq!(pod.activate_whole(&spoilt).await.body["code"], "activation_failed");
+    assert_eq!(pod.activate(&spoilt).await.body["code"], "activation_failed");
     assert_eq!(read(pod.workspace().join("README.md")), "one");
     // Corrected, it is taken: nothing that failed has left anything in the way. The host may be away for a moment.
     host.refuses(1);
-    let answer = pod.activate_whole(&with(repo(&url))).await;
+    let answer = pod.activate(&with(repo(&url))).await;
     assert_eq!(answer.status, 200, "{}", answer.body);
     assert_eq!(read(pod.workspace().join("README.md")), "three");
     assert!(!pod.workspace().join("left").exists());
@@ -154,7 +154,7 @@ async fn a_long_clone_is_told_of_and_one_that_broke_off_is_done_again() {
     let asked = with(repo(&format!("{}/app.git", host.url)));
     host.holds(true);
     for _ in 0..2 {
-        let answer = pod.activate(&asked).await;
+        let answer = pod.ask_to_activate(&asked).await;
         assert_eq!((answer.status, answer.body["step"].as_str()), (202, Some("cloning_repo")));
         for probe in ["/livez", "/readyz"] {
             assert_eq!(pod.call(Method::GET, probe, None, None).await.unwrap().status, 200);
@@ -174,9 +174,9 @@ async fn a_long_clone_is_told_of_and_one_that_broke_off_is_done_again() {
     fs::write(pod.workspace().join("of another branch"), "half").unwrap();
     pod.start();
     pod.ready().await;
-    assert_eq!(pod.activate(&asked).await.status, 202);
+    assert_eq!(pod.ask_to_activate(&asked).await.status, 202);
     host.holds(false);
-    let answer = pod.activate_whole(&asked).await;
+    let answer = pod.activate(&asked).await;
     assert_eq!(answer.status, 200, "{}\n{}", answer.body, pod.log());
     assert_eq!(read(pod.workspace().join("README.md")), "three");
     assert_eq!(as_agent(&pod, &["status", "--porcelain"]).1, "");
@@ -188,7 +188,7 @@ async fn a_pod_that_ends_takes_its_clone_with_it() {
     repository(&pod.dir.join("host"));
     let host = GitHost::start(&pod.dir.join("host")).await;
     host.holds(true);
-    assert_eq!(pod.activate(&with(repo(&format!("{}/app.git", host.url)))).await.status, 202);
+    assert_eq!(pod.ask_to_activate(&with(repo(&format!("{}/app.git", host.url)))).await.status, 202);
     let children = pod.children();
     assert!(!children.is_empty());
     pod.terminate();
@@ -233,7 +233,7 @@ async fn branches_tags_history_and_the_cache() {
             full_history: full,
             ..repo(&format!("file://{}", bare.display()))
         };
-        let answer = pod.activate_whole(&with(described)).await;
+        let answer = pod.activate(&with(described)).await;
         assert_eq!(answer.status, 200, "{}\n{}", answer.body, pod.log());
         report!("file://, branch {branch:?}, full {full}, cached {cached}: {}", answer.body["steps"]);
         let ask = |args: &[&str]| git(&pod.workspace(), args);
@@ -253,7 +253,7 @@ async fn an_empty_repository_is_one_to_begin() {
     let pod = pod().await;
     let bare = pod.dir.join("host/empty.git");
     git(&pod.dir, &["init", "--quiet", "--bare", bare.to_str().unwrap()]);
-    let answer = pod.activate_whole(&with(repo(&format!("file://{}", bare.display())))).await;
+    let answer = pod.activate(&with(repo(&format!("file://{}", bare.display())))).await;
     assert_eq!(answer.status, 200, "{}", answer.body);
     fs::write(pod.workspace().join("first"), "").unwrap();
     assert!(as_agent(&pod, &["add", "."]).0 && as_agent(&pod, &["commit", "-m", "first"]).0);
@@ -304,14 +304,14 @@ async fn requirements_are_installed_for_the_agents_shells() {
     };
     let npm = format!("file:{}", package.display());
     let wheel = wheel(&pod.dir);
-    let missing = pod.activate_whole(&wanted("/nowhere/tok-12345678.whl", &npm)).await;
+    let missing = pod.activate(&wanted("/nowhere/tok-12345678.whl", &npm)).await;
     report!("{}", missing.body);
     assert_eq!((missing.status, missing.body["code"].as_str()), (422, Some("activation_failed")));
     let said = missing.body["error"].as_str().unwrap();
     assert!(said.contains("pip install") && said.contains("/nowhere/***.whl"), "{said}");
 
     let asked = wanted(&wheel, &npm);
-    let answer = pod.activate_whole(&asked).await;
+    let answer = pod.activate(&asked).await;
     assert_eq!(answer.status, 200, "{}\n{}", answer.body, pod.log());
     report!("pip and npm: {}", answer.body["steps"]);
     let mut viewer = Viewer::attach(&pod).await;
@@ -328,5 +328,5 @@ async fn requirements_are_installed_for_the_agents_shells() {
     pod.ready().await;
     assert!(!pod.log().contains("goes on without"), "{}", pod.log());
     report!("restarted in {:?}", begun.elapsed());
-    assert_eq!(pod.activate_whole(&asked).await.body, answer.body);
+    assert_eq!(pod.activate(&asked).await.body, answer.body);
 }

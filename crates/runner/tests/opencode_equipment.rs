@@ -88,7 +88,7 @@ async fn a_repository_is_seen_without_loading_anything_again() {
     let mut pod = pod(&opencode, &model, NOBODY).await;
     let asked = equipped(Equipment { repo: repo(&pod, &[]), ..Equipment::default() });
     let begun = Instant::now();
-    let activated = pod.activate_whole(&asked).await;
+    let activated = pod.activate(&asked).await;
     report!("repository alone: activation {:?}: {}", begun.elapsed(), activated.body["steps"]);
     assert_eq!(activated.status, 200, "{}\n{}", activated.body, pod.log());
     let begun = Instant::now();
@@ -102,7 +102,7 @@ async fn a_repository_is_seen_without_loading_anything_again() {
     pod.kill();
     pod.start();
     pod.ready().await;
-    assert_eq!(pod.activate_whole(&asked).await.body, activated.body);
+    assert_eq!(pod.activate(&asked).await.body, activated.body);
     let again = pod.turn("t2", "!say on").await;
     assert_eq!(again.body["info"]["sessionID"], activated.body["harness_session_id"], "{}", again.body);
     assert_eq!(model.log().pop().unwrap().earlier_user_texts.len(), 1);
@@ -134,7 +134,7 @@ async fn everything_reaches_the_model_and_is_there_after_a_restart() {
     });
     asked.agent.env.push(var("COLOUR", "blue"));
     let begun = Instant::now();
-    let activated = pod.activate_whole(&asked).await;
+    let activated = pod.activate(&asked).await;
     report!("everything: activation {:?}: {}", begun.elapsed(), activated.body["steps"]);
     assert_eq!(activated.status, 200, "{}\n{}", activated.body, pod.log());
     for life in ["new", "restarted"] {
@@ -182,14 +182,14 @@ async fn skills_alone_and_mcp_servers_that_cannot_be_used() {
     ] {
         asked.agent.equipment.mcp_servers = vec![McpServer { name: "broken".into(), transport }];
         let begun = Instant::now();
-        let refused = pod.activate_whole(&asked).await;
+        let refused = pod.activate(&asked).await;
         report!("{:?}: {}", begun.elapsed(), refused.body);
         assert_eq!((refused.status, refused.body["code"].as_str()), (422, Some("activation_failed")));
         let error = refused.body["error"].as_str().unwrap();
         assert!(error.contains("\"broken\"") && !error.contains("wrong-token"), "{error}");
     }
     asked.agent.equipment.mcp_servers = Vec::new();
-    let activated = pod.activate_whole(&asked).await;
+    let activated = pod.activate(&asked).await;
     report!("a skill: {}", activated.body["steps"]);
     let begun = Instant::now();
     pod.turn("t1", "!say hi").await;

@@ -232,17 +232,18 @@ impl Pod {
         }
     }
 
-    pub async fn activate(&self, request: &ActivateRequest) -> Answer {
+    /// Asks once, which on a busy machine may be too soon.
+    pub async fn ask_to_activate(&self, request: &ActivateRequest) -> Answer {
         let token = self.token(&request.session.uid, Scope::Control);
         let body = serde_json::to_value(request).unwrap();
         self.call(Method::POST, "/v1/activate", Some(&token), Some(&body)).await.expect("an answer")
     }
 
-    /// Asks until it is no longer going on.
-    pub async fn activate_whole(&self, request: &ActivateRequest) -> Answer {
+    /// Activates it: asks until that is no longer going on.
+    pub async fn activate(&self, request: &ActivateRequest) -> Answer {
         let begun = Instant::now();
         loop {
-            let answer = self.activate(request).await;
+            let answer = self.ask_to_activate(request).await;
             if answer.status != 202 {
                 return answer;
             }
