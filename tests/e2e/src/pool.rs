@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, ServiceAccount};
 use kube::api::{Api, ListParams, ObjectMeta, PostParams};
+use paddock_api::condition::ConditionStatus;
 use paddock_api::template::SandboxTemplate;
 use paddock_api::{Sandbox, SandboxWarmPool, labels};
 use serde_json::{Value, json};
@@ -131,9 +132,28 @@ pub async fn default_template(s: &Scenario) -> SandboxTemplate {
 }
 
 /// Waits until every member of a pool can be adopted.
+///
+/// The members are looked at as well as the pool's status: right after a session has taken one, the status may still be that of
+/// before, and a scenario that goes on then finds a member that is not ready yet.
 pub async fn full(s: &Scenario, namespace: &str, name: &str) -> SandboxWarmPool {
     let pools: Api<SandboxWarmPool> = Api::namespaced(s.kube.clone(), namespace);
-    wait::watch(&pools, name, "every member of the pool is ready", crate::LIVENESS, |pool| {
+    let sandboxes: Api<Sandbox> = Api::namespaced(s.kube.clone(), namespace);
+    wait::until("the pool is full", crate::LIVENESS, async || {
+        let pool = said_to_be_full(&pools, name).await;
+        let members = waiting_in(&sandboxes, name).await;
+        let ready = members.iter().filter(|sandbox| is_ready(sandbox)).count();
+        let wanted = usize::try_from(pool.spec.replicas).unwrap_or_default();
+        if (members.len(), ready) == (wanted, wanted) {
+            Ok(pool)
+        } else {
+            Err(format!("{ready} of {} members are ready, and {wanted} are wanted", members.len()))
+        }
+    })
+    .await
+}
+
+async fn said_to_be_full(pools: &Api<SandboxWarmPool>, name: &str) -> SandboxWarmPool {
+    wait::watch(pools, name, "every member of the pool is ready", crate::LIVENESS, |pool| {
         let status = pool.status.as_ref()?;
         let full = status.ready_replicas == pool.spec.replicas
             && status.replicas == pool.spec.replicas
@@ -148,10 +168,20 @@ pub fn members(pool: &str) -> String {
     format!("{}={}", labels::WARM_POOL_SANDBOX, labels::name_hash(pool))
 }
 
+/// Whether a pool's member can be adopted.
+pub fn is_ready(sandbox: &Sandbox) -> bool {
+    let conditions = sandbox.status.iter().flat_map(|status| &status.conditions);
+    conditions.into_iter().any(|c| c.kind == "Ready" && c.status == ConditionStatus::True)
+}
+
 /// The pool's waiting Sandboxes.
 pub async fn waiting(s: &Scenario, name: &str) -> Vec<Sandbox> {
+    waiting_in(&s.api(), name).await
+}
+
+async fn waiting_in(sandboxes: &Api<Sandbox>, name: &str) -> Vec<Sandbox> {
     let selector = ListParams::default().labels(&members(name));
-    s.api::<Sandbox>().list(&selector).await.expect("a list of Sandboxes").items
+    sandboxes.list(&selector).await.expect("a list of Sandboxes").items
 }
 
 /// Lets many pods onto a small node. Only requests: limits stay what the chart says.

@@ -22,13 +22,6 @@ fn is_new(sandbox: &Sandbox) -> bool {
     env.as_array().into_iter().flatten().any(|variable| variable["name"] == MARK)
 }
 
-fn is_ready(sandbox: &Sandbox) -> bool {
-    let conditions = sandbox.status.iter().flat_map(|status| &status.conditions);
-    conditions
-        .into_iter()
-        .any(|c| c.kind == "Ready" && c.status == paddock_api::condition::ConditionStatus::True)
-}
-
 /// Adds a variable to the harness container of a template.
 async fn change_template(s: &Scenario, name: &str) {
     let templates = s.api::<SandboxTemplate>();
@@ -53,7 +46,8 @@ async fn costs_no_warm_start_and_hands_out_nothing_stale() {
         for n in 0..SESSIONS {
             // A pool that has none left has none to give; more than one is there at any time otherwise.
             let current_ready = wait::until("two members are ready", LIVENESS, async || {
-                let ready: Vec<_> = pool::waiting(s, &pool).await.into_iter().filter(is_ready).collect();
+                let ready: Vec<_> =
+                    pool::waiting(s, &pool).await.into_iter().filter(pool::is_ready).collect();
                 if ready.len() < 2 {
                     return Err(format!("{} are", ready.len()));
                 }
