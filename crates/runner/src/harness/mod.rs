@@ -10,6 +10,7 @@ pub mod opencode;
 mod reply;
 mod shell_env;
 pub mod terminal;
+mod wire;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -12,9 +12,9 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokio::time::timeout;
 
-use super::client::Client;
-use super::sse::{Decoder, Message};
 use crate::harness::HarnessError;
+use crate::harness::wire::client::Client;
+use crate::harness::wire::sse::{Decoder, Message};
 
 const RELOAD: &str = "load the workspace again";
 /// How long opencode may take to let go of what it has loaded, and how often it is asked to.

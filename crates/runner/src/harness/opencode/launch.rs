@@ -4,12 +4,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use tokio::sync::oneshot;
 
-use super::client::Client;
 use super::config::{self, Files, Launch, ModelEndpoint};
 use super::import::Importer;
 use crate::config::{Config, Secret};
+use crate::harness::wire::client::Client;
 use crate::harness::{HarnessError, PLACEHOLDER_COMMIT};
 use crate::model_proxy::ModelProxy;
 use crate::process::{Exit, Process, Reaper, Stream, forward};
@@ -17,6 +19,8 @@ use crate::random::base62;
 
 /// What opencode prints once it really answers; its port accepts earlier, and such requests are lost.
 const LISTENING: &str = "opencode server listening on ";
+/// The user name opencode expects beside its password.
+const USER: &str = "opencode";
 /// Length of the server's password, about 256 bits.
 const PASSWORD_LENGTH: usize = 43;
 
@@ -76,7 +80,9 @@ impl Booting {
         let attempt = "boot";
         let closed = |_| HarnessError::Unusable { attempt, what: "it closed its output before it listened" };
         let address = self.address.await.map_err(closed)?;
-        Ok((Client::new(&address, &self.password)?, self.files, self.importer))
+        let credentials = STANDARD.encode(format!("{USER}:{}", self.password.reveal()));
+        let client = Client::new(&address, Some(&format!("Basic {credentials}")))?;
+        Ok((client, self.files, self.importer))
     }
 }
 

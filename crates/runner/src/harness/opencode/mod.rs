@@ -1,19 +1,12 @@
 //! Adapter for `opencode serve`.
 
-mod client;
 mod config;
 mod equip;
-mod events;
-mod family;
 mod import;
 mod launch;
-mod parts;
-mod passed;
-mod sse;
 mod task;
 mod warm;
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,29 +17,26 @@ use http::{Method, Request};
 use http_body_util::BodyExt;
 use paddock_runnerapi::passage::Action;
 use paddock_runnerapi::{ActivateRequest, TurnRequest};
-use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, RwLock};
 use tokio::time::timeout;
 
 use super::ids::{IdMaker, now_ms};
+use super::wire::client::Client;
+use super::wire::conversations::HISTORY;
+use super::wire::family::Family;
+use super::wire::{self, events, passed, questions};
 use super::{BadParts, Events, Harness, HarnessError, MessageHarness, Passed, Task, TurnNames, reply};
 use crate::model_proxy::ModelProxy;
 use crate::terminal::Terminal;
-use client::Client;
 use config::Files;
-use family::Family;
 use import::Importer;
 
 pub use launch::{Booting, launch};
 
-/// How often a running turn is checked for a question that nobody will answer.
-const QUESTION_CHECK: Duration = Duration::from_secs(2);
 /// How long a warm-up of a waiting harness may take.
 const WARM_LIMIT: Duration = Duration::from_secs(20);
-/// How many messages of the history are read to find a reply.
-const HISTORY: usize = 100;
 
 /// A booted opencode.
 pub struct Opencode {
@@ -125,20 +115,8 @@ impl Opencode {
             return Ok(reply);
         }
         // opencode answers with the conversation's last reply, whoever asked.
-        let found = self.find_reply(conversation, names).await?;
+        let found = self.client.find_reply(conversation, &names.message).await?;
         found.ok_or(HarnessError::Unusable { attempt: "run a turn", what: "it has no reply to this message" })
-    }
-
-    async fn find_reply(&self, conversation: &str, names: &TurnNames) -> Result<Option<Bytes>, HarnessError> {
-        let history = self.read_history(conversation, Some(HISTORY)).await?;
-        Ok(reply::find_finished(&history, &names.message))
-    }
-
-    /// The last messages, so many or all, in their order.
-    async fn read_history(&self, conversation: &str, last: Option<usize>) -> Result<Bytes, HarnessError> {
-        let limit = last.map(|last| format!("?limit={last}")).unwrap_or_default();
-        let path = format!("/session/{conversation}/message{limit}");
-        self.client.call("read the conversation", Method::GET, &path, None).await
     }
 
     async fn has_conversation(&self, conversation: &str) -> Result<bool, HarnessError> {
@@ -153,44 +131,6 @@ impl Opencode {
             Err(error) => Err(error),
         }
     }
-
-    /// Everything is allowed by configuration, but a repository may bring its own: then nobody is there to
-    /// answer, and the turn would wait for ever. Never returns.
-    async fn refuse_questions(&self) {
-        loop {
-            tokio::time::sleep(QUESTION_CHECK).await;
-            for (list, verb, answer) in
-                [("permission", "reply", json!({"reply": "reject"})), ("question", "reject", json!({}))]
-            {
-                let asked =
-                    self.client.ask("list open questions", Method::GET, &format!("/{list}"), None).await;
-                let asked: Vec<Asked> = match asked {
-                    Ok(asked) => asked,
-                    Err(error) => {
-                        tracing::warn!(%error, "open questions cannot be read");
-                        continue;
-                    }
-                };
-                for Asked { id } in asked {
-                    let path = format!("/{list}/{id}/{verb}");
-                    let done =
-                        self.client.call("refuse a question", Method::POST, &path, Some(&answer)).await;
-                    tracing::warn!(list, id, refused = done.is_ok(), "opencode asked and nobody can answer");
-                }
-            }
-        }
-    }
-}
-
-#[derive(Deserialize)]
-struct SessionStatus {
-    #[serde(rename = "type")]
-    kind: String,
-}
-
-#[derive(Deserialize)]
-struct Asked {
-    id: String,
 }
 
 impl Harness for Opencode {
@@ -265,7 +205,7 @@ impl Harness for Opencode {
 
 impl MessageHarness for Opencode {
     fn prepare(&self, own: &str, request: &TurnRequest) -> Result<Task, BadParts> {
-        task::prepare(own, request)
+        wire::task::prepare(own, request, &wire::parts::prepare)
     }
 
     fn knows<'a>(&'a self, conversation: &'a str) -> BoxFuture<'a, Result<bool, HarnessError>> {
@@ -289,7 +229,7 @@ impl MessageHarness for Opencode {
             }
             tokio::select! {
                 reply = self.work(conversation, names, task) => reply,
-                () = self.refuse_questions() => Err(HarnessError::Unusable { attempt: "run a turn", what: "nothing came" }),
+                () = questions::refuse(&self.client) => Err(HarnessError::Unusable { attempt: "run a turn", what: "nothing came" }),
             }
         })
     }
@@ -307,18 +247,18 @@ impl MessageHarness for Opencode {
         names: &'a TurnNames,
     ) -> BoxFuture<'a, Result<Vec<Box<RawValue>>, HarnessError>> {
         Box::pin(async move {
-            let latest = self.read_history(conversation, Some(HISTORY)).await?;
+            let latest = self.client.read_history(conversation, Some(HISTORY)).await?;
             if let Some(found) = reply::find_all(&latest, &names.message) {
                 return Ok(found);
             }
             // It had more steps than that, or it was never stored.
-            let all = self.read_history(conversation, None).await?;
+            let all = self.client.read_history(conversation, None).await?;
             Ok(reply::find_all(&all, &names.message).unwrap_or_default())
         })
     }
 
     fn history<'a>(&'a self, conversation: &'a str) -> BoxFuture<'a, Result<Bytes, HarnessError>> {
-        Box::pin(self.read_history(conversation, None))
+        Box::pin(self.client.read_history(conversation, None))
     }
 
     fn restore<'a>(
@@ -331,7 +271,7 @@ impl MessageHarness for Opencode {
             let path = format!("/session/{conversation}");
             let info = self.client.ask("find the conversation", Method::GET, &path, None).await?;
             self.importer.import(info, messages).await?;
-            let told = self.read_history(conversation, None).await?;
+            let told = self.client.read_history(conversation, None).await?;
             let ids = reply::ids(&told);
             if ids.len() < count {
                 let what = "it does not have all messages that were imported";
@@ -346,13 +286,7 @@ impl MessageHarness for Opencode {
     }
 
     fn has_open_work(&self) -> BoxFuture<'_, Result<bool, HarnessError>> {
-        Box::pin(async move {
-            let attempt = "tell whether it works";
-            let status: HashMap<String, SessionStatus> =
-                self.client.ask(attempt, Method::GET, "/session/status", None).await?;
-            // Those of its own helpers are listed too; one that is idle may be missing.
-            Ok(status.values().any(|status| status.kind != "idle"))
-        })
+        Box::pin(async move { Ok(!self.client.at_work().await?.is_empty()) })
     }
 
     fn events<'a>(&'a self, conversation: &'a str) -> BoxFuture<'a, Result<Events, HarnessError>> {
@@ -360,10 +294,7 @@ impl MessageHarness for Opencode {
     }
 
     fn abort<'a>(&'a self, conversation: &'a str) -> BoxFuture<'a, Result<(), HarnessError>> {
-        Box::pin(async move {
-            let path = format!("/session/{conversation}/abort");
-            self.client.call("abort the turn", Method::POST, &path, None).await.map(drop)
-        })
+        Box::pin(self.client.stop(conversation))
     }
 
     fn recover<'a>(
@@ -371,6 +302,6 @@ impl MessageHarness for Opencode {
         conversation: &'a str,
         names: &'a TurnNames,
     ) -> BoxFuture<'a, Result<Option<Bytes>, HarnessError>> {
-        Box::pin(self.find_reply(conversation, names))
+        Box::pin(self.client.find_reply(conversation, &names.message))
     }
 }

@@ -6,9 +6,9 @@ use http::Method;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::client::Client;
 use super::config::{MODEL, PROVIDER};
 use crate::harness::HarnessError;
+use crate::harness::wire::client::Client;
 use crate::model_proxy::WARM_TOOL_PROMPT;
 
 /// How many turns bring a fresh process to its speed (measured, shared notes).

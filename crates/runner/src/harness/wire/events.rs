@@ -1,4 +1,4 @@
-//! opencode's own stream of events: `GET /event`, of which those of one conversation are taken.
+//! The stream of events: `GET /event`, of which those of one conversation are taken.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,13 +18,13 @@ use crate::harness::{Events, HarnessError, HarnessEvent};
 const ATTEMPT: &str = "tell its events";
 /// The largest event that is taken: one with a file in it may be very large, and the conversation has it too.
 const LARGEST: usize = 512 << 10;
-/// opencode sends something every 10 s; after so long a silence its stream is given up.
+/// Something comes every 10 s (opencode) or 15 s; after so long a silence its stream is given up.
 const SILENCE: Duration = Duration::from_secs(45);
 /// How long it may take to begin.
 const BEGINS_WITHIN: Duration = Duration::from_secs(10);
 
-/// Subscribes to a conversation. The stream ends where opencode ends or breaks it.
-pub(super) async fn subscribe(
+/// Subscribes to a conversation. The stream ends where the harness ends or breaks it.
+pub(in crate::harness) async fn subscribe(
     client: &Client,
     conversation: &str,
     family: Arc<Mutex<Family>>,

@@ -2,15 +2,15 @@
 
 /// What was read.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Message {
+pub(in crate::harness) enum Message {
     /// The data of an event.
     Data(Vec<u8>),
     /// The data of an event is larger than is taken; it is skipped.
     TooLarge,
 }
 
-/// See the module. Names, ids and comments of events are left out: opencode's have none that matter.
-pub(super) struct Decoder {
+/// See the module. Names, ids and comments of events are left out: those of the wire have none that matter.
+pub(in crate::harness) struct Decoder {
     /// Most bytes of one event.
     most: usize,
     line: Vec<u8>,
@@ -20,12 +20,12 @@ pub(super) struct Decoder {
 
 impl Decoder {
     /// One that takes events of so many bytes.
-    pub(super) fn new(most: usize) -> Self {
+    pub(in crate::harness) fn new(most: usize) -> Self {
         Self { most, line: Vec::new(), data: None, too_large: false }
     }
 
     /// Takes the next bytes and returns the events that end in them.
-    pub(super) fn feed(&mut self, bytes: &[u8]) -> Vec<Message> {
+    pub(in crate::harness) fn feed(&mut self, bytes: &[u8]) -> Vec<Message> {
         let mut messages = Vec::new();
         let mut pieces = bytes.split(|byte| *byte == b'\n').peekable();
         while let Some(piece) = pieces.next() {

@@ -1,10 +1,8 @@
-//! Requests to `opencode serve`.
+//! Requests to a harness that speaks the wire.
 //!
 //! Every request has its own connection: on a kept one the harness may hang up just as a turn is written,
 //! and then nobody could tell whether it was seen. A connection on the loopback costs less than that doubt.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
@@ -16,7 +14,6 @@ use hyper_util::rt::TokioExecutor;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::config::Secret;
 use crate::harness::HarnessError;
 
 /// The longest answer taken; a history with many images is large.
@@ -24,23 +21,25 @@ const LONGEST_ANSWER: usize = 64 << 20;
 /// How much of an error's text is passed on.
 const LONGEST_QUOTE: usize = 600;
 
-/// The user name opencode expects beside its password.
-const USER: &str = "opencode";
-
-pub(super) struct Client {
+pub(in crate::harness) struct Client {
     http: HyperClient<HttpConnector, Full<Bytes>>,
     base: String,
-    authorization: HeaderValue,
+    authorization: Option<HeaderValue>,
 }
 
 impl Client {
-    /// `base` is what opencode printed when it began to listen, for example `http://127.0.0.1:4096`.
-    pub(super) fn new(base: &str, password: &Secret) -> Result<Self, HarnessError> {
-        let credentials = STANDARD.encode(format!("{USER}:{}", password.reveal()));
+    /// `base` is where it listens, for example `http://127.0.0.1:4096`. `authorization` is shown with each request, where it
+    /// asks for one.
+    ///
+    /// # Errors
+    /// Where that is no header value.
+    pub(in crate::harness) fn new(base: &str, authorization: Option<&str>) -> Result<Self, HarnessError> {
         let unusable =
-            |_| HarnessError::Unusable { attempt: "log in", what: "the password is no header value" };
-        let mut authorization = HeaderValue::try_from(format!("Basic {credentials}")).map_err(unusable)?;
-        authorization.set_sensitive(true);
+            |_| HarnessError::Unusable { attempt: "log in", what: "the credential is no header value" };
+        let mut authorization = authorization.map(HeaderValue::try_from).transpose().map_err(unusable)?;
+        if let Some(value) = &mut authorization {
+            value.set_sensitive(true);
+        }
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         let http = HyperClient::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector);
@@ -48,7 +47,7 @@ impl Client {
     }
 
     /// Sends a request and returns its JSON answer as it came.
-    pub(super) async fn call(
+    pub(in crate::harness) async fn call(
         &self,
         attempt: &'static str,
         method: Method,
@@ -71,7 +70,7 @@ impl Client {
     }
 
     /// Sends a request and returns its answer, a stream of server-sent events, as it comes.
-    pub(super) async fn stream(
+    pub(in crate::harness) async fn stream(
         &self,
         attempt: &'static str,
         path: &str,
@@ -91,13 +90,18 @@ impl Client {
 
     /// Passes a client's own request on. What opencode does not know it answers with a web page, which no client of an API
     /// wants.
-    pub(super) async fn pass(&self, mut request: Request<Bytes>) -> Result<Response<Incoming>, HarnessError> {
+    pub(in crate::harness) async fn pass(
+        &self,
+        mut request: Request<Bytes>,
+    ) -> Result<Response<Incoming>, HarnessError> {
         let attempt = "answer a client's own request";
         let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
         let uri = format!("{}{path}", self.base).parse();
         *request.uri_mut() =
             uri.map_err(|_| HarnessError::Unusable { attempt, what: "it has no address" })?;
-        request.headers_mut().insert(AUTHORIZATION, self.authorization.clone());
+        if let Some(value) = &self.authorization {
+            request.headers_mut().insert(AUTHORIZATION, value.clone());
+        }
         let response = self.http.request(request.map(Full::new)).await;
         let response =
             response.map_err(|error| HarnessError::Unreachable { attempt, source: error.into() })?;
@@ -116,11 +120,14 @@ impl Client {
         body: Option<&Value>,
     ) -> Result<Response<Incoming>, HarnessError> {
         let payload = body.map(|body| Bytes::from(body.to_string())).unwrap_or_default();
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.base))
-            .header(AUTHORIZATION, self.authorization.clone())
-            .header(CONTENT_TYPE, "application/json")
+            .header(CONTENT_TYPE, "application/json");
+        if let Some(value) = &self.authorization {
+            request = request.header(AUTHORIZATION, value.clone());
+        }
+        let request = request
             .body(Full::new(payload))
             .map_err(|error| HarnessError::Unreachable { attempt, source: error.into() })?;
         let response = self.http.request(request).await;
@@ -128,7 +135,7 @@ impl Client {
     }
 
     /// As [`Self::call`], and reads the answer.
-    pub(super) async fn ask<T: DeserializeOwned>(
+    pub(in crate::harness) async fn ask<T: DeserializeOwned>(
         &self,
         attempt: &'static str,
         method: Method,

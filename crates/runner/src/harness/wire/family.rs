@@ -7,16 +7,16 @@ use serde::Deserialize;
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct Family {
+pub(in crate::harness) struct Family {
     conversation: String,
     children: HashSet<String>,
 }
 
 /// An event that belongs to the conversation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Relevant {
+pub(in crate::harness) struct Relevant {
     /// Whether the conversation itself has come to rest with it.
-    pub(super) rests: bool,
+    pub(in crate::harness) rests: bool,
 }
 
 #[derive(Deserialize)]
@@ -55,14 +55,14 @@ struct Part {
 
 impl Family {
     /// The events of this conversation are wanted.
-    pub(super) fn of(&mut self, conversation: &str) {
+    pub(in crate::harness) fn of(&mut self, conversation: &str) {
         if self.conversation != conversation {
             *self = Self { conversation: conversation.to_owned(), children: HashSet::new() };
         }
     }
 
     /// Whether an event belongs to the conversation. Children are learned from the events of their beginning.
-    pub(super) fn relevant(&mut self, event: &[u8]) -> Option<Relevant> {
+    pub(in crate::harness) fn relevant(&mut self, event: &[u8]) -> Option<Relevant> {
         let Envelope { kind, properties } = serde_json::from_slice(event).ok()?;
         let Properties { session, info, part } = properties;
         let is_about_session = kind.starts_with("session.");

@@ -9,7 +9,7 @@ use serde_json::Value;
 const TOKEN: &str = "auth_token=";
 
 /// The request as opencode gets it.
-pub(super) fn narrowed(request: Request<Bytes>) -> Request<Bytes> {
+pub(in crate::harness) fn narrowed(request: Request<Bytes>) -> Request<Bytes> {
     let (mut head, mut body) = request.into_parts();
     if let Some(uri) = without_token(&head.uri) {
         head.uri = uri;

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use crate::harness::BadParts;
 
 /// Checks the parts and keeps only what is allowed.
-pub(super) fn prepare(parts: &[Value]) -> Result<Vec<Value>, BadParts> {
+pub(in crate::harness) fn prepare(parts: &[Value]) -> Result<Vec<Value>, BadParts> {
     let prepared = parts
         .iter()
         .enumerate()
