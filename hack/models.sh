@@ -8,16 +8,23 @@ cluster=$1 litellm_image=$2 scripted_model_image=$3
 KUBECONFIG=$(kubeconfig_of "$cluster")
 export KUBECONFIG
 
+# entry NAME MODEL: MODEL answers who asks for NAME.
+entry() {
+  printf '{model_name: "%s", litellm_params: {model: "openai/%s", ' "$1" "$2"
+  printf 'api_base: os.environ/UPSTREAM_BASE_URL, api_key: os.environ/UPSTREAM_API_KEY}, model_info: {supports_native_streaming: true}}'
+}
+
 host_alias=
 if [[ -n ${MODEL_BASE_URL:-} ]]; then
-  model=${MODEL:?is not set, but MODEL_BASE_URL is: set it to the name of the model}
+  models=$(entry '*' "${MODEL:?is not set, but MODEL_BASE_URL is: set it to the name of the model}")
   upstream_key=${MODEL_API_KEY:-none}
   relay=$("$root/hack/relay.sh" start "$cluster" "$MODEL_BASE_URL")
   read -r upstream_url host_ip host_name <<<"$relay"
   [[ -z $host_name ]] || host_alias="{ip: $host_ip, hostnames: [$host_name]}"
 else
   "$root/hack/relay.sh" stop "$cluster"
-  model='*'
+  # What is said of a model holds for its very name only; these are those of the examples and the tests.
+  models="$(entry '*' '*'), $(entry scripted scripted), $(entry coder-model coder-model)"
   upstream_url=http://scripted-model.models.svc:8080/v1
   upstream_key=none
 fi
@@ -38,10 +45,10 @@ LITELLM_KEY=$litellm_key UPSTREAM_KEY=$upstream_key UPSTREAM_URL=$upstream_url j
 manifest() {
   local text settings
   text=$(<"$root/hack/manifests/$1")
-  settings=$(printf '%s\n' "$text" "$model" "$upstream_url" "$upstream_key" | sha256sum | cut -c1-16)
+  settings=$(printf '%s\n' "$text" "$models" "$upstream_url" "$upstream_key" | sha256sum | cut -c1-16)
   text=${text//@SCRIPTED_MODEL_IMAGE@/$scripted_model_image}
   text=${text//@LITELLM_IMAGE@/$litellm_image}
-  text=${text//@MODEL@/$model}
+  text=${text//@MODELS@/$models}
   text=${text//@HOST_ALIAS@/$host_alias}
   printf '%s\n' "${text//@SETTINGS@/$settings}"
 }

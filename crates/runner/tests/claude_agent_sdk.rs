@@ -145,6 +145,7 @@ async fn a_session_from_boot_to_restart() {
     let image =
         json!([{"type": "text", "text": "!say seen"}, {"type": "file", "mime": "image/png", "url": IMAGE}]);
     assert_eq!(pod.try_parts("t3", &image).await.unwrap().text(), "seen");
+    assert_eq!(model.log().pop().unwrap().images, [IMAGE]);
     let text = json!([{"type": "file", "mime": "text/plain", "url": "data:text/plain;base64,eA=="}]);
     let refused = pod.try_parts("t4", &text).await.unwrap();
     assert_eq!(

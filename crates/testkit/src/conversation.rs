@@ -29,6 +29,8 @@ pub struct Conversation {
     pub last_user_text: String,
     /// What people had written before that, oldest first.
     pub earlier_user_texts: Vec<String>,
+    /// Images that people have sent, as data URLs, oldest first.
+    pub images: Vec<String>,
     /// Outputs of the tools called since that message, in order.
     pub tool_outputs: Vec<String>,
     /// The tools on offer.
@@ -51,6 +53,12 @@ impl Conversation {
         self.tool_outputs.clear();
     }
 
+    /// Adds a message of the user with all that it holds; see [`Self::user`].
+    pub fn user_content(&mut self, content: &Value) {
+        self.images.extend(content.as_array().into_iter().flatten().filter_map(image_of));
+        self.user(&text_of(content));
+    }
+
     /// Adds system text.
     pub fn system(&mut self, text: &str) {
         if !self.system.is_empty() {
@@ -70,6 +78,19 @@ pub fn text_of(content: &Value) -> String {
             texts.join("\n")
         }
         _ => String::new(),
+    }
+}
+
+/// The data URL of a block that is an image, in any of the dialects.
+fn image_of(block: &Value) -> Option<String> {
+    let source = &block["source"];
+    match block["type"].as_str()? {
+        "image_url" => Some(block["image_url"]["url"].as_str()?.to_owned()),
+        "input_image" => Some(block["image_url"].as_str()?.to_owned()),
+        "image" => {
+            Some(format!("data:{};base64,{}", source["media_type"].as_str()?, source["data"].as_str()?))
+        }
+        _ => None,
     }
 }
 

@@ -19,6 +19,8 @@ pub struct Seen {
     pub last_user_text: String,
     /// What people had written before that, oldest first.
     pub earlier_user_texts: Vec<String>,
+    /// Images that people have sent, as data URLs, oldest first.
+    pub images: Vec<String>,
     /// All system text.
     pub system: String,
     /// Names of the tools on offer.
@@ -42,6 +44,7 @@ impl Log {
             model: conversation.model.clone(),
             last_user_text: conversation.last_user_text.clone(),
             earlier_user_texts: conversation.earlier_user_texts.clone(),
+            images: conversation.images.clone(),
             system: conversation.system.clone(),
             tools: conversation.tools.iter().map(|tool| tool.name.clone()).collect(),
             tool_outputs: conversation.tool_outputs.len(),

@@ -192,6 +192,24 @@ async fn messages_streams_text_thinking_and_calls() {
 }
 
 #[tokio::test]
+async fn images_are_in_the_log() {
+    let fixture = start().await;
+    let url = "data:image/png;base64,aGk=";
+    let source = json!({"type": "base64", "media_type": "image/png", "data": "aGk="});
+    for (path, field, block) in [
+        ("/v1/chat/completions", "messages", json!({"type": "image_url", "image_url": {"url": url}})),
+        ("/v1/responses", "input", json!({"type": "input_image", "image_url": url})),
+        ("/v1/messages", "messages", json!({"type": "image", "source": source})),
+    ] {
+        let user = json!({"role": "user", "content": [{"type": "text", "text": "look"}, block]});
+        let other = json!({"role": "user", "content": "and on"});
+        fixture.json(path, json!({"model": "m", field: [user, other]})).await;
+        let seen = fixture.model.log().pop().unwrap();
+        assert_eq!((seen.images, seen.last_user_text.as_str()), (vec![url.to_owned()], "and on"), "{path}");
+    }
+}
+
+#[tokio::test]
 async fn failures_have_the_dialects_shape() {
     let fixture = start().await;
     let chat = json!({"model": "m", "messages": [{"role": "user", "content": "!fail 429"}]});

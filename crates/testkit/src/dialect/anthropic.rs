@@ -20,7 +20,7 @@ pub(super) fn read(body: &Value) -> Conversation {
             .map(|block| text_of(&block["content"]))
             .collect();
         if outputs.is_empty() {
-            conversation.user(&text_of(&message["content"]));
+            conversation.user_content(&message["content"]);
         }
         conversation.tool_outputs.extend(outputs);
     }

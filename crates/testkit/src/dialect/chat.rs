@@ -12,7 +12,7 @@ pub(super) fn read(body: &Value) -> Conversation {
         let text = text_of(&message["content"]);
         match message["role"].as_str() {
             Some("system" | "developer") => conversation.system(&text),
-            Some("user") => conversation.user(&text),
+            Some("user") => conversation.user_content(&message["content"]),
             Some("tool") => conversation.tool_outputs.push(text),
             _ => {}
         }

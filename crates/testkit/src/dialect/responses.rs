@@ -21,7 +21,7 @@ pub(super) fn read(body: &Value) -> Conversation {
                     .push(output.as_str().map_or_else(|| text_of(output), str::to_owned));
             }
             (_, Some("system" | "developer")) => conversation.system(&text_of(&item["content"])),
-            (_, Some("user")) => conversation.user(&text_of(&item["content"])),
+            (_, Some("user")) => conversation.user_content(&item["content"]),
             _ => {}
         }
     }
