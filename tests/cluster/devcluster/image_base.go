@@ -11,42 +11,79 @@ import (
 const (
 	debianBase = "localhost/paddock-base:bookworm"
 	nodeBase   = "localhost/paddock-base:node"
+	// What the agents' images have in common: images/agent-base.
+	agentBase    = "localhost/paddock-base:agent"
+	agentBaseDir = "agent-base"
 
 	debianRelease = "bookworm"
 )
 
-// baseFor tells which local image stands in for a build argument's.
-func baseFor(argument string) (string, error) {
+// base is a local image that others are made from.
+type base struct {
+	image string
+	// recipe is part of the keys of images made from it.
+	recipe string
+	make   func(*builder) error
+}
+
+// baseFor tells which local image stands in for a build argument's. images is
+// the folder of all images.
+func baseFor(argument, images string) (*base, error) {
 	switch argument {
 	case "BASE":
-		return debianBase, nil
+		return ownBase(debianBase, 2, (*builder).makeDebianBase), nil
 	case "NODE_BASE":
-		return nodeBase, nil
+		return ownBase(nodeBase, 3, (*builder).makeNodeBase), nil
+	case "AGENT_BASE":
+		return folderBase(agentBase, images, agentBaseDir)
 	}
-	return "", fmt.Errorf("no local image is known for ARG %s: use BASE or NODE_BASE", argument)
+	return nil, fmt.Errorf("no local image is known for ARG %s: use BASE, NODE_BASE or AGENT_BASE", argument)
 }
 
-// baseRecipe is part of the keys of images made from a base: a base is made
-// once and kept, so its recipe names it, not its content.
-func baseRecipe(image string) string {
-	return fmt.Sprintf("%s 2 %s", image, debianRelease)
+// ownBase is a base that is made once and kept, so its recipe names it, not its
+// content. version counts what is changed here.
+func ownBase(image string, version int, make func(*builder) error) *base {
+	return &base{image, fmt.Sprintf("%s %d %s", image, version, debianRelease), make}
 }
 
-func (b *builder) ensureBase(image string) error {
-	marker := filepath.Join(b.storage, "base-"+newKey(baseRecipe(image)).String())
-	if _, err := os.Stat(marker); err == nil {
+// folderBase is a base made from one of the folders of images.
+func folderBase(ref, images, name string) (*base, error) {
+	p, err := newPlan(image{name: name, dir: filepath.Join(images, name), ref: ref})
+	if err != nil {
+		return nil, err
+	}
+	return &base{ref, p.key.String(), func(b *builder) error { return b.buildBase(p) }}, nil
+}
+
+// ensureBase makes a base that is not there, or was made from something else.
+func (b *builder) ensureBase(base *base) error {
+	marker := filepath.Join(b.storage, "base-"+newKey(base.image).String())
+	if made, err := os.ReadFile(marker); err == nil && string(made) == base.recipe {
 		return nil
 	}
-	b.steps.done("making %s (once)", image)
-	make := b.makeDebianBase
-	if image == nodeBase {
-		make = b.makeNodeBase
+	b.steps.done("making %s (once)", base.image)
+	if err := base.make(b); err != nil {
+		return fmt.Errorf("make %s: %w", base.image, err)
 	}
-	if err := make(); err != nil {
-		return fmt.Errorf("make %s: %w", image, err)
+	b.steps.done("made %s", base.image)
+	return os.WriteFile(marker, []byte(base.recipe), 0o644)
+}
+
+// buildBase builds an image of a folder into the builder's own storage.
+func (b *builder) buildBase(p *plan) error {
+	if err := b.ensureBases(p); err != nil {
+		return err
 	}
-	b.steps.done("made %s", image)
-	return os.WriteFile(marker, nil, 0o644)
+	work, err := b.workDir()
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(work)
+	context := filepath.Join(work, "context")
+	if err := p.file.composeContext(p.binaries, context); err != nil {
+		return err
+	}
+	return b.build(context, p.ref, p.arguments)
 }
 
 // makeDebianBase installs a minimal Debian into an image.
@@ -106,9 +143,9 @@ path-exclude /usr/share/info/*
 path-exclude /usr/share/locale/*
 `
 
-// makeNodeBase adds npm, for stages that fetch from its registry.
+// makeNodeBase adds Node and npm.
 func (b *builder) makeNodeBase() error {
-	if err := b.ensureBase(debianBase); err != nil {
+	if err := b.ensureBase(ownBase(debianBase, 2, (*builder).makeDebianBase)); err != nil {
 		return err
 	}
 	work, err := b.workDir()
@@ -117,7 +154,7 @@ func (b *builder) makeNodeBase() error {
 	}
 	defer os.RemoveAll(work)
 	return b.buildLocal(nodeBase, work, `FROM `+debianBase+`
-RUN apt-get update && apt-get install --yes --no-install-recommends npm && rm -rf /var/lib/apt/lists/*
+RUN apt-get update && apt-get install --yes --no-install-recommends npm && rm -rf /var/lib/apt/lists/* /var/cache/apt/*
 `)
 }
 

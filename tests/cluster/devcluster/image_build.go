@@ -46,12 +46,22 @@ func newBuilder(s *steps) (*builder, error) {
 type plan struct {
 	image
 	file      *containerfile
-	bases     []string // local images to have first
+	key       *key
+	bases     []*base // local images to have first
 	arguments []string
 	archive   string // where the result is, or will be
 }
 
 func (b *builder) plan(i image) (*plan, error) {
+	p, err := newPlan(i)
+	if err != nil {
+		return nil, err
+	}
+	p.archive = filepath.Join(b.archives, i.name+"-"+p.key.String()+".tar")
+	return p, nil
+}
+
+func newPlan(i image) (*plan, error) {
 	f, err := readContainerfile(i.dir)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("no image %q: there is no %s", i.name, filepath.Join(i.dir, "Containerfile"))
@@ -59,26 +69,24 @@ func (b *builder) plan(i image) (*plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &plan{image: i, file: f}
-	k := newKey("image 1", i.ref)
-	if err := k.addTree(i.dir); err != nil {
+	p := &plan{image: i, file: f, key: newKey("image 1", i.ref)}
+	if err := p.key.addTree(i.dir); err != nil {
 		return nil, err
 	}
 	for _, program := range f.binaries {
-		if err := k.addFile(program, filepath.Join(i.binaries, program)); err != nil {
+		if err := p.key.addFile(program, filepath.Join(i.binaries, program)); err != nil {
 			return nil, fmt.Errorf("image %s takes the program %s: %w; build it first, or name its folder with --binaries", i.name, program, err)
 		}
 	}
 	for _, argument := range f.bases {
-		base, err := baseFor(argument)
+		base, err := baseFor(argument, filepath.Dir(i.dir))
 		if err != nil {
 			return nil, fmt.Errorf("image %s: %w", i.name, err)
 		}
-		k.add(argument, baseRecipe(base))
+		p.key.add(argument, base.recipe)
 		p.bases = append(p.bases, base)
-		p.arguments = append(p.arguments, argument+"="+base)
+		p.arguments = append(p.arguments, argument+"="+base.image)
 	}
-	p.archive = filepath.Join(b.archives, i.name+"-"+k.String()+".tar")
 	return p, nil
 }
 
@@ -90,16 +98,23 @@ func (p *plan) present() bool {
 }
 
 func (b *builder) execute(p *plan) error {
-	for _, base := range p.bases {
-		if err := b.ensureBase(base); err != nil {
-			return err
-		}
+	if err := b.ensureBases(p); err != nil {
+		return err
 	}
 	if err := b.buildArchive(p); err != nil {
 		return fmt.Errorf("build image %s: %w", p.name, err)
 	}
 	b.steps.done("built %s", p.ref)
 	return b.dropOldArchives(p.name)
+}
+
+func (b *builder) ensureBases(p *plan) error {
+	for _, base := range p.bases {
+		if err := b.ensureBase(base); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (b *builder) buildArchive(p *plan) error {
