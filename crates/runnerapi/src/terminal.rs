@@ -6,6 +6,13 @@
 use serde::Deserialize;
 use serde_json::Value;
 
+/// Takes back what a program may leave behind in a client's terminal: colours, a hidden cursor, what keys, mouse, focus and
+/// pasting send, a scroll region (between a saved and a restored cursor, which it would move).
+pub const RESET: &str = concat!(
+    "\x1b[0m\x1b[?25h\x1b[?1l\x1b>\x1b[?2004l",
+    "\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1004l\x1b[?1006l\x1b7\x1b[r\x1b8",
+);
+
 /// What a client wants of a terminal beside typing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(tag = "type", rename_all = "lowercase")]

@@ -54,6 +54,15 @@ pub enum Message {
     Text(Utf8Bytes),
 }
 
+impl From<Message> for tungstenite::Message {
+    fn from(message: Message) -> Self {
+        match message {
+            Message::Binary(bytes) => Self::Binary(bytes),
+            Message::Text(text) => Self::Text(text),
+        }
+    }
+}
+
 /// The last word.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Close {
@@ -139,6 +148,9 @@ pub struct Sender<S> {
     life: Arc<Life>,
     pace: Pace,
     next_ping: Instant,
+    role: Role,
+    /// Whether a message was begun and not written to its end.
+    is_writing: bool,
 }
 
 /// Hears what a peer says.
@@ -146,6 +158,8 @@ pub struct Receiver<S> {
     stream: SplitStream<WebSocketStream<S>>,
     life: Arc<Life>,
     pace: Pace,
+    /// The peer's last word, once it has closed.
+    closed: Option<Option<CloseFrame>>,
 }
 
 /// Both ends of a connection after its handshake; `read` was read of it already.
@@ -164,8 +178,8 @@ where
     let now = Instant::now();
     let life = Arc::new(Life(Mutex::new(now)));
     (
-        Sender { sink, life: Arc::clone(&life), pace, next_ping: now + pace.ping },
-        Receiver { stream, life, pace },
+        Sender { sink, life: Arc::clone(&life), pace, next_ping: now + pace.ping, role, is_writing: false },
+        Receiver { stream, life, pace, closed: None },
     )
 }
 
@@ -175,11 +189,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Sender<S> {
     /// # Errors
     /// There is no peer any more.
     pub async fn send(&mut self, message: Message) -> Result<(), Ended> {
-        self.write(match message {
-            Message::Binary(bytes) => tungstenite::Message::Binary(bytes),
-            Message::Text(text) => tungstenite::Message::Text(text),
-        })
-        .await
+        self.write(message.into()).await
     }
 
     /// Returns when the peer should be pinged. It may be dropped while it waits.
@@ -197,6 +207,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Sender<S> {
     }
 
     async fn write(&mut self, message: tungstenite::Message) -> Result<(), Ended> {
+        self.is_writing = true;
         let mut sending = pin!(self.sink.send(message));
         let sent = match poll_immediate(sending.as_mut()).await {
             Some(sent) => sent,
@@ -207,6 +218,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Sender<S> {
                 sent
             }
         };
+        self.is_writing = false;
         sent.map_err(Ended::of)
     }
 }
@@ -230,6 +242,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Receiver<S> {
                 Some(Ok(tungstenite::Message::Binary(bytes))) => return Ok(Message::Binary(bytes)),
                 Some(Ok(tungstenite::Message::Text(text))) => return Ok(Message::Text(text)),
                 Some(Ok(tungstenite::Message::Close(frame))) => {
+                    self.closed = Some(frame.clone());
                     return Err(Ended::Closed(frame.map(Close::from)));
                 }
                 Some(Ok(_)) => {}
@@ -246,13 +259,42 @@ pub async fn close<S>(sender: Sender<S>, receiver: Receiver<S>, why: &Close)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let pace = sender.pace;
+    end(sender, receiver, None, why).await;
+}
+
+/// As [`close`], after one more message. A peer that has closed first gets it too: it reads until its close is answered.
+pub async fn close_after<S>(sender: Sender<S>, receiver: Receiver<S>, last: Message, why: &Close)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    end(sender, receiver, Some(last.into()), why).await;
+}
+
+async fn end<S>(sender: Sender<S>, receiver: Receiver<S>, last: Option<tungstenite::Message>, why: &Close)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let Sender { sink, pace, role, is_writing, .. } = sender;
+    let Receiver { stream, closed, .. } = receiver;
     // They are always of one connection; if not, there is nothing to say goodbye to.
-    let Ok(mut socket) = sender.sink.reunite(receiver.stream) else { return };
+    let Ok(mut socket) = sink.reunite(stream) else { return };
     let goodbye = async {
-        if socket.close(Some(why.frame())).await.is_err() {
-            // It has closed: its own frame goes back, which is queued already.
-            socket.flush().await?;
+        match (last, closed) {
+            (Some(last), Some(answer)) if !is_writing => {
+                // tungstenite sends nothing more to a peer that has closed, though the protocol lets it. What it has not written
+                // is the answer to that.
+                socket = WebSocketStream::from_raw_socket(socket.into_inner(), role, None).await;
+                socket.send(last).await?;
+                socket.close(answer).await?;
+            }
+            (last, None) => {
+                if let Some(last) = last {
+                    socket.send(last).await?;
+                }
+                socket.close(Some(why.frame())).await?;
+            }
+            // Its own frame goes back, which is queued already.
+            (_, Some(_)) => socket.flush().await?,
         }
         let mut stream = socket.into_inner();
         stream.shutdown().await?;
@@ -354,6 +396,47 @@ mod tests {
         };
         let ((), close) = tokio::join!(super::close(sender, receiver, &why), ends);
         assert_eq!(close, Close::new(CloseCode::Away, "é".repeat(61)));
+    }
+
+    #[tokio::test]
+    async fn the_last_message_arrives_whoever_closes_first() {
+        let why = Close::new(CloseCode::Away, "why");
+        let theirs = Close::new(CloseCode::Library(4000), "theirs");
+        for close_of_theirs in [None, Some(Some(theirs)), Some(None)] {
+            let ((mut sender, mut receiver), (mut client, mut hears)) = pair(1 << 16).await;
+            sender.send(bytes(1)).await.unwrap();
+            let told = match &close_of_theirs {
+                None => Some(why.clone()),
+                Some(close) => {
+                    let frame = close.as_ref().map(Close::frame);
+                    client.write(tungstenite::Message::Close(frame)).await.unwrap();
+                    assert_eq!(receiver.next().await, Err(Ended::Closed(close.clone())));
+                    close.clone()
+                }
+            };
+            let ends = async {
+                assert_eq!(hears.next().await, Ok(bytes(1)));
+                assert_eq!(hears.next().await, Ok(bytes(2)));
+                assert_eq!(hears.next().await, Err(Ended::Closed(told)));
+                drop((client, hears));
+            };
+            tokio::join!(close_after(sender, receiver, bytes(2), &why), ends);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_message_is_put_into_one_that_was_begun() {
+        let ((mut sender, mut receiver), (mut client, mut hears)) = pair(64).await;
+        assert!(timeout(Duration::from_millis(1), sender.send(bytes(100))).await.is_err());
+        client.write(tungstenite::Message::Close(None)).await.unwrap();
+        assert_eq!(receiver.next().await, Err(Ended::Closed(None)));
+        let why = Close::new(CloseCode::Normal, "");
+        let ends = async {
+            assert_eq!(hears.next().await, Ok(bytes(100)));
+            assert_eq!(hears.next().await, Err(Ended::Closed(None)));
+            drop((client, hears));
+        };
+        tokio::join!(close_after(sender, receiver, bytes(2), &why), ends);
     }
 
     #[tokio::test]

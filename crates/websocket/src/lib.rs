@@ -8,7 +8,7 @@
 pub mod connection;
 pub mod handshake;
 
-pub use connection::{Close, Ended, Message, Pace, Receiver, Sender, close, open};
+pub use connection::{Close, Ended, Message, Pace, Receiver, Sender, close, close_after, open};
 pub use tokio_tungstenite::tungstenite::Utf8Bytes;
 pub use tokio_tungstenite::tungstenite::protocol::Role;
 pub use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;

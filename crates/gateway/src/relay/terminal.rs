@@ -11,7 +11,8 @@ use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use paddock_api::http::ErrorCode;
 use paddock_runnerapi::TERMINAL;
-use paddock_websocket::{Close, CloseCode, Ended, Receiver, Role, Sender};
+use paddock_runnerapi::terminal::RESET;
+use paddock_websocket::{Close, CloseCode, Ended, Message, Receiver, Role, Sender};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -28,6 +29,11 @@ use crate::server::drain::Stage;
 const BEGINS_WITHIN: Duration = Duration::from_secs(10);
 /// When to try again where the session is leaving its pod.
 const LEAVING_RETRY: Duration = Duration::from_secs(1);
+
+/// A client's own screen, where the program showed the alternate one. Unlike others of its kind it moves no cursor that is there.
+const OWN_SCREEN: &str = "\x1b[?1047l";
+/// The line below all that was shown.
+const BELOW: &str = "\x1b[999;1H\r\n";
 
 type Pod = TokioIo<Upgraded>;
 
@@ -119,10 +125,20 @@ pub async fn relay(
         "a client is detached from a terminal"
     );
     let detached = Close::new(CloseCode::Normal, "");
-    tokio::join!(
-        paddock_websocket::close(sender, receiver, &last_word),
-        paddock_websocket::close(pod.sender, pod.receiver, &detached),
-    );
+    let says_goodbye = async {
+        match end {
+            End::Client(Ended::Misbehaved(_) | Ended::Silent | Ended::Broken) => {
+                paddock_websocket::close(sender, receiver, &last_word).await;
+            }
+            // The program goes on, and so would what it has set in a terminal that is a person's shell again.
+            End::Client(Ended::Closed(_)) | End::Pod(_) | End::Draining => {
+                let parting = format!("{OWN_SCREEN}{RESET}{BELOW}").into_bytes();
+                let parting = Message::Binary(parting.into());
+                paddock_websocket::close_after(sender, receiver, parting, &last_word).await;
+            }
+        }
+    };
+    tokio::join!(says_goodbye, paddock_websocket::close(pod.sender, pod.receiver, &detached));
 }
 
 /// Which end was lost.

@@ -90,10 +90,19 @@ impl Client {
         assert_eq!(self.hears().await, Message::text("are you there?"));
     }
 
-    /// How it ends.
+    /// How it ends. Its terminal is given back first, as it was before it attached.
     pub async fn ends(&mut self) -> (u16, String) {
-        let Message::Close(Some(close)) = self.hears().await else { panic!("it goes on") };
+        let Message::Close(Some(close)) = self.parts().await else { panic!("it goes on") };
         (close.code.into(), close.reason.to_string())
+    }
+
+    /// The message after what gives the client its terminal back.
+    async fn parts(&mut self) -> Message {
+        let Message::Binary(parting) = self.hears().await else { panic!("its terminal is not given back") };
+        for undone in ["\x1b[?1047l", "\x1b[?1003l", "\x1b[?1004l", "\x1b[?2004l", "\x1b[?25h"] {
+            assert!(parting.windows(undone.len()).any(|part| part == undone.as_bytes()), "{parting:?}");
+        }
+        self.hears().await
     }
 }
 
@@ -143,7 +152,7 @@ async fn messages_are_passed_on_as_they_are_and_nothing_else_is() {
     assert!(!format!("{seen:?}").contains(KEY) && !format!("{seen:?}").contains("a-secret"));
     assert!(gateway.gateway.metrics.encode().contains("paddock_gateway_terminals 1\n"));
     client.says(Message::Close(None)).await;
-    assert!(matches!(client.hears().await, Message::Close(_)));
+    assert_eq!(client.parts().await, Message::Close(None));
     let gone = async {
         while !gateway.gateway.metrics.encode().contains("paddock_gateway_terminals 0\n") {
             tokio::task::yield_now().await;

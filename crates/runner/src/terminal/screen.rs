@@ -3,19 +3,16 @@
 //! Viewers get the program's output as it is: titles, links and what their own terminal scrolls back to are in it. Two things
 //! make that safe. It is cut only where a sequence has ended, so that the picture of the screen and the output after it can be
 //! joined anywhere. And what a program asks of its terminal (where the cursor is, for example) is answered here and not passed
-//! on: there may be no viewer to answer it, or several.
+//! on: there may be no viewer to answer it, or several. Nor is how keys are to be reported.
 
 use std::num::NonZeroU16;
 
 use bytes::Bytes;
+use paddock_runnerapi::terminal::RESET;
 use vte::{Params, Perform};
 
 /// The longest sequence that is waited for to end, in bytes. A longer one is given up.
 const LONGEST_SEQUENCE: usize = 256 << 10;
-/// Takes back what a program may leave behind in a viewer's terminal: colours, a hidden cursor, key and mouse modes, a scroll
-/// region (between a saved and a restored cursor, which it would move).
-const SOFT_RESET: &str =
-    "\x1b[0m\x1b[?25h\x1b[?1l\x1b>\x1b[?2004l\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b7\x1b[r\x1b8";
 const ENTER_ALTERNATE: &str = "\x1b[?1049h";
 const LEAVE_ALTERNATE: &str = "\x1b[?1049l";
 const CANCEL: u8 = 0x18;
@@ -113,14 +110,14 @@ impl Screen {
         self.cut = Cut::default();
         self.held.clear();
         let leave = if self.emulator.screen().alternate_screen() { LEAVE_ALTERNATE } else { "" };
-        self.feed(format!("{leave}{SOFT_RESET}\r\n[{text}]\r\n").as_bytes())
+        self.feed(format!("{leave}{RESET}\r\n[{text}]\r\n").as_bytes())
     }
 
     /// What paints this screen on any terminal, whatever that shows.
     pub fn picture(&self) -> Bytes {
         let screen = self.emulator.screen();
         let buffer = if screen.alternate_screen() { ENTER_ALTERNATE } else { LEAVE_ALTERNATE };
-        format!("{buffer}{SOFT_RESET}{}", screen.state_formatted()).into()
+        format!("{buffer}{RESET}{}", screen.state_formatted()).into()
     }
 
     /// Whether the program uses the alternate screen. A viewer's own picture of the other one may be none.
@@ -157,6 +154,9 @@ enum Query {
     Size,
     /// Something that has no answer here. Programs take that for "no".
     Other,
+    /// Nothing, but that keys be reported in another way. Who comes later would not know of it, and the key by which a client
+    /// leaves may be no such key then.
+    Keys,
 }
 
 impl Query {
@@ -176,7 +176,7 @@ impl Query {
                 let (rows, cols) = screen.size();
                 format!("\x1b[8;{rows};{cols}t").into()
             }
-            Self::Other => Vec::new(),
+            Self::Other | Self::Keys => Vec::new(),
         }
     }
 }
@@ -225,6 +225,7 @@ impl Perform for Cut {
             ([], 'c', 0) => Some(Query::Attributes),
             ([b'>'], 'c', _) => Some(Query::SecondaryAttributes),
             ([b'='], 'c', _) | ([b'>'], 'q', _) | ([b'?'], 'u', _) => Some(Query::Other),
+            ([b'>' | b'<' | b'='], 'u', _) | ([b'>'], 'm' | 'n', 4) => Some(Query::Keys),
             ([b'?', b'$'], 'p', mode) => Some(Query::Mode(mode)),
             ([b'$'], 'p', _) => Some(Query::Other),
             ([], 't', 18) => Some(Query::Size),
@@ -294,6 +295,12 @@ mod tests {
             ("\x1b]11;?\x1b\\", ""),
             ("\x1bP+q544e\x1b\\", ""),
             ("\x1b[?u", ""),
+            ("\x1b[>7u", ""),
+            ("\x1b[<u", ""),
+            ("\x1b[=5;1u", ""),
+            ("\x1b[>4;2m", ""),
+            ("\x1b[>4m", ""),
+            ("\x1b[>4n", ""),
         ] {
             let (output, answers) = fed(&mut screen(), asked.as_bytes());
             assert_eq!(String::from_utf8(answers).unwrap(), answer, "{asked:?}");
