@@ -12,11 +12,13 @@ use serde::Deserialize;
 use super::Ask;
 use super::answer::Answer;
 use super::router::ObjectName;
-use super::sessions::LIMIT;
 use crate::error::ApiError;
 use crate::gateway::Gateway;
 use crate::http::query::Number;
 use crate::relay::lookup;
+
+/// How many agents a page has at most. Clients that look for one by its name ask for no number, and believe they see all.
+pub const LIMIT: Number = Number { name: "limit", least: 1, most: 200, default: 200 };
 
 /// How many entries of a list are left out.
 pub const OFFSET: Number = Number { name: "offset", least: 0, most: usize::MAX, default: 0 };

@@ -213,7 +213,7 @@ async fn agents_are_listed_with_their_sessions() {
     gateway.put_session("s2", json!({"phase": "Dead"}));
     let list = async |query: &str| gateway.ask("GET", &format!("/agents{query}"), None).await;
     let all = list("?sort=sessions").await.body;
-    assert_eq!((&all["total"], &all["limit"], &all["offset"]), (&json!(3), &json!(50), &json!(0)));
+    assert_eq!((&all["total"], &all["limit"], &all["offset"]), (&json!(3), &json!(200), &json!(0)));
     let first = &all["data"][0];
     assert_eq!((&first["id"], &first["name"]), (&json!("helper"), &json!("The helper")));
     assert_eq!((&first["session_count"], &first["has_active_session"]), (&json!(2), &json!(true)));

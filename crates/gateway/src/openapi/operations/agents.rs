@@ -8,9 +8,8 @@ use super::OF_OBJECT;
 use crate::openapi::operation::{Body, Content, Operation, Tag, schema_of};
 use crate::openapi::parameters::{number, text, word};
 use crate::routes::agent_body::Fields;
-use crate::routes::agents::{OFFSET, Order, Sort};
+use crate::routes::agents::{LIMIT, OFFSET, Order, Sort};
 use crate::routes::router::{AGENT, AGENTS};
-use crate::routes::sessions::LIMIT;
 
 const AGENT_JSON: Content = Content::Json(schema_of::<ApiAgent>);
 
