@@ -13,7 +13,7 @@ use crate::duration::Duration;
 
 pub use self::equipment::{
     ConfigMapKeyRef, ConfigMapRef, CredentialSecretRef, Equipment, File, Header, McpHttp, McpServer,
-    McpStdio, Repo, Requirements, Skill, SkillFile, merge_files,
+    McpStdio, Repo, Requirements, Skill, SkillFile, has_credential, merge_files,
 };
 
 /// How an agent behaves and what it runs on.

@@ -212,7 +212,8 @@ pub struct McpStdio {
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("!has(self.pip) || self.pip.all(p, p.matches('^[A-Za-z0-9][^\\\\r\\\\n]*$'))").message("pip: each entry is one requirement as pip install takes it, such as ruff==0.6.9; options are not supported"),
-    validation = Rule::new("!has(self.npm) || self.npm.all(p, p.matches('^[@A-Za-z0-9][^\\\\s]*$'))").message("npm: each entry is one package as npm install takes it, such as prettier@3; options are not supported")
+    validation = Rule::new("!has(self.npm) || self.npm.all(p, p.matches('^[@A-Za-z0-9][^\\\\s]*$'))").message("npm: each entry is one package as npm install takes it, such as prettier@3; options are not supported"),
+    validation = Rule::new("(!has(self.pip) || !self.pip.exists(p, p.matches('(?i)https?://[^/\\\\s]*@|://[^/\\\\s]*:[^/\\\\s]*@'))) && (!has(self.npm) || !self.npm.exists(p, p.matches('(?i)https?://[^/\\\\s]*@|://[^/\\\\s]*:[^/\\\\s]*@')))").message("no package may have a user or password in its URL; name a registry that asks for them in a variable with valueFrom: PIP_INDEX_URL, NPM_CONFIG_REGISTRY")
 )]
 pub struct Requirements {
     /// As `pip install` takes them, for example `ruff==0.6.9`.
@@ -230,6 +231,18 @@ impl Requirements {
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
+}
+
+/// Whether a package has a user or a password in its URL, as the rule of [`Requirements`] has it. The `git` of `ssh://git@host` is
+/// none.
+pub fn has_credential(package: &str) -> bool {
+    package.match_indices("://").any(|(at, colon)| {
+        let (before, after) = (&package[..at], &package[at + colon.len()..]);
+        let host = after.split(|c: char| c == '/' || c.is_whitespace()).next().unwrap_or_default();
+        let scheme = before.to_ascii_lowercase();
+        let is_http = scheme.ends_with("http") || scheme.ends_with("https");
+        host.rsplit_once('@').is_some_and(|(user, _)| is_http || user.contains(':'))
+    })
 }
 
 /// `files` with those of `over` added, one of the same path replaced.
@@ -252,6 +265,29 @@ mod tests {
         let agent = [file("a", "1"), file("b", "1")];
         let merged = merge_files(&agent, &[file("b", "2"), file("c", "2")]);
         assert_eq!(merged, [file("a", "1"), file("b", "2"), file("c", "2")]);
+    }
+
+    #[test]
+    fn a_credential_in_a_package_s_url_is_seen() {
+        for bad in [
+            "app @ https://u:hunter2@h/app.whl",
+            "app@HTTPS://hunter2@h/app.tgz",
+            "git+https://hunter2@h/app.git",
+            "https://h/a https://u:hunter2@h",
+            "git+ssh://git:hunter2@h/app.git",
+        ] {
+            assert!(has_credential(bad), "{bad}");
+        }
+        for good in [
+            "ruff==0.6.9",
+            "@acme/prettier@3",
+            "app @ git+https://h:8443/app.git@v1.0#egg=a@b",
+            "https://h/@acme/x@1",
+            "git+ssh://git@h/app.git@v1",
+            "npm:other@3",
+        ] {
+            assert!(!has_credential(good), "{good}");
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::fmt;
 
 use paddock_api::agent::{
     AgentSpec, CredentialSecretRef, EnvVar, EnvVarSource, Header, McpHttp, McpServer, McpStdio, Repo,
-    Requirements, SecretKeyRef, is_reserved_env,
+    Requirements, SecretKeyRef, has_credential, is_reserved_env,
 };
 use paddock_api::http::{ApiMcpServer, ApiRequirements, ErrorCode, MASKED};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -139,6 +139,13 @@ pub fn requirements(raw: &RawValue) -> Result<Requirements, ApiError> {
             let at = at + 1;
             return Err(bad(format_args!(
                 "requirements: number {at} is no {kind} package; options such as --index-url or -r are not taken, and a package has at most {MAX_PACKAGE} characters"
+            )));
+        }
+        if let Some(at) = packages.iter().position(|package| has_credential(package)) {
+            let at = at + 1;
+            return Err(bad(format_args!(
+                "requirements: number {at} of {kind}: must not have a user or a password in its URL, as it is shown to everybody who may read \
+                 the agent; a registry that asks for them goes into env_vars as PIP_INDEX_URL or NPM_CONFIG_REGISTRY"
             )));
         }
     }
@@ -429,9 +436,13 @@ mod tests {
             json!(5),
             json!({"pip": "a"}),
             json!("a\n".repeat(65)),
+            json!("a\nb @ https://u:hunter2@h/b.whl"),
+            json!({"npm": ["git+https://hunter2@h/b.git"]}),
         ] {
-            assert!(read(bad.clone()).unwrap_err().message.starts_with("requirements: "), "{bad}");
+            let message = read(bad.clone()).unwrap_err().message;
+            assert!(message.starts_with("requirements: ") && !message.contains("hunter2"), "{message}");
         }
+        assert!(read(json!("a @ git+https://h/a.git@v1")).is_ok());
     }
 
     #[test]

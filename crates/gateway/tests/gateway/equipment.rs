@@ -107,6 +107,7 @@ async fn what_cannot_be_taken_is_refused_with_advice() {
             "each must be",
         ),
         ("requirements", json!("--index-url https://me:hunter2@h"), "bad_request", "options"),
+        ("requirements", json!("app @ https://me:hunter2@h/app.whl"), "bad_request", "PIP_INDEX_URL"),
         ("skill_ids", json!(["x"]), "unsupported", "spec.skills"),
         ("tools", json!([{}]), "unsupported", "all tools"),
     ] {

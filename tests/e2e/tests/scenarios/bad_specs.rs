@@ -52,6 +52,18 @@ async fn are_refused_at_apply() {
         refused(s, "an Agent without a model", no_model, &["spec.model"]).await;
         let harness = agent(ns, &n("harness"), &json!({ "harness": "Not A Name" }));
         refused(s, "a bad harness name", harness, &["spec.harness"]).await;
+        for (kind, package) in
+            [("pip", "app @ https://me:hunter2@h/app.whl"), ("npm", "git+https://hunter2@h/app.git")]
+        {
+            let bad = agent(ns, &n("package"), &json!({ "requirements": { kind: [package] } }));
+            refused(
+                s,
+                "a password in a package's URL",
+                bad,
+                &["requirements", "user or password in its URL"],
+            )
+            .await;
+        }
         let typo = session(ns, &n("typo"), "a", &json!({ "promt": "hello" }));
         refused(s, "a typing error", typo, &["unknown field", "spec.promt"]).await;
         let state = session(ns, &n("state"), "a", &json!({ "state": "Paused" }));
