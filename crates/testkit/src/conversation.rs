@@ -31,6 +31,8 @@ pub struct Conversation {
     pub earlier_user_texts: Vec<String>,
     /// Images that people have sent, as data URLs, oldest first.
     pub images: Vec<String>,
+    /// What harnesses appended to what people wrote, such as the instructions of a repository.
+    pub notes: String,
     /// Outputs of the tools called since that message, in order.
     pub tool_outputs: Vec<String>,
     /// The tools on offer.
@@ -44,7 +46,8 @@ pub struct Conversation {
 impl Conversation {
     /// Adds a message of the user: a new question, so earlier tool outputs no longer count.
     pub fn user(&mut self, text: &str) {
-        let text = strip_reminders(text);
+        let (text, notes) = split_reminders(text);
+        self.notes.push_str(&notes);
         if text.trim().is_empty() {
             return;
         }
@@ -94,18 +97,20 @@ fn image_of(block: &Value) -> Option<String> {
     }
 }
 
-/// Harnesses put their own notes between these tags into the user's message.
-fn strip_reminders(text: &str) -> String {
+/// A user's message without what harnesses put between these tags, and what that was.
+fn split_reminders(text: &str) -> (String, String) {
     const OPEN: &str = "<system-reminder>";
     const CLOSE: &str = "</system-reminder>";
     let mut rest = text;
-    let mut out = String::new();
-    while let Some(start) = rest.find(OPEN) {
-        out.push_str(&rest[..start]);
-        rest = rest[start..].find(CLOSE).map_or("", |end| &rest[start + end + CLOSE.len()..]);
+    let (mut out, mut notes) = (String::new(), String::new());
+    while let Some((before, after)) = rest.split_once(OPEN) {
+        out.push_str(before);
+        let (note, next) = after.split_once(CLOSE).unwrap_or((after, ""));
+        notes.push_str(note);
+        rest = next;
     }
     out.push_str(rest);
-    out
+    (out, notes)
 }
 
 #[cfg(test)]
@@ -120,6 +125,7 @@ mod tests {
         assert_eq!(conversation.last_user_text, "!say a\n\nend");
         conversation.user("<system-reminder>only this</system-reminder>");
         assert_eq!(conversation.last_user_text, "!say a\n\nend");
+        assert_eq!(conversation.notes, "\n!say b\nonly this");
     }
 
     #[test]

@@ -21,6 +21,8 @@ pub struct Seen {
     pub earlier_user_texts: Vec<String>,
     /// Images that people have sent, as data URLs, oldest first.
     pub images: Vec<String>,
+    /// What harnesses appended to what people wrote, such as the instructions of a repository.
+    pub notes: String,
     /// All system text.
     pub system: String,
     /// Names of the tools on offer.
@@ -45,6 +47,7 @@ impl Log {
             last_user_text: conversation.last_user_text.clone(),
             earlier_user_texts: conversation.earlier_user_texts.clone(),
             images: conversation.images.clone(),
+            notes: conversation.notes.clone(),
             system: conversation.system.clone(),
             tools: conversation.tools.iter().map(|tool| tool.name.clone()).collect(),
             tool_outputs: conversation.tool_outputs.len(),

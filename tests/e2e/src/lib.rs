@@ -15,6 +15,7 @@ pub mod contract;
 pub mod environment;
 pub mod gate;
 pub mod gateways;
+pub mod git_host;
 pub mod http;
 pub mod kubectl;
 pub mod ledger;
@@ -26,6 +27,7 @@ pub mod pool;
 pub mod portforward;
 pub mod processes;
 pub mod scenario;
+pub mod secrecy;
 pub mod terminal;
 pub mod wait;
 

@@ -25,6 +25,18 @@ pub struct Call {
     pub last_user_text: String,
     /// What people had written before that in the same conversation.
     pub earlier_user_texts: Vec<String>,
+    /// What the harness appended to that, such as the instructions of a repository.
+    pub notes: String,
+    /// Names of the tools that the model was offered.
+    pub tools: Vec<String>,
+}
+
+impl Call {
+    /// Whether `word` is anywhere in the call.
+    pub fn mentions(&self, word: &str) -> bool {
+        let texts = [&self.model, &self.system, &self.last_user_text, &self.notes];
+        texts.into_iter().chain(&self.earlier_user_texts).chain(&self.tools).any(|text| text.contains(word))
+    }
 }
 
 impl ScriptedModel {

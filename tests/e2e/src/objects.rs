@@ -17,8 +17,12 @@ pub enum Kind {
     Pod,
     /// A NetworkPolicy.
     NetworkPolicy,
+    /// A Service.
+    Service,
     /// A Secret.
     Secret,
+    /// A ConfigMap.
+    ConfigMap,
     /// A Namespace, with all that is in it.
     Namespace,
 }
@@ -33,7 +37,9 @@ impl Kind {
             Self::Template => "sandboxtemplates.extensions.agents.x-k8s.io",
             Self::Pod => "pods",
             Self::NetworkPolicy => "networkpolicies.networking.k8s.io",
+            Self::Service => "services",
             Self::Secret => "secrets",
+            Self::ConfigMap => "configmaps",
             Self::Namespace => "namespaces",
         }
     }

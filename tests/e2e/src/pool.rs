@@ -19,10 +19,11 @@ pub const MARK: &str = "e2e.paddock.dev/scenario";
 
 type Edit<'a> = Box<dyn FnOnce(&mut Value) + Send + 'a>;
 
-/// A pool to be made, with a template of its own, copied from the default pool's.
+/// A pool to be made, with a template of its own, copied from the default pool's or another one's.
 pub struct PrivatePool<'a> {
     scenario: &'a Scenario,
     what: &'a str,
+    original: Option<&'a str>,
     namespace: String,
     replicas: i32,
     annotations: Value,
@@ -38,6 +39,7 @@ impl<'a> PrivatePool<'a> {
         Self {
             scenario,
             what,
+            original: None,
             namespace,
             replicas: 0,
             annotations: json!({}),
@@ -65,6 +67,12 @@ impl<'a> PrivatePool<'a> {
         self
     }
 
+    /// A copy of another pool of the chart's than the default one.
+    pub fn of(mut self, pool: &'a str) -> Self {
+        self.original = Some(pool);
+        self
+    }
+
     /// Another harness, in the same image.
     pub fn harness(mut self, harness: &'a str) -> Self {
         self.harness = Some(harness);
@@ -87,7 +95,7 @@ impl<'a> PrivatePool<'a> {
     pub async fn create(self) -> String {
         let s = self.scenario;
         let name = s.name(self.what);
-        let original = default_template(s).await;
+        let original = template_of(s, self.original.unwrap_or(&s.env.default_pool)).await;
         let mut spec = original.spec;
         let pod = &mut spec.pod_template;
         pod.metadata.labels.insert(MARK.to_owned(), s.nonce().to_owned());
@@ -125,10 +133,15 @@ impl<'a> PrivatePool<'a> {
 
 /// The template of the pool that opencode agents use by default.
 pub async fn default_template(s: &Scenario) -> SandboxTemplate {
-    let pools: Api<SandboxWarmPool> = s.api();
-    let pool = pools.get(&s.env.default_pool).await.expect("the default pool");
+    template_of(s, &s.env.default_pool).await
+}
+
+/// The template of a pool.
+async fn template_of(s: &Scenario, pool: &str) -> SandboxTemplate {
+    let found = s.api::<SandboxWarmPool>().get(pool).await;
+    let pool = found.unwrap_or_else(|error| panic!("no pool {pool}: {error}; see tests/e2e/README.md"));
     let templates: Api<SandboxTemplate> = s.api();
-    templates.get(&pool.spec.sandbox_template_ref.name).await.expect("the default pool's template")
+    templates.get(&pool.spec.sandbox_template_ref.name).await.expect("the pool's template")
 }
 
 /// Waits until every member of a pool can be adopted.

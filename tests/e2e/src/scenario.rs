@@ -167,7 +167,9 @@ impl Scenario {
             "SandboxTemplate" => Kind::Template,
             "Pod" => Kind::Pod,
             "NetworkPolicy" => Kind::NetworkPolicy,
+            "Service" => Kind::Service,
             "Secret" => Kind::Secret,
+            "ConfigMap" => Kind::ConfigMap,
             "Namespace" => Kind::Namespace,
             other => panic!("scenarios do not make a {other}"),
         };

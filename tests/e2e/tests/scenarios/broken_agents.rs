@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 const LIMIT: Duration = Duration::from_secs(900);
 
 /// Waits until a session has failed for `reason`, and checks what it leaves and how it tells.
-async fn fails(s: &Scenario, name: &str, reason: Reason, word: &str) {
+pub async fn fails(s: &Scenario, name: &str, reason: Reason, word: &str) {
     let started = Instant::now();
     let session: Session = s.ended(name, Phase::Failed).await;
     let status = session.status.clone().expect("a status");

@@ -35,6 +35,7 @@ mod pool_nodes;
 mod pool_rollout;
 mod pools;
 mod recovery;
+mod repositories;
 mod restart;
 mod secrets;
 mod streams;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Secret;
 use paddock_e2e::scenario::{name_of, pod_of};
+use paddock_e2e::secrecy::clean;
 use paddock_e2e::{Scenario, Share, pool, scenario};
 use paddock_runnerapi::env::MODEL_API_KEY;
 use serde_json::json;
@@ -33,12 +34,7 @@ async fn appear_nowhere() {
     scenario("secrets", Share::Shared, LIMIT, async |s| {
         let model_key = model_key(s).await;
         let secrets = [("model key", model_key.as_str()), ("master key", s.env.key.as_str())];
-        let clean = |place: &str, text: &str| {
-            for (what, secret) in secrets {
-                // The text itself is not printed: it would put the secret into one more log.
-                assert!(!text.contains(secret), "the {what} is in {place}");
-            }
-        };
+        let clean = |place: &str, text: &str| clean(place, text, &secrets);
         let agent =
             s.agent("keys", json!({ "env": [{ "name": "VISIBLE", "value": "visible-value" }] })).await;
         let session = s.ready_session("keys", &agent).await;
@@ -58,19 +54,8 @@ async fn appear_nowhere() {
         let files = s.files_with(&session, &[&model_key, &s.env.key]).await;
         assert!(files.is_empty(), "a key is in files of the pod: {files:?}");
 
-        let kinds =
-            "pods,sandboxes,sessions,agents,sandboxtemplates,sandboxwarmpools,configmaps,events,deployments";
-        let objects = s.kubectl.run(&["get", kinds, "-o", "yaml"]).await.succeeded();
-        assert!(objects.contains(&pod), "the search sees the session's pod");
-        clean("an object", &objects);
-        for part in ["controller", "gateway"] {
-            let target = format!("deployment/{}-{part}", s.env.release);
-            let log = s.kubectl.run(&["logs", &target, "--all-pods", "--tail=-1"]).await.succeeded();
-            assert!(!log.is_empty(), "the {part} logs nothing");
-            clean(&format!("the {part}'s log"), &log);
-        }
-        let log = s.kubectl.run(&["logs", &pod, "--all-containers", "--tail=-1"]).await.succeeded();
-        clean("the runner's log", &log);
+        s.kept_secret(&secrets, &pod).await;
+        s.kept_secret_by_pod(&secrets, &pod).await;
         // Error bodies have none either.
         clean("an error", &s.http.get("/sessions/unknown").await.body_text());
     })
