@@ -19,6 +19,15 @@ main() {
   check 'a short master key is refused' refused '/auth/masterKey/value' --set auth.masterKey.value=short
   check 'a harness without image is refused' refused 'pools.x.image is empty' \
     --values "$root/hack/values-local.yaml" --set pools.x.harness=other
+  local own=(--values "$root/hack/values-local.yaml" --set pools.x.harness=http --set pools.x.image=own:1)
+  check 'a runner in the place of a command needs that command' refused 'pools.x.command is empty' \
+    "${own[@]}" --set pools.x.http.runner=injected
+  check 'an injected runner has no image of its own' refused 'pools.x.http.runnerImage is for' \
+    "${own[@]}" --set pools.x.http.runner=injected --set pools.x.http.runnerImage=tools:1
+  check "the runner's port is refused" refused '/pools/x/http/port' "${own[@]}" --set pools.x.http.port=7070
+  check 'a feature that there is not is refused' refused '/pools/x/http/features' "${own[@]}" --set 'pools.x.http.features={fly}'
+  check 'settings of http are of no other harness' refused 'pools.opencode.http is set' \
+    --values "$root/hack/values-local.yaml" --set pools.opencode.http.port=4096
   check 'two gateways cannot share a database file' refused 'set transcripts.store to postgres' \
     --values "$root/hack/values-local.yaml" --set gateway.replicas=2
   check 'PostgreSQL needs its URL' refused 'transcripts.postgres.url is empty' \

@@ -26,6 +26,21 @@ pub const PICTURE: &str = "paddock.dev/picture-url";
 pub const TRANSCRIPT_SAVED: &str = "paddock.dev/transcript-saved";
 /// Annotation on SandboxTemplates: the container that becomes the harness; the first one by default.
 pub const HARNESS_CONTAINER: &str = "paddock.dev/harness-container";
+/// Annotation on SandboxTemplates: where the runner is, `injected` (first process of the harness's container, the default) or
+/// `sidecar` (a container of its own beside the harness's, of the harness `http` only).
+pub const RUNNER: &str = "paddock.dev/runner";
+/// Annotation on SandboxTemplates: the image of a runner's own container, with the programs that equip a workspace (git); the
+/// runner's, which has none, by default.
+pub const RUNNER_IMAGE: &str = "paddock.dev/runner-image";
+/// Annotation on SandboxTemplates of the harness `http`: the port at which the harness listens.
+pub const HARNESS_PORT: &str = "paddock.dev/harness-port";
+/// Annotation on SandboxTemplates of the harness `http`: what the harness can do, words separated by commas.
+pub const HARNESS_FEATURES: &str = "paddock.dev/harness-features";
+/// Annotation on SandboxTemplates of the harness `http`: the model that messages name, `provider/model`.
+pub const HARNESS_MODEL: &str = "paddock.dev/harness-model";
+/// Annotations on SandboxTemplates that shape how the harness is run. Sandboxes have them too.
+pub const HARNESS_SETTINGS: [&str; 6] =
+    [HARNESS_CONTAINER, RUNNER, RUNNER_IMAGE, HARNESS_PORT, HARNESS_FEATURES, HARNESS_MODEL];
 /// Annotation on SandboxTemplates: the PriorityClass of pods that are made for a session, in place of the pool's.
 pub const SESSION_PRIORITY_CLASS: &str = "paddock.dev/session-priority-class";
 /// Annotation on SandboxWarmPools: `"true"` makes a pool the one its harness uses by default.

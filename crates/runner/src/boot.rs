@@ -16,9 +16,9 @@ use crate::activity::Meter;
 use crate::app::{App, Phase};
 use crate::config::Config;
 use crate::harness::{Harness, HarnessError};
-use crate::launch::{Booted, Child, Launched, launch};
+use crate::launch::{Booted, Child, Launched, Loss, launch};
 use crate::model_proxy::ProxyError;
-use crate::process::{Exit, Reaper};
+use crate::process::Reaper;
 use crate::server::{self, Server};
 use crate::termination;
 use crate::turns::{Journal, JournalError, Restored, StateLock};
@@ -68,7 +68,7 @@ impl BootError {
 /// Why the runner ends.
 enum End {
     Signal,
-    HarnessExited(Exit),
+    HarnessExited(Loss),
     BootFailed(BootError),
 }
 
@@ -234,7 +234,7 @@ async fn stop(end: End, app: &App, server: Server, child: &mut Child, terminatio
     }
     let drained = server.drain();
     let ended = async {
-        let Some(harness) = &mut child.0 else { return };
+        let Child::Process(harness) = child else { return };
         harness.terminate_group();
         let ended = timeout_at(deadline, harness.ended()).await;
         // Whatever of its group is left, tools included.

@@ -1,4 +1,4 @@
-//! The environment, typed. Errors name the variable that is wrong and never hold its value.
+//! The environment, typed. Errors name the variable that is wrong and never hold a value that may be secret.
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 use http::Uri;
 use paddock_runnerapi::{
-    DEFAULT_STATE_DIR, DEFAULT_TERMINATION_LOG, DEFAULT_WORKSPACE, TokenError, VerifyingKeys, env,
+    BadFeatures, DEFAULT_HARNESS_PORT, DEFAULT_STATE_DIR, DEFAULT_TERMINATION_LOG, DEFAULT_WORKSPACE,
+    Features, PORT, TokenError, VerifyingKeys, env,
 };
 
 /// Text that must not be seen.
@@ -44,6 +45,31 @@ pub enum HarnessKind {
     Codex,
     /// Any program, used through its terminal.
     Terminal,
+    /// Any server that speaks opencode's wire.
+    Http,
+}
+
+/// A model, as messages of opencode's wire name it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ModelName {
+    /// Who provides it.
+    pub provider: String,
+    /// Its name there.
+    pub model: String,
+}
+
+/// What is said of a server that speaks opencode's wire.
+pub struct HttpSettings {
+    /// Where it listens, on the loopback.
+    pub port: u16,
+    /// What it can do.
+    pub features: Features,
+    /// Which model its messages name in place of the agent's.
+    pub model: Option<ModelName>,
+    /// What it is shown in the header `Authorization`.
+    pub authorization: Option<Secret>,
+    /// Where it was told to find its models, on the loopback; absent, any port, which only a child is told.
+    pub model_port: Option<u16>,
 }
 
 /// The model gateway.
@@ -79,6 +105,8 @@ pub struct Config {
     pub passed_env: Vec<(OsString, OsString)>,
     /// The harness's command, empty for the adapter's default.
     pub command: Vec<OsString>,
+    /// For [`HarnessKind::Http`].
+    pub http: HttpSettings,
     /// File whose text the pod's status shows once the container has ended.
     pub termination_log: PathBuf,
     /// Address to listen on, where it was given.
@@ -97,13 +125,24 @@ pub enum ConfigError {
     /// It names no adapter.
     #[error(
         "environment variable {} names no harness adapter of this runner; it knows: opencode, claude-agent-sdk, \
-         claude-code, codex, terminal",
+         claude-code, codex, terminal, http",
         env::HARNESS
     )]
     UnknownHarness,
     /// The keys cannot be read.
     #[error("environment variable {variable}: {0}", variable = env::PUBLIC_KEYS)]
     Keys(#[from] TokenError),
+    /// It is no port.
+    #[error(
+        "environment variable {0} is no port: it must be a number from 1 to 65535, other than the runner's own {PORT}"
+    )]
+    Port(&'static str),
+    /// It names what no server can do.
+    #[error("environment variable {variable}: {0}", variable = env::HARNESS_FEATURES)]
+    Features(#[from] BadFeatures),
+    /// It is no model.
+    #[error("environment variable {} is not of the form provider/model", env::HARNESS_MODEL)]
+    Model,
     /// The model gateway's address cannot be used.
     #[error("environment variable {} is not an http or https URL without a query", env::MODEL_BASE_URL)]
     BaseUrl,
@@ -137,7 +176,19 @@ impl Config {
             "claude-code" => HarnessKind::ClaudeCode,
             "codex" => HarnessKind::Codex,
             "terminal" => HarnessKind::Terminal,
+            "http" => HarnessKind::Http,
             _ => return Err(ConfigError::UnknownHarness),
+        };
+        let port = |name| -> Result<Option<u16>, ConfigError> {
+            let fits = |port: &u16| *port != 0 && *port != PORT;
+            find(name)?.map(|text| text.parse().ok().filter(fits).ok_or(ConfigError::Port(name))).transpose()
+        };
+        let http = HttpSettings {
+            port: port(env::HARNESS_PORT)?.unwrap_or(DEFAULT_HARNESS_PORT),
+            features: find(env::HARNESS_FEATURES)?.map_or(Ok(Features::default()), |text| text.parse())?,
+            model: find(env::HARNESS_MODEL)?.map(|text| model_name(&text)).transpose()?,
+            authorization: find(env::HARNESS_AUTHORIZATION)?.map(Secret::new),
+            model_port: port(env::MODEL_PORT)?,
         };
         Ok(Self {
             pod_uid: need(env::POD_UID)?,
@@ -151,12 +202,21 @@ impl Config {
             extra_certificates: find("SSL_CERT_FILE")?.map(PathBuf::from),
             passed_env: vars.iter().filter(|(name, _)| is_passed(name)).cloned().collect(),
             command,
+            http,
             termination_log: find(env::TERMINATION_LOG)?
                 .unwrap_or_else(|| DEFAULT_TERMINATION_LOG.to_owned())
                 .into(),
             listen,
         })
     }
+}
+
+fn model_name(text: &str) -> Result<ModelName, ConfigError> {
+    let (provider, model) = text.split_once('/').ok_or(ConfigError::Model)?;
+    if provider.is_empty() || model.is_empty() {
+        return Err(ConfigError::Model);
+    }
+    Ok(ModelName { provider: provider.to_owned(), model: model.to_owned() })
 }
 
 /// Nothing of ours reaches the harness, the model key least of all.
@@ -207,6 +267,25 @@ mod tests {
     }
 
     #[test]
+    fn a_server_of_somebody_s_own_is_described_by_variables() {
+        let none = read(&[]).unwrap().http;
+        assert_eq!((none.port, none.features, none.model_port), (4096, Features::default(), None));
+        let said = [
+            (env::HARNESS, Some("http")),
+            (env::HARNESS_PORT, Some("8080")),
+            (env::HARNESS_FEATURES, Some("abort")),
+            (env::HARNESS_MODEL, Some("litellm/openai/gpt")),
+            (env::HARNESS_AUTHORIZATION, Some("Bearer x")),
+            (env::MODEL_PORT, Some("7071")),
+        ];
+        let config = read(&said).unwrap();
+        assert_eq!((config.harness, config.http.port), (HarnessKind::Http, 8080));
+        let model = ModelName { provider: "litellm".into(), model: "openai/gpt".into() };
+        assert_eq!((config.http.model, config.http.model_port), (Some(model), Some(7071)));
+        assert!(config.http.features.abort && !config.http.features.mcp);
+    }
+
+    #[test]
     fn an_error_names_the_variable_and_not_its_value() {
         for name in [env::POD_UID, env::PUBLIC_KEYS, env::HARNESS, env::MODEL_BASE_URL, "HOME"] {
             let error = read(&[(name, None)]).err().unwrap().to_string();
@@ -217,6 +296,12 @@ mod tests {
             (env::HARNESS, "bad-value"),
             (env::MODEL_BASE_URL, "bad-value"),
             (env::MODEL_BASE_URL, "ftp://bad-value"),
+            (env::HARNESS_PORT, "70777"),
+            (env::HARNESS_PORT, "7070"),
+            (env::MODEL_PORT, "0"),
+            (env::HARNESS_FEATURES, "abort;mcp"),
+            (env::HARNESS_MODEL, "bad-value"),
+            (env::HARNESS_MODEL, "/bad-value"),
         ] {
             let error = read(&[(name, Some(value))]).err().unwrap().to_string();
             assert!(error.contains(name) && !error.contains("bad-value"), "{error}");

@@ -9,8 +9,9 @@ use tokio::time::sleep;
 
 use crate::activity::Meter;
 use crate::boot::BootError;
-use crate::config::{Config, HarnessKind};
+use crate::config::{Config, HarnessKind, Secret};
 use crate::harness::claude_sdk::{self, ClaudeSdk};
+use crate::harness::http::{self, Gone, Http, Started, Watch};
 use crate::harness::opencode::{self, Opencode};
 use crate::harness::terminal::TerminalHarness;
 use crate::harness::{Harness, HarnessError};
@@ -37,15 +38,39 @@ pub(crate) struct Booted {
     pub(crate) upkeep: BoxFuture<'static, ()>,
 }
 
-/// The process without which the pod is of no use, where the harness has one. A terminal's program may end and be started again.
-pub(crate) struct Child(pub(crate) Option<Process>);
+/// What the pod is of no use without.
+pub(crate) enum Child {
+    /// A process of ours.
+    Process(Process),
+    /// A server in a container of its own, which the kubelet starts again.
+    Beside(Watch),
+    /// Nothing: a terminal's program may end and be started again.
+    None,
+}
+
+/// How it ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Loss {
+    Exit(Exit),
+    Gone(Gone),
+}
+
+impl std::fmt::Display for Loss {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Exit(exit) => exit.fmt(f),
+            Self::Gone(gone) => gone.fmt(f),
+        }
+    }
+}
 
 impl Child {
     /// Waits for its end.
-    pub(crate) async fn ended(&mut self) -> Exit {
-        match &mut self.0 {
-            Some(process) => process.ended().await,
-            None => std::future::pending().await,
+    pub(crate) async fn ended(&mut self) -> Loss {
+        match self {
+            Self::Process(process) => Loss::Exit(process.ended().await),
+            Self::Beside(watch) => Loss::Gone(watch.gone().await),
+            Self::None => std::future::pending().await,
         }
     }
 }
@@ -71,7 +96,27 @@ pub(crate) async fn launch(
                 let upkeep = Box::pin(keep_warm(Arc::clone(&opencode)));
                 Ok(Booted { harness: opencode, upkeep })
             };
-            Ok(Launched { child: Child(Some(process)), booting: Box::pin(booting) })
+            Ok(Launched { child: Child::Process(process), booting: Box::pin(booting) })
+        }
+        HarnessKind::Http => {
+            let proxy = match config.http.model_port {
+                None => proxy().await?,
+                Some(port) => {
+                    let token = Secret::new(config.pod_uid.clone());
+                    let certificates = config.extra_certificates.as_deref();
+                    ModelProxy::start_at(&config.model, certificates, port, token).await?
+                }
+            };
+            let (started, booting) = http::launch(config, reaper, proxy)?;
+            let booting = async move {
+                let harness = Arc::new(Http::booted(booting).await);
+                Ok(Booted { harness, upkeep: Box::pin(std::future::pending()) })
+            };
+            let child = match started {
+                Started::Child(process) => Child::Process(process),
+                Started::Beside(watch) => Child::Beside(watch),
+            };
+            Ok(Launched { child, booting: Box::pin(booting) })
         }
         HarnessKind::ClaudeAgentSdk => {
             let proxy = proxy().await?;
@@ -80,7 +125,7 @@ pub(crate) async fn launch(
                 let harness = Arc::new(ClaudeSdk::booted(booting, proxy, warm).await?);
                 Ok(Booted { harness, upkeep: Box::pin(std::future::pending()) })
             };
-            Ok(Launched { child: Child(Some(process)), booting: Box::pin(booting) })
+            Ok(Launched { child: Child::Process(process), booting: Box::pin(booting) })
         }
         HarnessKind::ClaudeCode | HarnessKind::Codex | HarnessKind::Terminal => {
             // Any program may be anything; only those that are known ask a model.
@@ -97,7 +142,7 @@ pub(crate) async fn launch(
                 }
                 Ok(Booted { harness, upkeep: Box::pin(std::future::pending()) })
             };
-            Ok(Launched { child: Child(None), booting: Box::pin(booting) })
+            Ok(Launched { child: Child::None, booting: Box::pin(booting) })
         }
     }
 }

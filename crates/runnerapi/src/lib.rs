@@ -5,6 +5,7 @@
 
 pub mod equipment;
 pub mod events;
+pub mod features;
 pub mod message;
 pub mod passage;
 pub mod terminal;
@@ -13,6 +14,7 @@ pub mod transcript;
 
 pub use equipment::{Equipment, GitCredential, McpServer, McpTransport, Repo, Requirements, Skill, TextFile};
 pub use events::{EventId, EventLine, Gap};
+pub use features::{Attachments, BadFeatures, Features};
 pub use message::{
     ActivateRequest, ActivateResponse, ActivationProgress, ActivationStep, Activity, AgentBinding,
     Capabilities, ConversationRequest, EnvVar, ErrorBody, ErrorCode, InitialTurn, QuiesceRequest, SessionRef,
@@ -82,6 +84,17 @@ pub mod env {
     pub const MODEL_BASE_URL: &str = "PADDOCK_MODEL_BASE_URL";
     /// Key for the model gateway. Secret: taken from the runner's environment at start, never passed on.
     pub const MODEL_API_KEY: &str = "PADDOCK_MODEL_API_KEY";
+    /// Where a harness that speaks opencode's wire by itself listens, on the loopback. Default 4096.
+    pub const HARNESS_PORT: &str = "PADDOCK_HARNESS_PORT";
+    /// What such a harness can do: words, separated by commas. Default: what LiteLLM Agent Platform's images can do.
+    pub const HARNESS_FEATURES: &str = "PADDOCK_HARNESS_FEATURES";
+    /// The model that messages to such a harness name, `provider/model`. Default: the agent's, of the provider `litellm`.
+    pub const HARNESS_MODEL: &str = "PADDOCK_HARNESS_MODEL";
+    /// What such a harness is shown in the header `Authorization`. Secret.
+    pub const HARNESS_AUTHORIZATION: &str = "PADDOCK_HARNESS_AUTHORIZATION";
+    /// Port of the runner's model endpoint on the loopback, for a harness in a container of its own: its token is the pod's UID
+    /// then. Default: a free port and a token that only a child learns.
+    pub const MODEL_PORT: &str = "PADDOCK_MODEL_PORT";
     /// Folder for the journal; it survives a restart of the container. Default `/paddock/state`.
     pub const STATE_DIR: &str = "PADDOCK_STATE_DIR";
     /// The agent's working folder. Default `/workspace`.
@@ -101,3 +114,7 @@ pub const DEFAULT_STATE_DIR: &str = "/paddock/state";
 pub const DEFAULT_TERMINATION_LOG: &str = "/dev/termination-log";
 /// Where the agent works.
 pub const DEFAULT_WORKSPACE: &str = "/workspace";
+/// Default of [`env::HARNESS_PORT`].
+pub const DEFAULT_HARNESS_PORT: u16 = 4096;
+/// [`env::MODEL_PORT`] of a pod whose harness has a container of its own.
+pub const MODEL_PORT: u16 = 7071;

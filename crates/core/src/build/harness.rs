@@ -1,14 +1,16 @@
-//! What makes any container image a harness pod: the runner as first process, its volumes and probes.
+//! What makes any container image a harness pod: the runner, its volumes and probes.
 //!
 //! An init container copies the runner's static binary into a shared volume, so the image needs nothing
-//! of Paddock's in it.
+//! of Paddock's in it. The runner is the first process of the harness's container, or has one of its own ([`sidecar`]).
 
 use paddock_api::labels::WORKSPACE_VOLUME;
 use paddock_runnerapi as runnerapi;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::build::BuildError;
+use crate::build::container::{DEFAULT_HOME, Place, array, env_value, mount, restricted, serve, set_env};
+use crate::build::settings::{HTTP, Settings};
+use crate::build::{BuildError, sidecar};
 
 /// What the controller knows about the runner.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -21,20 +23,15 @@ pub struct RunnerSettings {
     pub public_keys: String,
 }
 
-const BIN_VOLUME: &str = "paddock-bin";
-const STATE_VOLUME: &str = "paddock-state";
-const DEFAULT_HOME: &str = "/home/agent";
+pub(super) const BIN_VOLUME: &str = "paddock-bin";
 const INIT_CONTAINER: &str = "paddock-runner";
 /// The runner stops its harness within a second; the rest is slack for a busy node.
 const TERMINATION_GRACE_SECS: u64 = 10;
-/// Booting a harness on a busy node takes most of a minute.
-const STARTUP_FAILURES: u32 = 300;
 
-/// Puts the runner into `spec`'s harness container.
-pub(super) fn inject(
+/// Puts the runner into the pod.
+pub(super) fn add_runner(
     spec: &mut Value,
-    harness: &str,
-    container_name: Option<&str>,
+    settings: &Settings<'_>,
     runner: &RunnerSettings,
 ) -> Result<(), BuildError> {
     let fields = spec.as_object_mut().ok_or(BuildError::Malformed("spec"))?;
@@ -42,7 +39,7 @@ pub(super) fn inject(
         .iter()
         .any(|v| v.get("name").and_then(Value::as_str) == Some(WORKSPACE_VOLUME));
     let containers = array(fields, "containers")?;
-    let index = match container_name {
+    let index = match settings.container {
         None => 0,
         Some(name) => containers
             .iter()
@@ -50,10 +47,18 @@ pub(super) fn inject(
             .ok_or_else(|| BuildError::NoSuchContainer(name.to_owned()))?,
     };
     let container = containers[index].as_object_mut().ok_or(BuildError::Malformed("containers[]"))?;
-    let volumes = harness_container(container, harness, runner, persistent)?;
+    let volumes = if settings.sidecar {
+        let (own, volumes) = sidecar::beside(container, settings, runner, persistent)?;
+        containers.push(own);
+        volumes
+    } else {
+        harness_container(container, settings, runner, persistent)?
+    };
 
+    if volumes.contains(&BIN_VOLUME) {
+        array(fields, "initContainers")?.insert(0, init_container(runner));
+    }
     array(fields, "volumes")?.extend(volumes.into_iter().map(|name| json!({"name": name, "emptyDir": {}})));
-    array(fields, "initContainers")?.insert(0, init_container(runner));
     fields.entry("terminationGracePeriodSeconds").or_insert(json!(TERMINATION_GRACE_SECS));
     fields.entry("enableServiceLinks").or_insert(json!(false));
     Ok(())
@@ -62,7 +67,7 @@ pub(super) fn inject(
 /// Rewrites the container; returns the names of the volumes that it now needs.
 fn harness_container(
     container: &mut Map<String, Value>,
-    harness: &str,
+    settings: &Settings<'_>,
     runner: &RunnerSettings,
     persistent: bool,
 ) -> Result<Vec<&'static str>, BuildError> {
@@ -71,6 +76,10 @@ fn harness_container(
         command.append(array(container, "args")?);
         command
     };
+    if settings.harness == HTTP && own_command.is_empty() {
+        let name = container.get("name").and_then(Value::as_str).unwrap_or_default();
+        return Err(BuildError::NoCommand(name.to_owned()));
+    }
     container
         .insert("command".into(), json!([format!("{}/paddock-runner", runnerapi::INSTALL_DIR), "run", "--"]));
     container.insert("args".into(), Value::Array(own_command));
@@ -80,52 +89,43 @@ fn harness_container(
     let workspace =
         env_value(env, runnerapi::env::WORKSPACE).unwrap_or_else(|| runnerapi::DEFAULT_WORKSPACE.to_owned());
     set_env(env, "HOME", json!({"value": home}));
-    set_env(env, runnerapi::env::WORKSPACE, json!({"value": workspace}));
-    set_env(env, runnerapi::env::STATE_DIR, json!({"value": runnerapi::DEFAULT_STATE_DIR}));
-    set_env(env, runnerapi::env::HARNESS, json!({"value": harness}));
-    set_env(env, runnerapi::env::PUBLIC_KEYS, json!({"value": runner.public_keys}));
-    set_env(env, runnerapi::env::POD_UID, json!({"valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}}));
+    set_runner_env(env, settings, runner, &workspace);
 
     let mounts = array(container, "volumeMounts")?;
-    let mut volumes = Vec::new();
     mounts.push(json!({"name": BIN_VOLUME, "mountPath": runnerapi::INSTALL_DIR, "readOnly": true}));
-    volumes.push(BIN_VOLUME);
-    for (name, path, kept_as) in [
-        (STATE_VOLUME, runnerapi::DEFAULT_STATE_DIR, Some("state")),
-        ("paddock-workspace", workspace.as_str(), Some("workspace")),
-        ("paddock-home", home.as_str(), Some("home")),
-        ("paddock-tmp", "/tmp", None),
+    let places = [
+        Place { volume: "paddock-state", path: runnerapi::DEFAULT_STATE_DIR, kept_as: Some("state") },
+        Place { volume: "paddock-workspace", path: &workspace, kept_as: Some("workspace") },
+        Place { volume: "paddock-home", path: &home, kept_as: Some("home") },
+        Place { volume: "paddock-tmp", path: "/tmp", kept_as: None },
+    ];
+    let mut volumes = vec![BIN_VOLUME];
+    volumes.extend(mount(container, &places, persistent)?);
+    serve(container)?;
+    Ok(volumes)
+}
+
+/// What the runner is told, wherever it is.
+pub(super) fn set_runner_env(
+    env: &mut Vec<Value>,
+    settings: &Settings<'_>,
+    runner: &RunnerSettings,
+    workspace: &str,
+) {
+    set_env(env, runnerapi::env::WORKSPACE, json!({"value": workspace}));
+    set_env(env, runnerapi::env::STATE_DIR, json!({"value": runnerapi::DEFAULT_STATE_DIR}));
+    set_env(env, runnerapi::env::HARNESS, json!({"value": settings.harness}));
+    set_env(env, runnerapi::env::PUBLIC_KEYS, json!({"value": runner.public_keys}));
+    set_env(env, runnerapi::env::POD_UID, json!({"valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}}));
+    for (name, value) in [
+        (runnerapi::env::HARNESS_PORT, settings.port.map(|port| port.to_string())),
+        (runnerapi::env::HARNESS_FEATURES, settings.features.map(str::to_owned)),
+        (runnerapi::env::HARNESS_MODEL, settings.model.map(str::to_owned)),
     ] {
-        let taken = mounts.iter().any(|m| m.get("mountPath").and_then(Value::as_str) == Some(path));
-        match kept_as.filter(|_| persistent) {
-            _ if taken => {}
-            // One volume for all three: they belong together, and a claim less is a thing less to lose.
-            Some(folder) => {
-                mounts.push(json!({"name": WORKSPACE_VOLUME, "mountPath": path, "subPath": folder}));
-            }
-            None => {
-                mounts.push(json!({"name": name, "mountPath": path}));
-                volumes.push(name);
-            }
+        if let Some(value) = value {
+            set_env(env, name, json!({"value": value}));
         }
     }
-
-    array(container, "ports")?
-        .push(json!({"name": "runner", "containerPort": runnerapi::PORT, "protocol": "TCP"}));
-    let get = |path: &str| json!({"path": path, "port": runnerapi::PORT});
-    container.insert(
-        "startupProbe".into(),
-        json!({"httpGet": get(runnerapi::READYZ), "periodSeconds": 1, "timeoutSeconds": 2, "failureThreshold": STARTUP_FAILURES}),
-    );
-    container.insert(
-        "readinessProbe".into(),
-        json!({"httpGet": get(runnerapi::READYZ), "periodSeconds": 5, "timeoutSeconds": 2, "failureThreshold": 3}),
-    );
-    container.insert(
-        "livenessProbe".into(),
-        json!({"httpGet": get(runnerapi::LIVEZ), "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 6}),
-    );
-    Ok(volumes)
 }
 
 fn init_container(runner: &RunnerSettings) -> Value {
@@ -136,35 +136,6 @@ fn init_container(runner: &RunnerSettings) -> Value {
         "args": ["install", runnerapi::INSTALL_DIR],
         "volumeMounts": [{"name": BIN_VOLUME, "mountPath": runnerapi::INSTALL_DIR}],
         "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"memory": "64Mi"}},
-        "securityContext": {
-            "allowPrivilegeEscalation": false,
-            "capabilities": {"drop": ["ALL"]},
-            "readOnlyRootFilesystem": true,
-            "runAsNonRoot": true,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": restricted(),
     })
-}
-
-fn array<'a>(
-    fields: &'a mut Map<String, Value>,
-    name: &'static str,
-) -> Result<&'a mut Vec<Value>, BuildError> {
-    let value = fields.entry(name).or_insert_with(|| json!([]));
-    if value.is_null() {
-        *value = json!([]);
-    }
-    value.as_array_mut().ok_or(BuildError::Malformed(name))
-}
-
-fn env_value(env: &[Value], name: &str) -> Option<String> {
-    let entry = env.iter().find(|e| e.get("name").and_then(Value::as_str) == Some(name))?;
-    entry.get("value").and_then(Value::as_str).map(str::to_owned)
-}
-
-/// Sets a variable; what the template says of Paddock's own names does not count.
-fn set_env(env: &mut Vec<Value>, name: &str, mut value: Value) {
-    env.retain(|e| e.get("name").and_then(Value::as_str) != Some(name));
-    value["name"] = json!(name);
-    env.push(value);
 }

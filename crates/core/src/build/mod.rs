@@ -1,8 +1,11 @@
 //! How Sandboxes and Pods are made. Pure: the same input gives the same manifest.
 
+mod container;
 mod harness;
 mod pod;
 mod sandbox;
+mod settings;
+mod sidecar;
 mod volume;
 
 pub use harness::RunnerSettings;
@@ -23,6 +26,22 @@ pub enum BuildError {
         "the annotation paddock.dev/harness-container names {0:?}, which is no container of the pod template"
     )]
     NoSuchContainer(String),
+    /// An annotation says something that cannot be.
+    #[error("the annotation {key} says {value:?}: {why}")]
+    BadAnnotation {
+        /// Which one.
+        key: &'static str,
+        /// What it says.
+        value: String,
+        /// What is wrong with that, and what to do.
+        why: String,
+    },
+    /// The runner is the first process of a container whose own command nobody has named.
+    #[error(
+        "container {0:?} has no command: the runner starts it in place of the image's own, so name it (command and args), or give the \
+         runner a container of its own with the annotation paddock.dev/runner: sidecar"
+    )]
+    NoCommand(String),
     /// Part of the template has the wrong JSON type.
     #[error("the pod template's {0} has the wrong type")]
     Malformed(&'static str),

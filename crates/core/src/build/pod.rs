@@ -6,6 +6,7 @@ use paddock_api::Sandbox;
 use paddock_api::labels::{self, name_hash};
 use serde_json::{Map, Value, json};
 
+use crate::build::settings::Settings;
 use crate::build::{BuildError, PodVolume, RunnerSettings, harness, pod_volumes};
 use crate::ids::{annotation, label, uid};
 use crate::op::NewPod;
@@ -56,12 +57,8 @@ pub fn pod(sandbox: &Sandbox, runner: &RunnerSettings) -> Result<NewPod, BuildEr
     let volumes = pod_volumes(sandbox);
     mount(fields, &volumes)?;
     if let Some(harness) = label(&sandbox.metadata, labels::HARNESS) {
-        harness::inject(
-            &mut spec,
-            harness,
-            annotation(&sandbox.metadata, labels::HARNESS_CONTAINER),
-            runner,
-        )?;
+        let settings = Settings::read(harness, |key| annotation(&sandbox.metadata, key))?;
+        harness::add_runner(&mut spec, &settings, runner)?;
     }
 
     let after = Pod {

@@ -21,7 +21,7 @@ pub fn template_hash(template: &SandboxTemplate, runner: &RunnerSettings) -> Str
         template.spec.service,
         template.spec.volume_claim_templates,
         harness,
-        annotation(&template.metadata, labels::HARNESS_CONTAINER),
+        settings(template).collect::<BTreeMap<_, _>>(),
         harness.map(|_| runner),
     ]);
     name_hash(&shape.to_string())
@@ -142,10 +142,16 @@ fn from_template(template: &SandboxTemplate, runner: &RunnerSettings) -> Sandbox
     if let Some(harness) = annotation(&template.metadata, labels::HARNESS) {
         insert(&mut meta.labels, labels::HARNESS, harness);
     }
-    if let Some(container) = annotation(&template.metadata, labels::HARNESS_CONTAINER) {
-        insert(&mut meta.annotations, labels::HARNESS_CONTAINER, container);
+    for (key, value) in settings(template) {
+        insert(&mut meta.annotations, key, value);
     }
     sandbox
+}
+
+/// What a template says of how its harness is run.
+fn settings(template: &SandboxTemplate) -> impl Iterator<Item = (&'static str, &str)> {
+    let said = |key: &'static str| Some((key, annotation(&template.metadata, key)?));
+    labels::HARNESS_SETTINGS.into_iter().filter_map(said)
 }
 
 fn insert(map: &mut Option<BTreeMap<String, String>>, key: &str, value: impl Into<String>) {

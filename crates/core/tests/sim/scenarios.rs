@@ -346,6 +346,134 @@ fn the_harness_pod_has_the_runner_first_and_the_template_s_own_command_behind_it
     assert!(env.iter().any(|e| e["name"] == "PADDOCK_HARNESS" && e["value"] == "opencode"));
 }
 
+/// The pod of a template of somebody's own image, or what its Sandbox's status says instead.
+fn own_image(spec: serde_json::Value, said: &[(&str, &str)]) -> (Vec<serde_json::Value>, Story) {
+    let mut story = Story::empty();
+    let mut own = template("own");
+    *Arc::make_mut(&mut own.spec.pod_template.spec) = spec;
+    let said = [(labels::HARNESS, "http")].iter().chain(said);
+    own.metadata.annotations =
+        Some(said.map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect());
+    story.cluster.put_template(own);
+    story.cluster.add_pool(pool("own", 1));
+    story.run_for(1);
+    let pods = story.ops.iter().filter_map(|op| match op {
+        Op::CreatePod(pod) => Some(pod.manifest["spec"].clone()),
+        _ => None,
+    });
+    (pods.collect(), story)
+}
+
+#[test]
+fn an_image_of_somebody_s_own_stays_as_it_is_beside_the_runner() {
+    let spec = serde_json::json!({
+        "containers": [
+            {"name": "proxy", "image": "proxy:1"},
+            {
+                "name": "own", "image": "own:1", "args": ["serve"],
+                "securityContext": {"runAsUser": 1001},
+                "env": [
+                    {"name": "PATH", "value": "/opt/bin"},
+                    {"name": "HTTPS_PROXY", "value": "http://proxy"},
+                    {"name": "PADDOCK_MODEL_BASE_URL", "value": "http://litellm/v1"},
+                    {"name": "PADDOCK_WORKSPACE", "value": "/work/repo"},
+                    {"name": "LITELLM_API_BASE", "value": "http://other"},
+                ],
+            },
+        ],
+    });
+    let said = [
+        (labels::HARNESS_CONTAINER, "own"),
+        (labels::RUNNER, "sidecar"),
+        (labels::RUNNER_IMAGE, "tools:1"),
+        (labels::HARNESS_PORT, "8080"),
+        (labels::HARNESS_FEATURES, "abort"),
+    ];
+    let (pods, _) = own_image(spec, &said);
+    let spec = &pods[0];
+    let containers = spec["containers"].as_array().unwrap();
+    let names: Vec<_> = containers.iter().map(|container| container["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["proxy", "own", "paddock-sidecar"]);
+    let (own, runner) = (&containers[1], &containers[2]);
+    let value = |container: &serde_json::Value, name: &str| {
+        let env = container["env"].as_array().unwrap();
+        let found = env.iter().find(|variable| variable["name"] == name)?;
+        Some(found["value"].as_str().unwrap_or("from elsewhere").to_owned())
+    };
+    let mounts = |container: &serde_json::Value| {
+        let mounts = container["volumeMounts"].as_array().unwrap().iter();
+        mounts.map(|mount| mount["mountPath"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    // The image's own command, its own probes, and no key.
+    assert_eq!((&own["image"], &own["args"]), (&serde_json::json!("own:1"), &serde_json::json!(["serve"])));
+    assert!(own.get("command").is_none() && own.get("readinessProbe").is_none());
+    assert!(
+        own["env"].as_array().unwrap().iter().all(|v| !v["name"].as_str().unwrap().starts_with("PADDOCK_"))
+    );
+    assert_eq!(value(own, "PORT").unwrap(), "8080");
+    assert_eq!(value(own, "LITELLM_API_BASE").unwrap(), "http://other", "what the template says holds");
+    assert_eq!(value(own, "LITELLM_API_KEY").unwrap(), "from elsewhere");
+    assert_eq!(mounts(own), ["/work/repo", "/tmp"]);
+
+    assert_eq!(runner["image"], "tools:1");
+    assert_eq!(runner["command"], serde_json::json!(["/paddock/bin/paddock-runner"]));
+    assert_eq!(
+        (&runner["args"], &spec["initContainers"][0]["image"]),
+        (&serde_json::json!(["run"]), &serde_json::json!("runner:1"))
+    );
+    assert_eq!(runner["securityContext"], own["securityContext"], "the same user");
+    assert_eq!(runner["readinessProbe"]["httpGet"]["port"], 7070);
+    for (name, expected) in [
+        ("PADDOCK_HARNESS", Some("http")),
+        ("PADDOCK_HARNESS_PORT", Some("8080")),
+        ("PADDOCK_HARNESS_FEATURES", Some("abort")),
+        ("PADDOCK_HARNESS_MODEL", None),
+        ("PADDOCK_MODEL_PORT", Some("7071")),
+        ("PADDOCK_MODEL_BASE_URL", Some("http://litellm/v1")),
+        ("PADDOCK_WORKSPACE", Some("/work/repo")),
+        ("HTTPS_PROXY", Some("http://proxy")),
+        ("PATH", None),
+    ] {
+        assert_eq!(value(runner, name).as_deref(), expected, "{name}");
+    }
+    assert_eq!(mounts(runner), ["/paddock/state", "/work/repo", "/home/agent", "/tmp", "/paddock/bin"]);
+    let volumes = spec["volumes"].as_array().unwrap();
+    assert_eq!(volumes.len(), 5, "each once: {volumes:?}");
+}
+
+#[test]
+fn without_an_image_with_tools_the_runner_s_own_will_do() {
+    let spec = serde_json::json!({"containers": [{"name": "own", "image": "own:1", "env": [{"name": "HOME", "value": "/h"}]}]});
+    let (pods, _) = own_image(spec, &[(labels::RUNNER, "sidecar")]);
+    let runner = &pods[0]["containers"][1];
+    assert_eq!(runner["image"], "runner:1");
+    assert!(runner.get("command").is_none() && pods[0].get("initContainers").is_none());
+    assert_eq!(runner["securityContext"]["runAsNonRoot"], true);
+    let homes = [0, 1].map(|index| {
+        let mounts = pods[0]["containers"][index]["volumeMounts"].as_array().unwrap();
+        mounts.iter().find(|mount| mount["mountPath"] == "/h").unwrap()["name"].clone()
+    });
+    assert_eq!(homes, ["paddock-home", "paddock-home"], "a home that the template names is shared");
+}
+
+#[test]
+fn what_is_wrong_with_somebody_s_own_image_is_said_at_its_sandbox() {
+    let plain = || serde_json::json!({"containers": [{"name": "own", "image": "own:1"}]});
+    for (said, why) in [
+        (vec![], "container \"own\" has no command"),
+        (
+            vec![(labels::RUNNER, "outside")],
+            "paddock.dev/runner says \"outside\": it must be injected or sidecar",
+        ),
+        (vec![(labels::HARNESS_PORT, "7070")], "paddock.dev/harness-port says \"7070\""),
+    ] {
+        let (pods, story) = own_image(plain(), &said);
+        assert!(pods.is_empty(), "{said:?}");
+        let told = format!("{:?}", story.cluster.sandboxes.values().collect::<Vec<_>>());
+        assert!(told.contains(&why.replace('"', "\\\"")), "{why}: {told}");
+    }
+}
+
 #[test]
 fn a_burst_is_started_a_few_at_a_time_and_the_oldest_first() {
     let mut story = Story::with_pool(20);

@@ -197,6 +197,14 @@ pub(super) fn check(request: &ActivateRequest, harness: &dyn Harness) -> Result<
                 .map_err(|why| failed(&format!("the path {:?} {why}", file.path)))?;
         }
     }
+    let wants_env = !request.agent.env.is_empty() || !equipment.requirements.is_empty();
+    if wants_env && !harness.takes_env() {
+        return Err(StepError(
+            "giving the agent its environment: the session's harness has a container of its own, which knows neither variables nor \
+             requirements of an agent; put them into that container or its image (SandboxTemplate), and describe the agent without them"
+                .to_owned(),
+        ));
+    }
     if !equipment.mcp_servers.is_empty() && !harness.takes_mcp() {
         return Err(StepError(
             "connecting to MCP servers: the session's harness takes none; describe the agent without them"

@@ -5,6 +5,7 @@ pub mod claude_sdk;
 #[cfg(test)]
 pub(crate) mod fake;
 mod home;
+pub mod http;
 mod ids;
 pub mod opencode;
 mod reply;
@@ -15,10 +16,10 @@ mod wire;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use ::http::{Request, Response};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
-use http::{Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
 use paddock_runnerapi::passage::Action;
 use paddock_runnerapi::{ActivateRequest, Capabilities, ErrorBody, ErrorCode, TurnRequest};
@@ -222,6 +223,11 @@ pub trait Harness: Send + Sync {
         true
     }
 
+    /// Whether its shells can be given variables, and installed programs in their `PATH`, once it has booted.
+    fn takes_env(&self) -> bool {
+        true
+    }
+
     /// Loads what was put into workspace and home since it booted, where it does not see that by itself.
     fn load_again<'a>(&'a self, _request: &'a ActivateRequest) -> BoxFuture<'a, Result<(), HarnessError>> {
         Box::pin(std::future::ready(Ok(())))
@@ -285,7 +291,8 @@ pub trait MessageHarness: Harness {
     /// The whole conversation, a JSON array of messages in the harness's form.
     fn history<'a>(&'a self, conversation: &'a str) -> BoxFuture<'a, Result<Bytes, HarnessError>>;
 
-    /// Puts messages, in order and in the harness's form, into a conversation in which nothing was said yet.
+    /// Puts messages, in order and in the harness's form, into a conversation in which nothing was said yet; or has them told with
+    /// what is said next.
     fn restore<'a>(
         &'a self,
         conversation: &'a str,

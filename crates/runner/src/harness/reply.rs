@@ -17,6 +17,8 @@ struct Message {
 struct Info {
     #[serde(default)]
     id: String,
+    #[serde(default)]
+    role: String,
     #[serde(default, rename = "parentID")]
     parent: Option<String>,
     #[serde(default)]
@@ -52,6 +54,44 @@ impl Info {
 /// Whether this answer belongs to our message.
 pub(super) fn answers(reply: &[u8], message: &str) -> bool {
     serde_json::from_slice::<Message>(reply).is_ok_and(|reply| reply.info.answers(message))
+}
+
+/// What an answer says of itself.
+pub(super) struct About {
+    /// Its id; empty where it has none.
+    pub(super) id: String,
+    parent: Option<String>,
+}
+
+impl About {
+    /// Whether it says that it belongs to another message.
+    pub(super) fn answers_another(&self, message: &str) -> bool {
+        self.parent.as_deref().is_some_and(|parent| parent != message)
+    }
+}
+
+/// Reads an answer; nothing where it is no message with parts.
+pub(super) fn read(answer: &[u8]) -> Option<About> {
+    #[derive(Deserialize)]
+    struct Whole<'a> {
+        info: Info,
+        #[serde(borrow)]
+        #[expect(dead_code, reason = "it has to be there, and nothing else is asked of it")]
+        parts: Vec<&'a RawValue>,
+    }
+    let Whole { info, .. } = serde_json::from_slice(answer).ok()?;
+    Some(About { id: info.id, parent: info.parent })
+}
+
+/// A person's message and all that follows it, up to the reply with this id: a turn, where messages do not say what they answer.
+pub(super) fn find_until(history: &[u8], reply: &str) -> Option<Vec<Box<RawValue>>> {
+    let messages: Vec<&RawValue> = serde_json::from_slice(history).ok()?;
+    let read = |raw: &&RawValue| serde_json::from_str::<Message>(raw.get()).ok().map(|message| message.info);
+    let infos: Vec<Option<Info>> = messages.iter().map(read).collect();
+    let end = infos.iter().rposition(|info| info.as_ref().is_some_and(|info| info.id == reply))?;
+    let is_said = |info: &Option<Info>| info.as_ref().is_some_and(|info| info.role == "user");
+    let begin = infos[..end].iter().rposition(is_said)?;
+    Some(messages[begin..=end].iter().map(|raw| (*raw).to_owned()).collect())
 }
 
 /// Our message and all that answers it, in order; nothing where the history does not go back to it.
@@ -126,6 +166,30 @@ mod tests {
         assert_eq!(ids("msg_1").unwrap(), ["msg_1", "a1", "a2"]);
         assert_eq!(ids("msg_2").unwrap(), ["msg_2"]);
         assert_eq!(ids("msg_0"), None, "its own message is further back");
+    }
+
+    #[test]
+    fn a_turn_whose_messages_name_none_is_what_leads_to_its_reply() {
+        let said = |id: &str, role: &str| json!({"info": {"id": id, "role": role}, "parts": []});
+        let history = json!([
+            said("u1", "user"),
+            said("a1", "assistant"),
+            said("u2", "user"),
+            said("a2", "assistant"),
+            said("a3", "assistant"),
+            said("u3", "user"),
+        ]);
+        let ids = |reply: &str| {
+            let found = find_until(history.to_string().as_bytes(), reply)?;
+            let found = serde_json::to_vec(&found).unwrap();
+            Some(super::ids(&found))
+        };
+        assert_eq!(ids("a3").unwrap(), ["u2", "a2", "a3"]);
+        assert_eq!(ids("a1").unwrap(), ["u1", "a1"]);
+        assert_eq!(ids("a9"), None);
+        assert!(read(br#"{"info": {"id": "a"}}"#).is_none(), "it has no parts");
+        let read = read(br#"{"info": {"id": "a", "parentID": "m"}, "parts": []}"#).unwrap();
+        assert!(read.answers_another("n") && !read.answers_another("m"));
     }
 
     #[test]

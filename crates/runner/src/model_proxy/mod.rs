@@ -81,7 +81,7 @@ pub struct ModelProxy {
 }
 
 impl ModelProxy {
-    /// Listens on a free port of the loopback and begins to serve.
+    /// Listens on a free port of the loopback, with a token of its own, and begins to serve.
     ///
     /// # Errors
     /// [`ProxyError`].
@@ -89,11 +89,23 @@ impl ModelProxy {
         gateway: &ModelGateway,
         extra_certificates: Option<&Path>,
     ) -> Result<Arc<Self>, ProxyError> {
+        Self::start_at(gateway, extra_certificates, 0, Secret::new(base62(TOKEN_LENGTH)?)).await
+    }
+
+    /// As [`Self::start`], on this port and with this token, which others were told already.
+    ///
+    /// # Errors
+    /// [`ProxyError`].
+    pub async fn start_at(
+        gateway: &ModelGateway,
+        extra_certificates: Option<&Path>,
+        port: u16,
+        token: Secret,
+    ) -> Result<Arc<Self>, ProxyError> {
         let upstream = Upstream::new(gateway, extra_certificates)?;
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
         let root = format!("http://{}", listener.local_addr()?);
         let base_url = format!("{root}{}", endpoint::BASE);
-        let token = Secret::new(base62(TOKEN_LENGTH)?);
         let proxy = Arc::new(Self { root, base_url, token, route: RwLock::new(Route::Stub), upstream });
         tokio::spawn(accept(listener, Arc::clone(&proxy)));
         Ok(proxy)

@@ -3,6 +3,7 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used)] // each test file uses a part; a panic is the report
 
 pub mod git_host;
+pub mod lap;
 pub mod mcp;
 pub mod viewer;
 pub mod wire;
@@ -29,6 +30,8 @@ MC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g
 ";
 pub const POD: &str = "pod-uid-1";
 pub const SESSION: &str = "session-uid-1";
+/// How long something may take that takes moments.
+pub const PATIENCE: Duration = Duration::from_secs(30);
 pub const MODEL_KEY: &str = "sk-real-model-key";
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -215,7 +218,8 @@ impl Pod {
         let response = client.request(request.body(Full::new(payload.into())).unwrap()).await.ok()?;
         let (head, body) = response.into_parts();
         let bytes = body.collect().await.ok()?.to_bytes();
-        assert_eq!(head.headers["content-type"], "application/json");
+        let kind = head.headers["content-type"].to_str().unwrap();
+        assert_eq!(kind.split(';').next(), Some("application/json"));
         let body = serde_json::from_slice(&bytes).unwrap();
         Some(Answer { status: head.status.as_u16(), headers: head.headers, body })
     }

@@ -21,6 +21,7 @@ const LONGEST_ANSWER: usize = 64 << 20;
 /// How much of an error's text is passed on.
 const LONGEST_QUOTE: usize = 600;
 
+#[derive(Clone)]
 pub(in crate::harness) struct Client {
     http: HyperClient<HttpConnector, Full<Bytes>>,
     base: String,
@@ -67,6 +68,15 @@ impl Client {
             return Err(HarnessError::Unusable { attempt, what: "it is not JSON" });
         }
         Ok(bytes)
+    }
+
+    /// The status of an answer, whatever is in it.
+    pub(in crate::harness) async fn status_of(
+        &self,
+        attempt: &'static str,
+        path: &str,
+    ) -> Result<StatusCode, HarnessError> {
+        Ok(self.send(attempt, Method::GET, path, None).await?.status())
     }
 
     /// Sends a request and returns its answer, a stream of server-sent events, as it comes.
