@@ -15,6 +15,8 @@ fi
 
 cluster=${TEST_CLUSTER:-test}
 clusters=("$cluster-api" "$cluster")
+# The cluster has every harness that there is an image of, each with a pool; scenarios use them all.
+export PADDOCK_HARNESSES='claude-agent-sdk claude-code codex'
 
 main() {
   stage 'setup' hack/setup.sh || counts

@@ -16,7 +16,7 @@ main() {
   step 'LiteLLM and the model' models
   step 'Paddock (helm upgrade --install)' paddock
   step 'gateway and controller ready' ready
-  step 'pool warm' warm
+  step 'pools warm' warm
   write_env
   say "    ${env_file#"$root/"} has KUBECONFIG, PADDOCK_URL and PADDOCK_KEY"
 }
@@ -98,10 +98,13 @@ ready() {
 }
 
 warm() {
-  local replicas
-  replicas=$(kubectl --namespace paddock get sandboxwarmpool opencode --output 'jsonpath={.spec.replicas}')
-  kubectl --namespace paddock wait sandboxwarmpool/opencode --for="jsonpath={.status.readyReplicas}=$replicas" \
-    --timeout=300s >/dev/null || explain paddock paddock.dev/harness=opencode
+  local pool pools replicas
+  read -ra pools <<<"opencode ${PADDOCK_HARNESSES:-}"
+  for pool in "${pools[@]}"; do
+    replicas=$(kubectl --namespace paddock get sandboxwarmpool "$pool" --output 'jsonpath={.spec.replicas}')
+    kubectl --namespace paddock wait "sandboxwarmpool/$pool" --for="jsonpath={.status.readyReplicas}=$replicas" \
+      --timeout=300s >/dev/null || explain paddock "paddock.dev/harness=$pool"
+  done
 }
 
 # explain NAMESPACE SELECTOR: what to look at when pods don't become ready.

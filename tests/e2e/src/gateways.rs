@@ -16,6 +16,17 @@ impl Scenario {
         self.api::<Pod>().list(&selector).await.expect("a list of pods").items
     }
 
+    /// The one gateway.
+    ///
+    /// # Panics
+    /// When there are several.
+    pub async fn the_gateway(&self) -> Pod {
+        let mut pods = self.gateways().await;
+        pods.retain(|pod| pod.metadata.deletion_timestamp.is_none());
+        assert_eq!(pods.len(), 1, "this scenario wants one gateway");
+        pods.remove(0)
+    }
+
     /// Kills the processes of gateways. Returns how many there were.
     ///
     /// # Panics

@@ -30,6 +30,7 @@ pub mod scenario;
 pub mod secrecy;
 pub mod terminal;
 pub mod wait;
+pub mod watcher;
 
 pub use gate::Share;
 pub use http::{Answer, Http};

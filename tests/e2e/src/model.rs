@@ -2,9 +2,12 @@
 
 use k8s_openapi::api::core::v1::Service;
 use kube::{Api, Client};
+use paddock_api::Session;
 use serde::Deserialize;
 
 use crate::environment::Environment;
+use crate::scenario::{Scenario, pod_of};
+use crate::{LIVENESS, wait};
 
 /// The scripted model behind LiteLLM. Its log is only read, never emptied: scenarios share it and find
 /// their own calls by words of their own.
@@ -25,6 +28,8 @@ pub struct Call {
     pub last_user_text: String,
     /// What people had written before that in the same conversation.
     pub earlier_user_texts: Vec<String>,
+    /// Images that people have sent in it, as data URLs, oldest first.
+    pub images: Vec<String>,
     /// What the harness appended to that, such as the instructions of a repository.
     pub notes: String,
     /// Names of the tools that the model was offered.
@@ -68,5 +73,21 @@ impl ScriptedModel {
         let answer = answer.unwrap_or_else(|error| panic!("the scripted model does not answer: {error:?}"));
         assert!(answer.status().is_success(), "GET {}: {}", self.url, answer.status());
         answer.json().await.expect("the scripted model's log")
+    }
+}
+
+impl Scenario {
+    /// Waits until LiteLLM's log says that a session's pod has asked it at `path`.
+    pub async fn went_through_litellm(&self, session: &Session, path: &str) {
+        let kubectl = self.kubectl.in_namespace(&self.env.models_namespace);
+        let pod = format!(" {}:", pod_of(session).ip);
+        let asked = format!("\"POST {path}");
+        wait::until("LiteLLM was asked by the session's pod", LIVENESS, async || {
+            let log = kubectl.run(&["logs", "deployment/litellm", "--since=15m"]).await;
+            let posts: Vec<&str> = log.stdout.lines().filter(|line| line.contains("\"POST ")).collect();
+            let found = posts.iter().any(|line| line.contains(&pod) && line.contains(&asked));
+            if found { Ok(()) } else { Err(format!("{}{}", log.stderr, posts.join("\n"))) }
+        })
+        .await;
     }
 }

@@ -1,5 +1,7 @@
 //! A client of a session's terminal, with a screen of its own.
 
+use std::time::Duration;
+
 use futures::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
@@ -7,11 +9,18 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-use crate::LIVENESS;
+use crate::http::BASE;
+use crate::scenario::{Scenario, uid};
+use crate::{LIVENESS, wait};
 
 /// How large the terminal is.
 const COLS: u16 = 100;
 const ROWS: u16 = 30;
+
+/// See [`Terminal::at_rest`].
+const REST: Duration = Duration::from_secs(2);
+/// How long connecting may take. The kernel tries ever more seldom where nobody answers, as while no gateway serves.
+const CONNECT: Duration = Duration::from_secs(5);
 
 /// An attached client.
 pub struct Terminal {
@@ -38,7 +47,8 @@ impl Terminal {
         let base = url.strip_prefix("http://").expect("the gateway's URL is a plain one");
         let request = format!("ws://{base}{tty_url}?token={token}").into_client_request();
         let address = if base.contains(':') { base.to_owned() } else { format!("{base}:80") };
-        let stream = TcpStream::connect(address).await.map_err(|error| broken(&error))?;
+        let connecting = tokio::time::timeout(CONNECT, TcpStream::connect(address)).await;
+        let stream = connecting.map_err(|late| broken(&late))?.map_err(|error| broken(&error))?;
         match tokio_tungstenite::client_async(request.expect("a request"), stream).await {
             Ok((socket, _)) => {
                 let mut terminal = Self { socket, screen: vt100::Parser::default() };
@@ -61,7 +71,25 @@ impl Terminal {
     /// # Panics
     /// When the connection is gone.
     pub async fn enter(&mut self, line: &str) {
-        let keys = Message::binary(format!("{line}\r").into_bytes());
+        self.presses(&format!("{line}\r")).await;
+    }
+
+    /// Types a line as somebody who looks: it is on the screen before Enter is pressed.
+    ///
+    /// # Panics
+    /// When the connection is gone, or the line does not appear.
+    pub async fn prompts(&mut self, line: &str) {
+        self.presses(line).await;
+        self.shows(line).await;
+        self.presses("\r").await;
+    }
+
+    /// Presses keys.
+    ///
+    /// # Panics
+    /// When the connection is gone.
+    pub async fn presses(&mut self, keys: &str) {
+        let keys = Message::binary(keys.as_bytes().to_vec());
         self.socket.send(keys).await.expect("the terminal takes keys");
     }
 
@@ -81,18 +109,44 @@ impl Terminal {
     /// # Panics
     /// When it does not in time, or the terminal ends.
     pub async fn shows(&mut self, wanted: &str) {
-        let shown = async {
-            while !self.text().contains(wanted) {
-                match self.socket.next().await {
-                    Some(Ok(Message::Binary(bytes))) => self.screen.process(&bytes),
-                    Some(Ok(Message::Text(text))) => self.screen.process(text.as_bytes()),
-                    Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
-                    ended => panic!("the terminal ended before it showed {wanted:?}: {ended:?}"),
-                }
+        self.sees(&format!("{wanted:?}"), |text| text.contains(wanted)).await;
+    }
+
+    /// Waits until its text is as wanted.
+    ///
+    /// # Panics
+    /// When it is not in time, or the terminal ends.
+    pub async fn sees(&mut self, what: &str, is_wanted: impl Fn(&str) -> bool) {
+        let seen = async {
+            while !is_wanted(&self.text()) {
+                self.looks().await;
             }
         };
-        let in_time = tokio::time::timeout(LIVENESS, shown).await.is_ok();
-        assert!(in_time, "the terminal does not show {wanted:?}:\n{}", self.text());
+        let in_time = tokio::time::timeout(LIVENESS, seen).await.is_ok();
+        assert!(in_time, "the terminal does not show {what}:\n{}", self.text());
+    }
+
+    /// What it shows once it has not changed for [`REST`]: programs paint in several steps.
+    ///
+    /// # Panics
+    /// When it does not come to rest, or the terminal ends.
+    pub async fn at_rest(&mut self) -> String {
+        let rests = async { while tokio::time::timeout(REST, self.looks()).await.is_ok() {} };
+        let in_time = tokio::time::timeout(LIVENESS, rests).await.is_ok();
+        assert!(in_time, "the terminal does not come to rest:\n{}", self.text());
+        self.text()
+    }
+
+    /// Takes what is printed next.
+    async fn looks(&mut self) {
+        loop {
+            match self.socket.next().await {
+                Some(Ok(Message::Binary(bytes))) => return self.screen.process(&bytes),
+                Some(Ok(Message::Text(text))) => return self.screen.process(text.as_bytes()),
+                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                ended => panic!("the terminal ended: {ended:?}\n{}", self.text()),
+            }
+        }
     }
 
     /// Waits for the other side to close: code and reason.
@@ -112,5 +166,32 @@ impl Terminal {
             }
         };
         tokio::time::timeout(LIVENESS, close).await.expect("the terminal is closed")
+    }
+}
+
+/// The path of a session's terminal.
+pub fn path(session: &str) -> String {
+    format!("{BASE}/sessions/{session}/tty")
+}
+
+impl Scenario {
+    /// Attaches to a session's terminal.
+    ///
+    /// # Panics
+    /// When the gateway refuses it.
+    pub async fn attach(&self, session: &str) -> Terminal {
+        Terminal::attach(&self.env.url, &path(session), &self.env.key).await.expect("attached")
+    }
+
+    /// Attaches once the gateway with this UID is gone and another serves.
+    pub async fn attach_to_another(&self, session: &str, old: &str) -> Terminal {
+        wait::until("another gateway lets clients attach", LIVENESS, async || {
+            if self.gateways().await.iter().any(|pod| uid(pod) == old) {
+                return Err("the old one is still there".to_owned());
+            }
+            let attached = Terminal::attach(&self.env.url, &path(session), &self.env.key).await;
+            attached.map_err(|refused| format!("{refused:?}"))
+        })
+        .await
     }
 }

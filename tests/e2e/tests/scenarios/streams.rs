@@ -2,75 +2,13 @@
 
 use std::time::Duration;
 
-use paddock_e2e::contract::Expectation;
 use paddock_e2e::scenario::name_of;
-use paddock_e2e::{LIVENESS, Scenario, Share, scenario};
-use reqwest::{Method, RequestBuilder, Response};
+use paddock_e2e::watcher::{Told, Watcher};
+use paddock_e2e::{Scenario, Share, scenario};
+use reqwest::Method;
 use serde_json::{Value, json};
 
 const LIMIT: Duration = Duration::from_secs(600);
-
-/// A stream of server-sent events, read as a plain client would.
-struct Watcher {
-    expectation: Expectation,
-    response: Response,
-    read: String,
-}
-
-/// An event and its id.
-struct Told {
-    id: String,
-    data: Value,
-}
-
-impl Watcher {
-    async fn begin(request: RequestBuilder) -> Self {
-        let (client, request) = request.build_split();
-        let request = request.expect("a request");
-        let expectation = Expectation::of(&request);
-        let response = client.execute(request).await.expect("an answer");
-        assert_eq!(response.status().as_u16(), 200, "{:?}", response.headers());
-        expectation.check(200, response.headers(), &[]);
-        assert_eq!(response.headers()["content-type"], "text/event-stream");
-        assert_eq!(response.headers()["cache-control"], "no-cache");
-        Self { expectation, response, read: String::new() }
-    }
-
-    /// The next event; nothing once the stream has ended.
-    async fn next(&mut self) -> Option<Told> {
-        loop {
-            if let Some((frame, rest)) = self.read.split_once("\n\n") {
-                let (frame, rest) = (frame.to_owned(), rest.to_owned());
-                self.read = rest;
-                if frame.starts_with(':') {
-                    continue;
-                }
-                let (id, data) = frame.split_once('\n').expect("an id and data");
-                let id = id.strip_prefix("id: ").expect("each event has an id").to_owned();
-                let data = data.strip_prefix("data: ").expect("data");
-                let data = serde_json::from_str(data).expect("JSON");
-                self.expectation.check_event(&data);
-                return Some(Told { id, data });
-            }
-            let chunk = tokio::time::timeout(LIVENESS, self.response.chunk()).await;
-            let chunk = chunk.expect("the stream goes on").expect("the stream is not cut")?;
-            self.read.push_str(std::str::from_utf8(&chunk).expect("text"));
-        }
-    }
-
-    /// Everything up to the first event for which this holds.
-    async fn until(&mut self, what: &str, holds: impl Fn(&Value) -> bool) -> Vec<Told> {
-        let mut all = Vec::new();
-        loop {
-            let told = self.next().await.unwrap_or_else(|| panic!("the stream ended before {what}"));
-            let is_it = holds(&told.data);
-            all.push(told);
-            if is_it {
-                return all;
-            }
-        }
-    }
-}
 
 fn is_idle(data: &Value) -> bool {
     data["event"]["type"] == "session.idle"

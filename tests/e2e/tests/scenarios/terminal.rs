@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Pod;
-use paddock_e2e::http::BASE;
 use paddock_e2e::scenario::{name_of, uid};
-use paddock_e2e::terminal::Terminal;
-use paddock_e2e::{LIVENESS, Scenario, Share, scenario, wait};
+use paddock_e2e::terminal::{Terminal, path};
+use paddock_e2e::{Scenario, Share, scenario};
 use serde_json::json;
 
 const LIMIT: Duration = Duration::from_secs(1200);
@@ -18,18 +16,19 @@ async fn a_shell_outlives_its_clients_and_their_gateway() {
         let agent = s.agent("tty", json!({ "harness": "terminal", "poolRef": { "name": pool } })).await;
         let session = name_of(&s.ready_session("tty", &agent).await);
         let shown = s.http.get(&format!("/sessions/{session}")).await.with_status(200);
-        let tty_url = format!("{BASE}/sessions/{session}/tty");
+        let tty_url = path(&session);
         assert_eq!((&shown["supports_tui"], &shown["tty_url"]), (&json!(true), &json!(tty_url)));
         assert_eq!(s.http.get(&format!("/agents/{agent}")).await.with_status(200)["supports_tui"], true);
 
         // Typed text does not hold the words that are looked for: they are what the shell makes of it.
         let (word, kept) = (s.word("said"), s.word("kept"));
-        let mut first = attach(s, &session, &s.env.key).await;
+        let mut first = s.attach(&session).await;
         first.enter(&format!("echo {}\"\"{}; KEPT={kept}", &word[..4], &word[4..])).await;
         first.shows(&word).await;
         first.enter("stty size; pwd; id -u").await;
         first.shows("30 100\n/workspace\n1000").await;
-        let mut second = attach(s, &session, &token(s, &session).await).await;
+        let mut second =
+            Terminal::attach(&s.env.url, &tty_url, &token(s, &session).await).await.expect("attached");
         second.shows(&word).await;
         second.enter("echo ei\"\"ther").await;
         first.shows("either").await;
@@ -42,22 +41,22 @@ async fn a_shell_outlives_its_clients_and_their_gateway() {
         who_is_not_let_in(s, &session, &agent).await;
 
         // An orderly end of the gateway, and then a sudden one.
-        let old = gateway(s).await;
+        let old = s.the_gateway().await;
         s.kubectl.run(&["delete", "pod", &name_of(&old), "--wait=false"]).await.succeeded();
         for client in [&mut first, &mut second] {
             let (code, reason) = client.closed().await;
             assert_eq!(code, 1001, "{reason}");
             assert!(reason.contains("shutting down"), "{reason}");
         }
-        let mut again = attach_to_another(s, &session, &uid(&old)).await;
+        let mut again = s.attach_to_another(&session, &uid(&old)).await;
         again.shows("either").await;
         again.enter("echo is=$KEPT").await;
         again.shows(&format!("is={kept}")).await;
-        let old = gateway(s).await;
+        let old = s.the_gateway().await;
         let killed = std::slice::from_ref(&old);
         assert_eq!(s.sigkill_gateways(killed).await, 1, "the gateway runs on this machine");
         s.remove_pods(killed).await;
-        let mut again = attach_to_another(s, &session, &uid(&old)).await;
+        let mut again = s.attach_to_another(&session, &uid(&old)).await;
         again.enter("echo still=$KEPT").await;
         again.shows(&format!("still={kept}")).await;
 
@@ -81,14 +80,6 @@ async fn token(s: &Scenario, session: &str) -> String {
     shown["tty_token"].as_str().expect("a token for the terminal").to_owned()
 }
 
-fn path(session: &str) -> String {
-    format!("{BASE}/sessions/{session}/tty")
-}
-
-async fn attach(s: &Scenario, session: &str, token: &str) -> Terminal {
-    Terminal::attach(&s.env.url, &path(session), token).await.expect("attached")
-}
-
 async fn who_is_not_let_in(s: &Scenario, session: &str, agent: &str) {
     let other = name_of(&s.ready_session("other", agent).await);
     let (ours, theirs) = (token(s, session).await, token(s, &other).await);
@@ -104,24 +95,4 @@ async fn who_is_not_let_in(s: &Scenario, session: &str, agent: &str) {
     s.http.delete(&format!("/sessions/{other}")).await.with_status(200);
     let refused = Terminal::attach(&s.env.url, &path(&other), &s.env.key).await.err().expect("refused");
     assert_eq!((refused.status, refused.code.as_str()), (404, "dead"));
-}
-
-/// The one gateway.
-async fn gateway(s: &Scenario) -> Pod {
-    let mut pods = s.gateways().await;
-    pods.retain(|pod| pod.metadata.deletion_timestamp.is_none());
-    assert_eq!(pods.len(), 1, "this scenario wants one gateway");
-    pods.remove(0)
-}
-
-/// Attaches once the gateway with this UID is gone and another serves.
-async fn attach_to_another(s: &Scenario, session: &str, old: &str) -> Terminal {
-    wait::until("another gateway lets clients attach", LIVENESS, async || {
-        if s.gateways().await.iter().any(|pod| uid(pod) == old) {
-            return Err("the old one is still there".to_owned());
-        }
-        let attached = Terminal::attach(&s.env.url, &path(session), &s.env.key).await;
-        attached.map_err(|refused| format!("{refused:?}"))
-    })
-    .await
 }
