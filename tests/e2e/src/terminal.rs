@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
-use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_tungstenite::tungstenite::{Bytes, Error, Message};
 
 use crate::http::BASE;
 use crate::scenario::{Scenario, uid};
@@ -43,13 +43,30 @@ impl Terminal {
     /// # Errors
     /// [`Refused`].
     pub async fn attach(url: &str, tty_url: &str, token: &str) -> Result<Self, Refused> {
+        Self::open(url, tty_url, token, false).await
+    }
+
+    /// Attaches as the lap CLI does: with the token in the query and in a header, some of which get lost on the way.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub async fn attach_as_lap(url: &str, tty_url: &str, token: &str) -> Result<Self, Refused> {
+        Self::open(url, tty_url, token, true).await
+    }
+
+    async fn open(url: &str, tty_url: &str, token: &str, header_too: bool) -> Result<Self, Refused> {
         let broken = |what: &dyn std::fmt::Display| Refused { status: 0, code: what.to_string() };
         let base = url.strip_prefix("http://").expect("the gateway's URL is a plain one");
         let request = format!("ws://{base}{tty_url}?token={token}").into_client_request();
+        let mut request = request.expect("a request");
+        if header_too {
+            let value = format!("Bearer {token}").parse().expect("a header");
+            request.headers_mut().insert("authorization", value);
+        }
         let address = if base.contains(':') { base.to_owned() } else { format!("{base}:80") };
         let connecting = tokio::time::timeout(CONNECT, TcpStream::connect(address)).await;
         let stream = connecting.map_err(|late| broken(&late))?.map_err(|error| broken(&error))?;
-        match tokio_tungstenite::client_async(request.expect("a request"), stream).await {
+        match tokio_tungstenite::client_async(request, stream).await {
             Ok((socket, _)) => {
                 let mut terminal = Self { socket, screen: vt100::Parser::default() };
                 // All have one size, so that all show the same.
@@ -140,13 +157,59 @@ impl Terminal {
     /// Takes what is printed next.
     async fn looks(&mut self) {
         loop {
-            match self.socket.next().await {
-                Some(Ok(Message::Binary(bytes))) => return self.screen.process(&bytes),
-                Some(Ok(Message::Text(text))) => return self.screen.process(text.as_bytes()),
-                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
-                ended => panic!("the terminal ended: {ended:?}\n{}", self.text()),
+            match self.next().await {
+                Message::Binary(_) | Message::Text(_) => return,
+                Message::Close(close) => panic!("the terminal ended: {close:?}\n{}", self.text()),
+                _ => {}
             }
         }
+    }
+
+    /// Pings, and waits for the answer.
+    ///
+    /// # Panics
+    /// When there is none in time.
+    pub async fn pings(&mut self) {
+        self.socket.send(Message::Ping(Bytes::new())).await.expect("the terminal takes pings");
+        let answered = async { while !matches!(self.next().await, Message::Pong(_)) {} };
+        tokio::time::timeout(LIVENESS, answered).await.expect("an answer to a ping");
+    }
+
+    /// Closes without a code, and shows what comes before that is answered. Returns the screen that is left.
+    ///
+    /// # Panics
+    /// When it is not answered in time, or with a code.
+    pub async fn detach(mut self) -> vt100::Screen {
+        self.socket.send(Message::Close(None)).await.expect("the terminal takes a close");
+        let answered = async {
+            loop {
+                if let Message::Close(close) = self.next().await {
+                    return close;
+                }
+            }
+        };
+        let close = tokio::time::timeout(LIVENESS, answered).await.expect("an answer to a close");
+        assert_eq!(close, None);
+        self.screen.screen().clone()
+    }
+
+    /// The next message, after it was shown.
+    async fn next(&mut self) -> Message {
+        let message = match self.socket.next().await {
+            Some(Ok(message)) => message,
+            broken => panic!("the terminal broke off: {broken:?}\n{}", self.text()),
+        };
+        match &message {
+            Message::Binary(bytes) => self.screen.process(bytes),
+            Message::Text(text) => self.screen.process(text.as_bytes()),
+            _ => {}
+        }
+        message
+    }
+
+    /// What the terminal looks like, and what is set in it.
+    pub fn screen(&self) -> &vt100::Screen {
+        self.screen.screen()
     }
 
     /// Waits for the other side to close: code and reason.
@@ -156,12 +219,9 @@ impl Terminal {
     pub async fn closed(&mut self) -> (u16, String) {
         let close = async {
             loop {
-                match self.socket.next().await {
-                    Some(Ok(Message::Close(Some(close)))) => {
-                        return (close.code.into(), close.reason.to_string());
-                    }
-                    Some(Ok(_)) => {}
-                    ended => panic!("the terminal broke off: {ended:?}"),
+                if let Message::Close(close) = self.next().await {
+                    let close = close.expect("a reason");
+                    return (close.code.into(), close.reason.to_string());
                 }
             }
         };

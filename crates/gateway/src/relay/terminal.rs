@@ -30,9 +30,9 @@ const BEGINS_WITHIN: Duration = Duration::from_secs(10);
 /// When to try again where the session is leaving its pod.
 const LEAVING_RETRY: Duration = Duration::from_secs(1);
 
-/// A client's own screen, where the program showed the alternate one. Unlike others of its kind it moves no cursor that is there.
-const OWN_SCREEN: &str = "\x1b[?1047l";
-/// The line below all that was shown.
+/// A client's own screen, where the program showed the alternate one.
+const OWN_SCREEN: &str = "\x1b[?1049l";
+/// The line below all that was shown; on one's own screen the cursor may be anywhere.
 const BELOW: &str = "\x1b[999;1H\r\n";
 
 type Pod = TokioIo<Upgraded>;

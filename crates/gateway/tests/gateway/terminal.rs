@@ -99,7 +99,7 @@ impl Client {
     /// The message after what gives the client its terminal back.
     async fn parts(&mut self) -> Message {
         let Message::Binary(parting) = self.hears().await else { panic!("its terminal is not given back") };
-        for undone in ["\x1b[?1047l", "\x1b[?1003l", "\x1b[?1004l", "\x1b[?2004l", "\x1b[?25h"] {
+        for undone in ["\x1b[?1049l", "\x1b[?1003l", "\x1b[?1004l", "\x1b[?2004l", "\x1b[?25h"] {
             assert!(parting.windows(undone.len()).any(|part| part == undone.as_bytes()), "{parting:?}");
         }
         self.hears().await

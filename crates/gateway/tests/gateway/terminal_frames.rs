@@ -61,7 +61,7 @@ impl Bytes {
     /// The next frame, after what gives a client that leaves its terminal back.
     async fn last_frame(&mut self) -> (u8, Vec<u8>) {
         match self.frame().await {
-            (BINARY_FRAME, parting) if parting.starts_with(b"\x1b[?1047l") => self.frame().await,
+            (BINARY_FRAME, parting) if parting.starts_with(b"\x1b[?1049l") => self.frame().await,
             frame => frame,
         }
     }

@@ -23,6 +23,7 @@ mod endings;
 mod exactly_once;
 mod idle;
 mod keys;
+mod lap;
 mod limits;
 mod lists;
 mod lost_pods;
