@@ -4,10 +4,10 @@
 
 mod support;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::SinkExt;
-use paddock_runnerapi::{InitialTurn, Scope};
+use paddock_runnerapi::{ActivateRequest, InitialTurn, Scope};
 use serde_json::json;
 use support::viewer::Viewer;
 use support::{Pod, SESSION, memory, request, request_of, until};
@@ -18,10 +18,14 @@ const LIMIT: Duration = Duration::from_secs(20);
 const SHELL: [&str; 3] = ["bash", "--norc", "--noprofile"];
 
 async fn started(program: &[&str]) -> Pod {
+    started_for(&request(), program).await
+}
+
+async fn started_for(request: &ActivateRequest, program: &[&str]) -> Pod {
     let mut pod = Pod::with_terminal(program);
     pod.start();
     pod.ready().await;
-    let answer = pod.activate(&request()).await;
+    let answer = pod.activate(request).await;
     assert_eq!(answer.status, 200, "{}", answer.body);
     assert_eq!(answer.body["capabilities"], json!({"messages": false, "terminal": true}));
     pod
@@ -204,6 +208,31 @@ async fn typing_is_activity_and_being_attached_is_not() {
     assert_eq!((rest.status, rest.body["quiesced"].as_bool()), (200, Some(true)));
     let Err(Error::Http(refused)) = Viewer::try_attach(&pod).await else { panic!("attached") };
     assert_eq!(refused.status(), 503);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_that_works_while_nobody_looks_is_busy_and_a_clock_is_not() {
+    let mut request = request();
+    let limit = 3000;
+    request.agent.turn_timeout_ms = limit;
+    let pod = started_for(&request, &SHELL).await;
+    let mut viewer = Viewer::attach(&pod).await;
+    let typed = Instant::now();
+    viewer.types("while :; do echo tick; sleep 0.05; done\r").await;
+    viewer.sees("that it prints", |screen| screen.contains("tick\ntick")).await;
+    drop(viewer);
+    // Without its output the session would be idle since the last key.
+    let mut most = 0;
+    while typed.elapsed() < Duration::from_millis(limit - 500) {
+        most = most.max(pod.activity().await.body["idle_ms"].as_u64().unwrap());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(most < 1000, "{most} ms");
+    assert_eq!(pod.quiesce(&json!({"if_idle_ms": 1000})).await.status, 409);
+    // It goes on, and after so long that is no work any more.
+    pod.idle("idle beside a clock", |idle| idle > 1500).await;
+    assert!(typed.elapsed() > Duration::from_millis(limit));
+    assert_eq!(pod.quiesce(&json!({"if_idle_ms": 1000})).await.status, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]

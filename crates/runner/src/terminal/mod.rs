@@ -11,11 +11,12 @@ mod rest;
 mod screen;
 mod view;
 mod viewer;
+mod work;
 
 use std::process::Command;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::{Semaphore, broadcast, mpsc, watch};
@@ -24,6 +25,7 @@ use tokio::time::timeout;
 
 use self::program::Program;
 use self::screen::Screen;
+use self::work::Work;
 use crate::activity::Meter;
 use crate::process::{Exit, Reaper};
 
@@ -62,6 +64,7 @@ pub struct Terminal {
     room: Arc<Semaphore>,
     quiesced: AtomicBool,
     meter: Arc<Meter>,
+    work: Mutex<Work>,
     reaper: Arc<Reaper>,
 }
 
@@ -81,7 +84,8 @@ enum Piece {
 }
 
 impl Terminal {
-    /// One without a program. `meter` hears of what is typed, and of what is printed while somebody looks.
+    /// One without a program. `meter` hears of what is typed, and of what is printed while somebody looks or the program works on
+    /// what was typed.
     pub fn new(reaper: Arc<Reaper>, meter: Arc<Meter>) -> Arc<Self> {
         let size = Size::default();
         let (keys, typed) = mpsc::channel(WAITING);
@@ -96,19 +100,21 @@ impl Terminal {
             room: Arc::new(Semaphore::new(VIEWERS)),
             quiesced: AtomicBool::new(false),
             meter,
+            work: Mutex::default(),
             reaper,
         })
     }
 
-    /// Starts the program. Does nothing where it was started already.
+    /// Starts the program, which works on what is typed for no longer than `limit`. Does nothing where it was started already.
     ///
     /// # Errors
     /// It cannot be started. It may be tried again.
-    pub fn start(self: &Arc<Self>, make: MakeCommand) -> std::io::Result<()> {
+    pub fn start(self: &Arc<Self>, make: MakeCommand, limit: Duration) -> std::io::Result<()> {
         let mut typed = lock(&self.typed);
         if typed.is_none() {
             return Ok(());
         }
+        lock(&self.work).is_limited_to(limit);
         let program = Program::start(make(), self.size(), &self.reaper)?;
         if let Some(typed) = typed.take() {
             *lock(&self.task) = Some(tokio::spawn(Arc::clone(self).run(make, program, typed)));
@@ -129,6 +135,7 @@ impl Terminal {
     /// A viewer types. Waits where the program does not read.
     async fn press(&self, keys: Bytes) {
         self.meter.touch();
+        lock(&self.work).is_given(Instant::now());
         // An error means that the program's task has ended, and the terminal with it.
         let _ = self.keys.send(keys).await;
     }
@@ -238,7 +245,7 @@ impl Terminal {
     /// The program has printed something. Returns what it is to be answered.
     fn prints(&self, bytes: &[u8]) -> Vec<u8> {
         let mut stage = lock(&self.stage);
-        if stage.output.receiver_count() > 0 {
+        if stage.output.receiver_count() > 0 || lock(&self.work).goes_on(Instant::now()) {
             self.meter.touch();
         }
         let was_alternate = stage.screen.is_alternate();

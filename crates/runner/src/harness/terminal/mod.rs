@@ -116,11 +116,12 @@ impl TerminalHarness {
         };
         let program = self.program.clone().with(&request.agent.env, set_up);
         let (again, known) = (program.clone(), self.known.clone());
-        let started = self.terminal.start(Box::new(move || {
+        let make = Box::new(move || {
             let mut command = again.command();
             command.args(known.iter().flat_map(|known| known.profile.go_on(&known.place)));
             command
-        }));
+        });
+        let started = self.terminal.start(make, Duration::from_millis(request.agent.turn_timeout_ms));
         started.map_err(|error| program.not_started(&error))?;
         Ok(CONVERSATION.to_owned())
     }
