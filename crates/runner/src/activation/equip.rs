@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use paddock_runnerapi::{
-    ActivateRequest, ActivationStep, EnvVar, ErrorBody, ErrorCode, McpTransport, Skill, TextFile,
+    ActivateRequest, ActivationStep, EnvVar, ErrorBody, ErrorCode, McpTransport, Requirements, Skill,
+    TextFile,
 };
 
 use super::files;
@@ -130,15 +131,26 @@ impl Tools {
         Ok(changed)
     }
 
-    /// The session as its harness sees it: with the installed programs in the agent's `PATH`.
+    /// The session as its harness sees it: with the installed programs in the agent's `PATH`, and the agent's environment in that
+    /// of each MCP server that is a program of the pod.
     pub(super) fn as_told(&self, request: &ActivateRequest) -> ActivateRequest {
         let mut told = request.clone();
-        let wanted = &request.agent.equipment.requirements;
+        let agent = &mut told.agent;
+        self.add_installed(&mut agent.env, &agent.equipment.requirements);
+        for server in &mut agent.equipment.mcp_servers {
+            if let McpTransport::Stdio { env, .. } = &mut server.transport {
+                // The last of a name holds.
+                env.splice(..0, agent.env.iter().cloned());
+            }
+        }
+        told
+    }
+
+    fn add_installed(&self, env: &mut Vec<EnvVar>, wanted: &Requirements) {
         let mut folders = requirements::bin_folders(&self.home, wanted);
         if folders.is_empty() {
-            return told;
+            return;
         }
-        let env = &mut told.agent.env;
         let own =
             env.iter().rfind(|variable| variable.name == "PATH").map(|found| found.value.clone().into());
         let passed = || self.passed_env.iter().find(|(name, _)| name == "PATH").map(|(_, path)| path.clone());
@@ -151,7 +163,6 @@ impl Tools {
             let value = requirements::venv(&self.home).to_string_lossy().into_owned();
             env.push(EnvVar { name: "VIRTUAL_ENV".to_owned(), value });
         }
-        told
     }
 
     /// Environment of the steps' programs: the container's and the agent's, where proxies and registries may be named.

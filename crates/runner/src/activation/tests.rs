@@ -380,6 +380,29 @@ fn server(name: &str, program: &str) -> McpServer {
 }
 
 #[tokio::test]
+async fn a_program_that_is_an_mcp_server_has_the_agents_environment_under_its_own() {
+    let pair = |name: &str, value: &str| EnvVar { name: name.into(), value: value.into() };
+    let mut asked = request("u1", 1);
+    asked.agent.env = vec![pair("A", "agent's"), pair("PATH", "/agent's")];
+    asked.agent.equipment.requirements.pip = vec!["ruff".into()];
+    let mut near = server("near", "it");
+    near.transport = McpTransport::Stdio { command: vec!["it".into()], env: vec![pair("A", "own")] };
+    let far = McpTransport::Http { url: "https://h/mcp".into(), headers: vec![pair("h", "v")] };
+    let far = McpServer { name: "far".into(), transport: far };
+    asked.agent.equipment.mcp_servers = vec![near, far.clone()];
+    let told = Tools::idle().as_told(&asked).agent;
+    let [McpServer { transport: McpTransport::Stdio { env, .. }, .. }, other] =
+        &told.equipment.mcp_servers[..]
+    else {
+        panic!("{:?}", told.equipment.mcp_servers)
+    };
+    assert_eq!(*env, [&told.env[..], &[pair("A", "own")]].concat());
+    let path = env.iter().rfind(|variable| variable.name == "PATH").map(|found| found.value.as_str());
+    assert!(path.is_some_and(|path| path.ends_with("/venv/bin:/agent's")), "{path:?}");
+    assert_eq!(*other, far);
+}
+
+#[tokio::test]
 async fn what_cannot_be_equipped_as_it_is_described_is_refused_before_the_pod_is_claimed() {
     let (_, _, activator) = pod();
     let file = |path: &str| TextFile { path: path.into(), content: String::new() };

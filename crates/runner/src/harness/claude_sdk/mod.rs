@@ -13,7 +13,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::Request;
-use paddock_runnerapi::{ActivateRequest, McpServer, McpTransport, TurnRequest};
+use paddock_runnerapi::{ActivateRequest, TurnRequest};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -57,8 +57,6 @@ impl ClaudeSdk {
         let agent = &request.agent;
         let prepare = |source| HarnessError::Prepare { what: "shell environment", source };
         self.shell_env.write(&agent.env).map_err(prepare)?;
-        let mcp_servers: Vec<McpServer> =
-            agent.equipment.mcp_servers.iter().map(|server| with_env(server.clone(), request)).collect();
         let binding = json!({
             "workspace": self.workspace,
             "model": agent.model,
@@ -66,21 +64,12 @@ impl ClaudeSdk {
             "base_url": self.proxy.anthropic_base_url(),
             "token": self.proxy.token().reveal(),
             "shell_env": self.preamble,
-            "mcp_servers": mcp_servers,
+            "mcp_servers": agent.equipment.mcp_servers,
         });
         self.peer.call("take its agent", "bind", &binding).await?;
         self.proxy.bind(&agent.model);
         Ok(())
     }
-}
-
-/// A server that is a program of the pod has the agent's environment, as its shells do.
-fn with_env(mut server: McpServer, request: &ActivateRequest) -> McpServer {
-    if let McpTransport::Stdio { env, .. } = &mut server.transport {
-        // The last of a name holds.
-        env.splice(..0, request.agent.env.iter().cloned());
-    }
-    server
 }
 
 impl Harness for ClaudeSdk {

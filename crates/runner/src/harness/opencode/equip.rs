@@ -22,6 +22,8 @@ const RELOAD_LIMIT: Duration = Duration::from_secs(5);
 const RELOADS: usize = 4;
 /// How long one MCP server may take to begin.
 const MCP_LIMIT: Duration = Duration::from_secs(60);
+/// Shorter values are hidden nowhere: they are no secrets, and texts could not be read without them.
+const SHORTEST_SECRET: usize = 6;
 /// How much of what opencode says of a server is told.
 const LONGEST_QUOTE: usize = 300;
 /// The largest event that is looked at.
@@ -87,10 +89,10 @@ struct ServerStatus {
 }
 
 /// Connects to a server. One of the same name is replaced.
-pub(super) async fn connect(client: &Client, server: &McpServer, env: &[EnvVar]) -> Result<(), HarnessError> {
+pub(super) async fn connect(client: &Client, server: &McpServer) -> Result<(), HarnessError> {
     let attempt = "connect to an MCP server";
     let failed = |said: String| HarnessError::Mcp { name: server.name.clone(), said };
-    let body = json!({"name": server.name, "config": config(server, env)});
+    let body = json!({"name": server.name, "config": config(server)});
     let asked = client.ask(attempt, Method::POST, "/mcp", Some(&body));
     let late = |_| failed(format!("it has not begun after {} seconds", MCP_LIMIT.as_secs()));
     let told: HashMap<String, ServerStatus> = timeout(MCP_LIMIT, asked).await.map_err(late)??;
@@ -106,13 +108,13 @@ fn said(server: &McpServer, status: &str, error: Option<&str>) -> String {
     let mut text = error.map_or_else(|| status.to_owned(), |error| format!("{status}: {error}"));
     let (McpTransport::Http { headers: hidden, .. } | McpTransport::Stdio { env: hidden, .. }) =
         &server.transport;
-    for EnvVar { value, .. } in hidden.iter().filter(|variable| !variable.value.is_empty()) {
+    for EnvVar { value, .. } in hidden.iter().filter(|variable| variable.value.len() >= SHORTEST_SECRET) {
         text = text.replace(value.as_str(), "***");
     }
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST_QUOTE).collect()
 }
 
-fn config(server: &McpServer, agent_env: &[EnvVar]) -> Value {
+fn config(server: &McpServer) -> Value {
     let pairs = |variables: &[EnvVar]| -> Map<String, Value> {
         variables.iter().map(|EnvVar { name, value }| (name.clone(), value.as_str().into())).collect()
     };
@@ -126,7 +128,6 @@ fn config(server: &McpServer, agent_env: &[EnvVar]) -> Value {
                 ["OPENCODE_SERVER_PASSWORD", "OPENCODE_CONFIG_CONTENT", "BASH_ENV"]
                     .map(|name| (name.to_owned(), "".into())),
             );
-            environment.extend(pairs(agent_env));
             environment.extend(pairs(env));
             json!({"type": "local", "command": command, "environment": environment, "enabled": true})
         }

@@ -159,11 +159,9 @@ impl Harness for Opencode {
 
     fn connect_mcp<'a>(&'a self, request: &'a ActivateRequest) -> BoxFuture<'a, Result<(), HarnessError>> {
         Box::pin(async move {
-            let agent = &request.agent;
-            let servers = agent.equipment.mcp_servers.iter();
+            let servers = request.agent.equipment.mcp_servers.iter();
             // All are asked, whether others fail or not: a session that goes on needs those that there are.
-            let connected =
-                join_all(servers.map(|server| equip::connect(&self.client, server, &agent.env))).await;
+            let connected = join_all(servers.map(|server| equip::connect(&self.client, server))).await;
             connected.into_iter().collect()
         })
     }

@@ -6,7 +6,7 @@ use std::fs;
 use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
-use paddock_runnerapi::{AgentBinding, McpServer, McpTransport};
+use paddock_runnerapi::{AgentBinding, EnvVar, McpServer, McpTransport};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -40,7 +40,7 @@ impl Profile for ClaudeCode {
             io::Result::Ok(())
         };
         give("--settings", "settings.json", &settings().to_string())?;
-        give("--mcp-config", "mcp.json", &mcp(&agent.equipment.mcp_servers).to_string())?;
+        give("--mcp-config", "mcp.json", &mcp(&agent.equipment.mcp_servers, &agent.env).to_string())?;
         if let Some(prompt) = &agent.prompt {
             give("--append-system-prompt-file", "prompt.md", prompt)?;
         }
@@ -123,20 +123,21 @@ fn taken(object: &mut Map<String, Value>, name: &str) -> Map<String, Value> {
     }
 }
 
-fn mcp(servers: &[McpServer]) -> Value {
-    let named = servers.iter().map(|server| (server.name.clone(), transport(&server.transport)));
+fn mcp(servers: &[McpServer], agent_env: &[EnvVar]) -> Value {
+    let named = servers.iter().map(|server| (server.name.clone(), transport(&server.transport, agent_env)));
     json!({"mcpServers": Map::from_iter(named)})
 }
 
-/// Programs are given its own environment, and so the agent's.
-fn transport(transport: &McpTransport) -> Value {
+/// Programs are given its own environment, and so the agent's: where that is not said again, `${NAME}` in it stays what it is.
+fn transport(transport: &McpTransport, agent_env: &[EnvVar]) -> Value {
     match transport {
         McpTransport::Http { url, headers } => {
             json!({"type": "http", "url": url, "headers": object(headers)})
         }
         McpTransport::Stdio { command, env } => {
             let (program, args) = command.split_first().map_or(("", &[][..]), |(p, args)| (p.as_str(), args));
-            json!({"type": "stdio", "command": program, "args": args, "env": object(env)})
+            let own = env.iter().filter(|variable| !agent_env.contains(variable));
+            json!({"type": "stdio", "command": program, "args": args, "env": object(own)})
         }
     }
 }
@@ -162,6 +163,19 @@ mod tests {
         fs::write(records.join("3.jsonl"), format!("{system}\n{{\"type\":\"assistant\"}}\n")).unwrap();
         assert_eq!(ClaudeCode.go_on(&place), ["--continue"]);
         fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn servers_are_told_of_no_environment_but_their_own() {
+        let pair = |name: &str, value: &str| EnvVar { name: name.into(), value: value.into() };
+        let agents = [pair("A", "agent's"), pair("B", "${HOME}")];
+        let env = [&agents[..], &[pair("A", "own"), pair("C", "c")]].concat();
+        let transport = McpTransport::Stdio { command: vec!["npx".into(), "it".into()], env };
+        let told = mcp(&[McpServer { name: "near".into(), transport }], &agents);
+        assert_eq!(
+            told["mcpServers"]["near"],
+            json!({"type": "stdio", "command": "npx", "args": ["it"], "env": {"A": "own", "C": "c"}})
+        );
     }
 
     #[test]
