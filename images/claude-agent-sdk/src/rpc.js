@@ -1,5 +1,5 @@
 // What the runner and this program say to each other: JSON-RPC 2.0, one message a line, the runner's on standard input and
-// ours on standard output. The runner's side is crates/runner/src/harness/claude_sdk/protocol.rs.
+// ours on standard output. The runner's side is crates/runner/src/harness/claude_sdk/mod.rs.
 //
 // Requests of the runner, which may overlap, with the members of their params and their result:
 //   warm         {workspace}                                    null; starts the SDK's program once and ends it

@@ -4,7 +4,7 @@ use futures::StreamExt;
 use serde::Deserialize;
 use tokio::sync::mpsc;
 
-use super::protocol::Told;
+use crate::harness::jsonrpc::Told;
 use crate::harness::{Events, HarnessEvent};
 
 /// The largest event that is taken: one with a file in it may be very large, and the conversation has it too.

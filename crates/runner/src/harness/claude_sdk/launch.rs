@@ -2,7 +2,6 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,10 +10,10 @@ use std::sync::Arc;
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use super::protocol::{Peer, Told};
 use crate::config::Config;
 use crate::harness::HarnessError;
 use crate::harness::home::trust_git;
+use crate::harness::jsonrpc::{self, Peer, Told};
 use crate::harness::shell_env::ShellEnv;
 use crate::process::{Process, Reaper};
 
@@ -51,12 +50,7 @@ pub fn launch(config: &Config, reaper: &Arc<Reaper>) -> Result<(Process, Booting
         tracing::warn!(%error, home = %config.home.display(), "git is not told to trust the workspace");
     }
     let start = |source| HarnessError::Prepare { what: "process", source };
-    let mut process = reaper.spawn_to_speak_with(&mut command(config)).map_err(start)?;
-    let closed = || start(io::Error::other("its pipes are not there"));
-    let input = process.stdin.take().ok_or_else(closed)?;
-    let output = process.stdout.take().ok_or_else(closed)?;
-    process.log_output();
-    let peer = Peer::new(input, output);
+    let (process, peer) = jsonrpc::start(&mut command(config), reaper).map_err(start)?;
     let told = peer.listen();
     let (workspace, skills) = (config.workspace.clone(), config.home.join(".claude/skills"));
     Ok((process, Booting { peer, told, shell_env, preamble, workspace, skills }))

@@ -1,11 +1,9 @@
 //! Adapter for the Claude Agent SDK, by way of a program of ours (`images/claude-agent-sdk`) that is started with the pod. The SDK
-//! takes everything with each query, so the agent is bound late at no cost.
+//! takes everything with each query, so the agent is bound late at no cost. Methods of what is spoken, their params and results are
+//! listed on the other side, in `images/claude-agent-sdk/src/rpc.js`.
 
 mod events;
 mod launch;
-mod passed;
-mod protocol;
-mod task;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,11 +17,13 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::ids::{IdMaker, now_ms};
+use super::jsonrpc::Peer;
 use super::shell_env::ShellEnv;
-use super::{BadParts, Events, Harness, HarnessError, MessageHarness, Passed, Task, TurnNames, reply};
+use super::{
+    BadParts, Events, Harness, HarnessError, MessageHarness, Passed, Task, TurnNames, passed, prompt, reply,
+};
 use crate::model_proxy::ModelProxy;
 use crate::terminal::Terminal;
-use protocol::Peer;
 
 pub use launch::{Booting, launch};
 
@@ -117,7 +117,7 @@ impl Harness for ClaudeSdk {
 
 impl MessageHarness for ClaudeSdk {
     fn prepare(&self, own: &str, request: &TurnRequest) -> Result<Task, BadParts> {
-        task::prepare(own, request)
+        prompt::prepare(own, request)
     }
 
     fn knows<'a>(&'a self, conversation: &'a str) -> BoxFuture<'a, Result<bool, HarnessError>> {
@@ -151,7 +151,11 @@ impl MessageHarness for ClaudeSdk {
     }
 
     fn pass<'a>(&'a self, request: Request<Bytes>) -> BoxFuture<'a, Result<Passed, HarnessError>> {
-        Box::pin(async move { passed::answer(&self.peer, request.method(), request.uri().path()).await })
+        let none = json!({});
+        Box::pin(async move {
+            let sessions = self.peer.call("list its conversations", "sessions", &none);
+            passed::answer(self, sessions, request.method(), request.uri().path()).await
+        })
     }
 
     fn messages_of<'a>(

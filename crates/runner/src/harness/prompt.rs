@@ -1,4 +1,4 @@
-//! What a client may ask of the SDK in a turn: text, images, and words added to the system prompt.
+//! What a client may ask in a turn of a harness that takes text, images, and words added to its instructions.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -6,9 +6,9 @@ use paddock_runnerapi::TurnRequest;
 use paddock_runnerapi::passage::{Action, Passage, passage};
 use serde_json::{Map, Value, json};
 
-use crate::harness::{BadParts, Task};
+use super::{BadParts, Task};
 
-/// The images that Anthropic's models take.
+/// The images that models take, Anthropic's and OpenAI's alike.
 const IMAGES: [&str; 4] = ["image/png", "image/jpeg", "image/gif", "image/webp"];
 
 /// Reads a request. `own` is the session's conversation.

@@ -1,11 +1,10 @@
-//! What the runner and our program around the SDK say to each other: JSON-RPC 2.0, one message a line, over the program's
-//! standard input and output. Methods, their params and results are listed on the other side, in
-//! `images/claude-agent-sdk/src/rpc.js`.
+//! JSON-RPC 2.0 with a harness, one message a line, over the standard input and output of its process.
 //!
 //! Requests may overlap. The pipes leave no port open that another program of the pod could speak to.
 
 use std::collections::HashMap;
 use std::io;
+use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -17,12 +16,15 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::harness::HarnessError;
+use super::HarnessError;
+use crate::process::{Process, Reaper};
 
-/// The longest line taken. The program sends none above 64 MiB.
+/// The longest line taken. Our own program around the Claude Agent SDK sends none above 64 MiB.
 const LONGEST_LINE: usize = 65 << 20;
-/// The program's code for a conversation that it does not have.
+/// What programs of ours say of a conversation that they do not have.
 const NOT_THERE: i64 = -32001;
+/// What is answered to a harness's own requests: whatever it asks, nobody is there to answer.
+const METHOD_NOT_FOUND: i64 = -32601;
 
 /// An answer: a JSON document, or why there is none.
 type Answer = Result<Bytes, Failure>;
@@ -35,8 +37,8 @@ struct Failure {
 
 #[derive(Deserialize)]
 struct Message<'a> {
-    #[serde(default)]
-    id: Option<u64>,
+    #[serde(borrow, default)]
+    id: Option<&'a RawValue>,
     #[serde(default)]
     method: Option<String>,
     #[serde(borrow, default)]
@@ -73,9 +75,22 @@ fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Starts a program that is spoken with. The caller watches and ends the process.
+///
+/// # Errors
+/// Where it cannot be started.
+pub(super) fn start(command: &mut Command, reaper: &Reaper) -> io::Result<(Process, Peer)> {
+    let mut process = reaper.spawn_to_speak_with(command)?;
+    let closed = || io::Error::other("its pipes are not there");
+    let input = process.stdin.take().ok_or_else(closed)?;
+    let output = process.stdout.take().ok_or_else(closed)?;
+    process.log_output();
+    Ok((process, Peer::new(input, output)))
+}
+
 impl Peer {
     /// Speaks over a program's pipes.
-    pub(super) fn new(
+    fn new(
         input: impl AsyncWrite + Send + Unpin + 'static,
         output: impl AsyncRead + Send + Unpin + 'static,
     ) -> Self {
@@ -83,8 +98,10 @@ impl Peer {
         let (lines, queue) = mpsc::unbounded_channel();
         tokio::spawn(write(input, queue));
         let reading = Arc::clone(&shared);
+        // Weak: the program's input closes when nobody asks any more, whether it still writes or not.
+        let refusals = lines.downgrade();
         tokio::spawn(async move {
-            if let Err(error) = read(output, &reading).await {
+            if let Err(error) = read(output, &reading, &refusals).await {
                 tracing::error!(%error, "the harness's output cannot be read");
             }
             // Who waits or listens learns that nothing comes any more.
@@ -105,8 +122,7 @@ impl Peer {
     ) -> Result<Bytes, HarnessError> {
         let broken = || HarnessError::Unreachable { attempt, source: "its end of the pipe is closed".into() };
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let mut line = json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params}).to_string();
-        line.push('\n');
+        let line = line(&json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params}));
         let answer = {
             let mut shared = lock(&self.shared);
             if shared.closed {
@@ -116,7 +132,7 @@ impl Peer {
             shared.waiting.insert(id, sender);
             answer
         };
-        self.lines.send(line.into()).map_err(|_| broken())?;
+        self.lines.send(line).map_err(|_| broken())?;
         match answer.await.map_err(|_| broken())? {
             Ok(result) => Ok(result),
             Err(Failure { code: NOT_THERE, .. }) => {
@@ -149,6 +165,10 @@ impl Peer {
     }
 }
 
+fn line(message: &Value) -> Bytes {
+    format!("{message}\n").into()
+}
+
 async fn write(mut input: impl AsyncWrite + Unpin, mut queue: mpsc::UnboundedReceiver<Bytes>) {
     while let Some(line) = queue.recv().await {
         if let Err(error) = input.write_all(&line).await {
@@ -158,7 +178,11 @@ async fn write(mut input: impl AsyncWrite + Unpin, mut queue: mpsc::UnboundedRec
     }
 }
 
-async fn read(output: impl AsyncRead + Unpin, shared: &Mutex<Shared>) -> io::Result<()> {
+async fn read(
+    output: impl AsyncRead + Unpin,
+    shared: &Mutex<Shared>,
+    refusals: &mpsc::WeakUnboundedSender<Bytes>,
+) -> io::Result<()> {
     let mut reader = BufReader::with_capacity(64 << 10, output);
     let mut line = Vec::new();
     loop {
@@ -174,18 +198,26 @@ async fn read(output: impl AsyncRead + Unpin, shared: &Mutex<Shared>) -> io::Res
             return Err(io::Error::new(io::ErrorKind::InvalidData, "a line is longer than is taken"));
         }
         if end.is_some() {
-            take(&line, shared);
+            take(&line, shared, refusals);
             line.clear();
             line.shrink_to(64 << 10);
         }
     }
 }
 
-fn take(line: &[u8], shared: &Mutex<Shared>) {
-    let Ok(Message { id, method, params, result, error }) = serde_json::from_slice(line) else {
+fn take(said: &[u8], shared: &Mutex<Shared>, refusals: &mpsc::WeakUnboundedSender<Bytes>) {
+    let Ok(Message { id, method, params, result, error }) = serde_json::from_slice(said) else {
         tracing::warn!("the harness wrote a line that is no message");
         return;
     };
+    if let (Some(id), Some(method)) = (id, &method) {
+        tracing::warn!(method, "the harness asks for something; nobody is there to answer");
+        let error = json!({"code": METHOD_NOT_FOUND, "message": "nobody is there to answer this"});
+        if let Some(lines) = refusals.upgrade() {
+            let _ = lines.send(line(&json!({"jsonrpc": "2.0", "id": id, "error": error})));
+        }
+        return;
+    }
     let mut shared = lock(shared);
     if let Some(method) = method {
         let params = params.map_or_else(|| RawValue::NULL.to_owned(), ToOwned::to_owned);
@@ -193,7 +225,7 @@ fn take(line: &[u8], shared: &Mutex<Shared>) {
             listener.send(Told { method: method.clone(), params: params.clone() }).is_ok()
         };
         shared.listeners.retain(told);
-    } else if let Some(waiting) = id.and_then(|id| shared.waiting.remove(&id)) {
+    } else if let Some(waiting) = id.and_then(|id| shared.waiting.remove(&id.get().parse().ok()?)) {
         let result = result.map_or("null", RawValue::get).as_bytes();
         // Nobody may wait any more.
         let _ = waiting.send(error.map_or_else(|| Ok(Bytes::copy_from_slice(result)), Err));
@@ -206,7 +238,7 @@ mod tests {
     use tokio::io::{DuplexStream, duplex, split};
 
     /// A program that answers each line with what `answer` makes of it.
-    fn peer(answer: impl Fn(Value) -> Vec<String> + Send + 'static) -> Peer {
+    fn peer(mut answer: impl FnMut(Value) -> Vec<String> + Send + 'static) -> Peer {
         let (ours, theirs): (DuplexStream, DuplexStream) = duplex(1 << 10);
         tokio::spawn(async move {
             let (output, mut input) = split(theirs);
@@ -266,6 +298,27 @@ mod tests {
         }
         assert!(told.recv().await.is_none());
         assert!(peer.listen().recv().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn what_it_asks_for_itself_is_refused() {
+        let mut refused = None;
+        let peer = peer(move |said| match said["method"].as_str() {
+            Some("begin") => {
+                let asks = json!({"id": "its-1", "method": "input", "params": {}}).to_string();
+                vec![asks, json!({"id": said["id"]}).to_string()]
+            }
+            Some(_) => vec![json!({"id": said["id"], "result": refused.take()}).to_string()],
+            None => {
+                refused = Some(said);
+                vec![]
+            }
+        });
+        let mut told = peer.listen();
+        peer.call("try", "begin", &json!({})).await.unwrap();
+        let refused: Value = peer.ask("try", "end", &json!({})).await.unwrap();
+        assert_eq!((&refused["id"], &refused["error"]["code"]), (&json!("its-1"), &json!(METHOD_NOT_FOUND)));
+        assert!(told.try_recv().is_err(), "a request is nothing that is told");
     }
 
     #[tokio::test]

@@ -1,34 +1,33 @@
-//! The part of opencode's API that this harness has too: reading its conversations, and aborting.
+//! The part of opencode's API that harnesses have which do not speak it themselves: reading conversations, and aborting.
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Method, Response};
 use http_body_util::{BodyExt, Full};
 use serde::Deserialize;
-use serde_json::json;
 use serde_json::value::RawValue;
 
-use super::protocol::Peer;
-use crate::harness::{HarnessError, Passed};
-
-const ATTEMPT: &str = "answer a client's own request";
+use super::{HarnessError, MessageHarness, Passed};
 
 #[derive(Deserialize)]
 struct Session {
     id: String,
 }
 
-/// Answers a request for `path`.
-pub(super) async fn answer(peer: &Peer, method: &Method, path: &str) -> Result<Passed, HarnessError> {
+/// Answers a request for `path`. `sessions` gives all conversations, a JSON array of sessions in opencode's form.
+pub(super) async fn answer(
+    harness: &impl MessageHarness,
+    sessions: impl Future<Output = Result<Bytes, HarnessError>>,
+    method: &Method,
+    path: &str,
+) -> Result<Passed, HarnessError> {
     let segments: Vec<&str> = path.trim_matches('/').split('/').collect();
     let body = match (method.as_str(), &segments[..]) {
-        ("GET", ["session"]) => peer.call(ATTEMPT, "sessions", &json!({})).await?,
-        ("GET", ["session", id]) => session(peer, id).await?,
-        ("GET", ["session", id, "message"]) => {
-            peer.call(ATTEMPT, "messages", &json!({"conversation": id})).await?
-        }
+        ("GET", ["session"]) => sessions.await?,
+        ("GET", ["session", id]) => find(&sessions.await?, id)?,
+        ("GET", ["session", id, "message"]) => harness.history(id).await?,
         ("POST", ["session", id, "abort"]) => {
-            peer.call(ATTEMPT, "abort", &json!({"conversation": id})).await?;
+            harness.abort(id).await?;
             Bytes::from_static(b"true")
         }
         _ => return Err(HarnessError::NotThere { what: "such path in its API".to_owned() }),
@@ -38,8 +37,9 @@ pub(super) async fn answer(peer: &Peer, method: &Method, path: &str) -> Result<P
     Ok(answer)
 }
 
-async fn session(peer: &Peer, id: &str) -> Result<Bytes, HarnessError> {
-    let sessions: Vec<Box<RawValue>> = peer.ask(ATTEMPT, "sessions", &json!({})).await?;
+fn find(sessions: &[u8], id: &str) -> Result<Bytes, HarnessError> {
+    let unusable = |_| HarnessError::Unusable { attempt: "list its conversations", what: "it is no list" };
+    let sessions: Vec<Box<RawValue>> = serde_json::from_slice(sessions).map_err(unusable)?;
     let is_it =
         |raw: &RawValue| serde_json::from_str::<Session>(raw.get()).is_ok_and(|session| session.id == id);
     let found = sessions.iter().find(|raw| is_it(raw));
