@@ -119,7 +119,8 @@ real_parts() {
     PADDOCK_TEST_OPENCODE=$opencode PADDOCK_TEST_CLAUDE_CODE=$claude_code PADDOCK_TEST_CODEX=$codex \
       PADDOCK_TEST_KUBECONFIG=$kubeconfig \
       cargo test --locked --workspace --no-fail-fast \
-        --test apiserver --test apiserver_conformance --test faults --test opencode --test opencode_equipment --test own_image --test programs
+        --test apiserver --test apiserver_conformance --test faults --test opencode --test opencode_equipment --test own_image --test programs \
+        --test codex_app_server
 }
 
 scenarios() {

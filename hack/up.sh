@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # From sources to a running Paddock on a local cluster (dev, or the one named). What is there already is kept: a second
-# run without changes takes seconds. PADDOCK_HARNESSES='claude-agent-sdk claude-code codex' adds these harnesses, each with a pool of one.
+# run without changes takes seconds. PADDOCK_HARNESSES='claude-agent-sdk claude-code codex' adds these harnesses, each with a
+# pool of one; the image codex has a second one, codex-app-server.
 source "$(dirname "$0")/lib.sh"
 cluster=${1:-dev}
 env_file=$(env_file "$cluster")
@@ -82,9 +83,15 @@ more_pools() {
   local harness harnesses
   read -ra harnesses <<<"${PADDOCK_HARNESSES:-}"
   for harness in "${harnesses[@]}"; do
-    printf '  %s: {enabled: true, replicas: 1, podAnnotations: {image: %s, runner: %s}}\n' \
-      "$harness" "$(image_id "$harness")" "$(image_id runner)"
+    one_pool "$harness" "$harness"
+    [[ $harness != codex ]] || one_pool codex-app-server codex
   done
+}
+
+# one_pool HARNESS IMAGE
+one_pool() {
+  printf '  %s: {enabled: true, replicas: 1, podAnnotations: {image: %s, runner: %s}}\n' \
+    "$1" "$(image_id "$2")" "$(image_id runner)"
 }
 
 ready() {

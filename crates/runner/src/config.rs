@@ -43,6 +43,8 @@ pub enum HarnessKind {
     ClaudeCode,
     /// Codex, used through its terminal.
     Codex,
+    /// Codex's app server, which answers messages.
+    CodexAppServer,
     /// Any program, used through its terminal.
     Terminal,
     /// Any server that speaks opencode's wire.
@@ -125,7 +127,7 @@ pub enum ConfigError {
     /// It names no adapter.
     #[error(
         "environment variable {} names no harness adapter of this runner; it knows: opencode, claude-agent-sdk, \
-         claude-code, codex, terminal, http",
+         claude-code, codex, codex-app-server, terminal, http",
         env::HARNESS
     )]
     UnknownHarness,
@@ -175,6 +177,7 @@ impl Config {
             "claude-agent-sdk" => HarnessKind::ClaudeAgentSdk,
             "claude-code" => HarnessKind::ClaudeCode,
             "codex" => HarnessKind::Codex,
+            "codex-app-server" => HarnessKind::CodexAppServer,
             "terminal" => HarnessKind::Terminal,
             "http" => HarnessKind::Http,
             _ => return Err(ConfigError::UnknownHarness),

@@ -11,6 +11,7 @@ use crate::activity::Meter;
 use crate::boot::BootError;
 use crate::config::{Config, HarnessKind, Secret};
 use crate::harness::claude_sdk::{self, ClaudeSdk};
+use crate::harness::codex_app::{self, CodexApp};
 use crate::harness::http::{self, Gone, Http, Started, Watch};
 use crate::harness::opencode::{self, Opencode};
 use crate::harness::terminal::TerminalHarness;
@@ -123,6 +124,15 @@ pub(crate) async fn launch(
             let (process, booting) = claude_sdk::launch(config, reaper)?;
             let booting = async move {
                 let harness = Arc::new(ClaudeSdk::booted(booting, proxy, warm).await?);
+                Ok(Booted { harness, upkeep: Box::pin(std::future::pending()) })
+            };
+            Ok(Launched { child: Child::Process(process), booting: Box::pin(booting) })
+        }
+        HarnessKind::CodexAppServer => {
+            let proxy = proxy().await?;
+            let (process, booting) = codex_app::launch(config, reaper, &proxy)?;
+            let booting = async move {
+                let harness = Arc::new(CodexApp::booted(booting, proxy, warm).await?);
                 Ok(Booted { harness, upkeep: Box::pin(std::future::pending()) })
             };
             Ok(Launched { child: Child::Process(process), booting: Box::pin(booting) })

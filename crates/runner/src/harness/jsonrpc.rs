@@ -23,8 +23,11 @@ use crate::process::{Process, Reaper};
 const LONGEST_LINE: usize = 65 << 20;
 /// What programs of ours say of a conversation that they do not have.
 const NOT_THERE: i64 = -32001;
-/// What is answered to a harness's own requests: whatever it asks, nobody is there to answer.
+/// What is answered to a harness's own request where there is no other answer.
 const METHOD_NOT_FOUND: i64 = -32601;
+
+/// The result of a harness's own request for this method; nothing where it is refused. Nobody else is there to answer.
+pub(super) type Answers = fn(&str) -> Option<Value>;
 
 /// An answer: a JSON document, or why there is none.
 type Answer = Result<Bytes, Failure>;
@@ -71,21 +74,42 @@ pub(super) struct Peer {
     next: AtomicU64,
 }
 
+/// What it takes to answer the harness's own requests.
+struct Own {
+    answers: Answers,
+    lines: mpsc::WeakUnboundedSender<Bytes>,
+}
+
+impl Own {
+    fn answer(&self, id: &RawValue, method: &str) {
+        let answer = if let Some(result) = (self.answers)(method) {
+            json!({"jsonrpc": "2.0", "id": id, "result": result})
+        } else {
+            tracing::warn!(method, "the harness asks for something; nobody is there to answer");
+            let error = json!({"code": METHOD_NOT_FOUND, "message": "nobody is there to answer this"});
+            json!({"jsonrpc": "2.0", "id": id, "error": error})
+        };
+        if let Some(lines) = self.lines.upgrade() {
+            let _ = lines.send(line(&answer));
+        }
+    }
+}
+
 fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Starts a program that is spoken with. The caller watches and ends the process.
+/// Starts a program that is spoken with, and whose own requests are answered so. The caller watches and ends the process.
 ///
 /// # Errors
 /// Where it cannot be started.
-pub(super) fn start(command: &mut Command, reaper: &Reaper) -> io::Result<(Process, Peer)> {
+pub(super) fn start(command: &mut Command, reaper: &Reaper, answers: Answers) -> io::Result<(Process, Peer)> {
     let mut process = reaper.spawn_to_speak_with(command)?;
     let closed = || io::Error::other("its pipes are not there");
     let input = process.stdin.take().ok_or_else(closed)?;
     let output = process.stdout.take().ok_or_else(closed)?;
     process.log_output();
-    Ok((process, Peer::new(input, output)))
+    Ok((process, Peer::new(input, output, answers)))
 }
 
 impl Peer {
@@ -93,15 +117,16 @@ impl Peer {
     fn new(
         input: impl AsyncWrite + Send + Unpin + 'static,
         output: impl AsyncRead + Send + Unpin + 'static,
+        answers: Answers,
     ) -> Self {
         let shared = Arc::<Mutex<Shared>>::default();
         let (lines, queue) = mpsc::unbounded_channel();
         tokio::spawn(write(input, queue));
         let reading = Arc::clone(&shared);
         // Weak: the program's input closes when nobody asks any more, whether it still writes or not.
-        let refusals = lines.downgrade();
+        let own = Own { answers, lines: lines.downgrade() };
         tokio::spawn(async move {
-            if let Err(error) = read(output, &reading, &refusals).await {
+            if let Err(error) = read(output, &reading, &own).await {
                 tracing::error!(%error, "the harness's output cannot be read");
             }
             // Who waits or listens learns that nothing comes any more.
@@ -154,6 +179,11 @@ impl Peer {
             .map_err(|_| HarnessError::Unusable { attempt, what: "it lacks what was asked for" })
     }
 
+    /// Tells the program something. Where it is gone already, nobody hears it.
+    pub(super) fn tell(&self, method: &str) {
+        let _ = self.lines.send(line(&json!({"jsonrpc": "2.0", "method": method})));
+    }
+
     /// What the program tells from now on; it ends with the program.
     pub(super) fn listen(&self) -> mpsc::UnboundedReceiver<Told> {
         let (sender, receiver) = mpsc::unbounded_channel();
@@ -178,11 +208,7 @@ async fn write(mut input: impl AsyncWrite + Unpin, mut queue: mpsc::UnboundedRec
     }
 }
 
-async fn read(
-    output: impl AsyncRead + Unpin,
-    shared: &Mutex<Shared>,
-    refusals: &mpsc::WeakUnboundedSender<Bytes>,
-) -> io::Result<()> {
+async fn read(output: impl AsyncRead + Unpin, shared: &Mutex<Shared>, own: &Own) -> io::Result<()> {
     let mut reader = BufReader::with_capacity(64 << 10, output);
     let mut line = Vec::new();
     loop {
@@ -198,25 +224,20 @@ async fn read(
             return Err(io::Error::new(io::ErrorKind::InvalidData, "a line is longer than is taken"));
         }
         if end.is_some() {
-            take(&line, shared, refusals);
+            take(&line, shared, own);
             line.clear();
             line.shrink_to(64 << 10);
         }
     }
 }
 
-fn take(said: &[u8], shared: &Mutex<Shared>, refusals: &mpsc::WeakUnboundedSender<Bytes>) {
+fn take(said: &[u8], shared: &Mutex<Shared>, own: &Own) {
     let Ok(Message { id, method, params, result, error }) = serde_json::from_slice(said) else {
         tracing::warn!("the harness wrote a line that is no message");
         return;
     };
     if let (Some(id), Some(method)) = (id, &method) {
-        tracing::warn!(method, "the harness asks for something; nobody is there to answer");
-        let error = json!({"code": METHOD_NOT_FOUND, "message": "nobody is there to answer this"});
-        if let Some(lines) = refusals.upgrade() {
-            let _ = lines.send(line(&json!({"jsonrpc": "2.0", "id": id, "error": error})));
-        }
-        return;
+        return own.answer(id, method);
     }
     let mut shared = lock(shared);
     if let Some(method) = method {
@@ -253,7 +274,7 @@ mod tests {
             }
         });
         let (output, input) = split(ours);
-        Peer::new(input, output)
+        Peer::new(input, output, |method| (method == "allow").then_some(Value::Bool(true)))
     }
 
     #[tokio::test]
@@ -301,23 +322,26 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_it_asks_for_itself_is_refused() {
-        let mut refused = None;
+    async fn what_it_asks_for_itself_is_answered_or_refused() {
+        let mut answers = Vec::new();
         let peer = peer(move |said| match said["method"].as_str() {
             Some("begin") => {
-                let asks = json!({"id": "its-1", "method": "input", "params": {}}).to_string();
-                vec![asks, json!({"id": said["id"]}).to_string()]
+                let asks =
+                    |id: &str, method: &str| json!({"id": id, "method": method, "params": {}}).to_string();
+                vec![asks("its-1", "input"), asks("its-2", "allow"), json!({"id": said["id"]}).to_string()]
             }
-            Some(_) => vec![json!({"id": said["id"], "result": refused.take()}).to_string()],
+            Some(_) => vec![json!({"id": said["id"], "result": answers}).to_string()],
             None => {
-                refused = Some(said);
+                answers.push(said);
                 vec![]
             }
         });
         let mut told = peer.listen();
         peer.call("try", "begin", &json!({})).await.unwrap();
-        let refused: Value = peer.ask("try", "end", &json!({})).await.unwrap();
+        let answers: Value = peer.ask("try", "end", &json!({})).await.unwrap();
+        let [refused, allowed] = &answers.as_array().unwrap()[..] else { panic!("{answers}") };
         assert_eq!((&refused["id"], &refused["error"]["code"]), (&json!("its-1"), &json!(METHOD_NOT_FOUND)));
+        assert_eq!((&allowed["id"], &allowed["result"]), (&json!("its-2"), &json!(true)));
         assert!(told.try_recv().is_err(), "a request is nothing that is told");
     }
 

@@ -2,6 +2,8 @@
 //! [`MessageHarness`].
 
 pub mod claude_sdk;
+mod codex;
+pub mod codex_app;
 #[cfg(test)]
 pub(crate) mod fake;
 mod home;

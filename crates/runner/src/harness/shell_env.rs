@@ -6,8 +6,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use paddock_runnerapi::EnvVar;
+use serde_json::{Map, Value};
 
 use super::home::write_private;
+
+/// Names and values, of an environment or of headers, as an object. The last of a name counts.
+pub(super) fn object<'a>(pairs: impl IntoIterator<Item = &'a EnvVar>) -> Map<String, Value> {
+    pairs.into_iter().map(|pair| (pair.name.clone(), Value::from(pair.value.as_str()))).collect()
+}
 
 /// See the module.
 pub(super) struct ShellEnv {

@@ -34,6 +34,12 @@ async fn the_claude_agent_sdk_works_from_a_warm_start_to_the_next_pod() {
     scenario("the Claude Agent SDK", Share::Shared, LIMIT, async |s| life(s, &known).await).await;
 }
 
+#[tokio::test]
+async fn codex_works_from_a_warm_start_to_the_next_pod() {
+    let known = Known { harness: "codex-app-server", path: "/v1/responses" };
+    scenario("Codex's app server", Share::Shared, LIMIT, async |s| life(s, &known).await).await;
+}
+
 async fn life(s: &Scenario, known: &Known) {
     let harness = known.harness;
     let original = if harness == "opencode" { &s.env.default_pool } else { harness };

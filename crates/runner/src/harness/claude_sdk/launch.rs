@@ -50,7 +50,7 @@ pub fn launch(config: &Config, reaper: &Arc<Reaper>) -> Result<(Process, Booting
         tracing::warn!(%error, home = %config.home.display(), "git is not told to trust the workspace");
     }
     let start = |source| HarnessError::Prepare { what: "process", source };
-    let (process, peer) = jsonrpc::start(&mut command(config), reaper).map_err(start)?;
+    let (process, peer) = jsonrpc::start(&mut command(config), reaper, |_| None).map_err(start)?;
     let told = peer.listen();
     let (workspace, skills) = (config.workspace.clone(), config.home.join(".claude/skills"));
     Ok((process, Booting { peer, told, shell_env, preamble, workspace, skills }))

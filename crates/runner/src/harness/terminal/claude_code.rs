@@ -10,8 +10,9 @@ use paddock_runnerapi::{AgentBinding, EnvVar, McpServer, McpTransport};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::profile::{Place, Profile, SetUp, object};
+use super::profile::{Place, Profile, SetUp};
 use crate::harness::home::write_private;
+use crate::harness::shell_env::object;
 use crate::model_proxy::ModelProxy;
 
 /// See the module.

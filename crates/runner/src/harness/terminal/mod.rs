@@ -131,9 +131,11 @@ fn profile_of(kind: HarnessKind) -> Option<&'static dyn Profile> {
     match kind {
         HarnessKind::ClaudeCode => Some(&claude_code::ClaudeCode),
         HarnessKind::Codex => Some(&codex::Codex),
-        HarnessKind::Opencode | HarnessKind::ClaudeAgentSdk | HarnessKind::Http | HarnessKind::Terminal => {
-            None
-        }
+        HarnessKind::Opencode
+        | HarnessKind::ClaudeAgentSdk
+        | HarnessKind::CodexAppServer
+        | HarnessKind::Http
+        | HarnessKind::Terminal => None,
     }
 }
 

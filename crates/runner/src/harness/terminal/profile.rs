@@ -6,8 +6,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 
-use paddock_runnerapi::{AgentBinding, EnvVar};
-use serde_json::{Map, Value};
+use paddock_runnerapi::AgentBinding;
 
 use crate::config::Config;
 use crate::model_proxy::ModelProxy;
@@ -56,9 +55,4 @@ impl Place {
 pub(super) struct SetUp {
     pub(super) args: Vec<OsString>,
     pub(super) env: Vec<(OsString, OsString)>,
-}
-
-/// Names and values, of an environment or of headers, as an object. The last of a name counts.
-pub(super) fn object<'a>(pairs: impl IntoIterator<Item = &'a EnvVar>) -> Map<String, Value> {
-    pairs.into_iter().map(|pair| (pair.name.clone(), Value::from(pair.value.as_str()))).collect()
 }
