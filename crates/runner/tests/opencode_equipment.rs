@@ -137,6 +137,7 @@ async fn everything_reaches_the_model_and_is_there_after_a_restart() {
     let activated = pod.activate(&asked).await;
     report!("everything: activation {:?}: {}", begun.elapsed(), activated.body["steps"]);
     assert_eq!(activated.status, 200, "{}\n{}", activated.body, pod.log());
+    assert!(!pod.log().contains("it is asked again"), "{}", pod.log());
     for life in ["new", "restarted"] {
         let begun = Instant::now();
         let turn = pod.turn(&format!("t-{life}"), "!run cat notes/task.md").await;
@@ -191,6 +192,7 @@ async fn skills_alone_and_mcp_servers_that_cannot_be_used() {
     asked.agent.equipment.mcp_servers = Vec::new();
     let activated = pod.activate(&asked).await;
     report!("a skill: {}", activated.body["steps"]);
+    assert!(!pod.log().contains("it is asked again"), "{}", pod.log());
     let begun = Instant::now();
     pod.turn("t1", "!say hi").await;
     report!("first turn: {:?}", begun.elapsed());

@@ -20,6 +20,8 @@ const RELOAD: &str = "load the workspace again";
 /// How long opencode may take to let go of what it has loaded, and how often it is asked to.
 const RELOAD_LIMIT: Duration = Duration::from_secs(5);
 const RELOADS: usize = 4;
+/// How long it may take until something that it tells everybody is heard, before it is asked to tell that again.
+const HEARING: Duration = Duration::from_millis(50);
 /// How long one MCP server may take to begin.
 const MCP_LIMIT: Duration = Duration::from_secs(60);
 /// Shorter values are hidden nowhere: they are no secrets, and texts could not be read without them.
@@ -31,6 +33,7 @@ const LARGEST_EVENT: usize = 64 << 10;
 
 /// Types of the events that are looked for.
 const CONNECTED: &[u8] = b"\"server.connected\"";
+const TOAST: &[u8] = b"\"tui.toast.show\"";
 const DISPOSED: &[u8] = b"\"server.instance.disposed\"";
 
 /// What opencode reads when it first looks at a folder, and not again. Its `AGENTS.md` it sees as it is.
@@ -49,6 +52,7 @@ pub(super) async fn reload(client: &Client) -> Result<(), HarnessError> {
         if let Ok(ended) = timeout(RELOAD_LIMIT, let_go(client)).await {
             return ended;
         }
+        tracing::warn!("opencode did not say that it let go of the workspace; it is asked again");
     }
     let late =
         |_| HarnessError::Unusable { attempt: RELOAD, what: "it did not let go of what it had loaded" };
@@ -59,10 +63,22 @@ pub(super) async fn reload(client: &Client) -> Result<(), HarnessError> {
 async fn let_go(client: &Client) -> Result<(), HarnessError> {
     let mut events = client.stream(RELOAD, "/global/event").await?.into_body();
     let mut decoder = Decoder::new(LARGEST_EVENT);
-    // Before the first event it may not have us among those it tells.
     wait_for(&mut events, &mut decoder, CONNECTED).await?;
+    hear(client, &mut events, &mut decoder).await?;
     client.call(RELOAD, Method::POST, "/instance/dispose", None).await?;
     wait_for(&mut events, &mut decoder, DISPOSED).await
+}
+
+/// It calls us connected some time before we are among those it tells, so it is made to tell something until we hear it: a
+/// notice for a screen that is not there.
+async fn hear(client: &Client, events: &mut Incoming, decoder: &mut Decoder) -> Result<(), HarnessError> {
+    let notice = json!({"message": "the workspace is loaded again", "variant": "info"});
+    loop {
+        client.call(RELOAD, Method::POST, "/tui/show-toast", Some(&notice)).await?;
+        if let Ok(heard) = timeout(HEARING, wait_for(events, decoder, TOAST)).await {
+            return heard;
+        }
+    }
 }
 
 async fn wait_for(events: &mut Incoming, decoder: &mut Decoder, kind: &[u8]) -> Result<(), HarnessError> {
