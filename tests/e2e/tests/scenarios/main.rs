@@ -10,6 +10,7 @@
 
 mod a_silent_turn;
 mod agent_api;
+mod agent_edits;
 mod agents;
 mod apply;
 mod bad_requests;
@@ -31,6 +32,7 @@ mod message_harnesses;
 mod messages;
 mod model_failures;
 mod nodes;
+mod one_pool;
 mod openapi;
 mod pool_demand;
 mod pool_nodes;
