@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use paddock_runnerapi::{AgentBinding, EnvVar, McpServer, McpTransport};
+use paddock_runnerapi::{AgentBinding, McpServer, McpTransport};
 use serde_json::{Map, Value, json};
 
 use super::shell_env::object;
@@ -86,30 +86,31 @@ pub(super) fn common(workspace: &Path, base_url: &str) -> Value {
 pub(super) fn config(workspace: &Path, agent: &AgentBinding, base_url: &str) -> Value {
     let mut config = common(workspace, base_url);
     config["model"] = json!(agent.model);
-    config["mcp_servers"] = json!(mcp(&agent.equipment.mcp_servers, &agent.env));
+    config["mcp_servers"] = json!(mcp(&agent.equipment.mcp_servers));
     if let Some(prompt) = &agent.prompt {
         config["developer_instructions"] = json!(prompt);
     }
     config
 }
 
-fn mcp(servers: &[McpServer], env: &[EnvVar]) -> Map<String, Value> {
-    servers.iter().map(|server| (server.name.clone(), transport(&server.transport, env))).collect()
+fn mcp(servers: &[McpServer]) -> Map<String, Value> {
+    servers.iter().map(|server| (server.name.clone(), transport(&server.transport))).collect()
 }
 
-/// Programs are given next to nothing of its own environment.
-fn transport(transport: &McpTransport, agent_env: &[EnvVar]) -> Value {
+fn transport(transport: &McpTransport) -> Value {
     match transport {
         McpTransport::Http { url, headers } => json!({"url": url, "http_headers": object(headers)}),
         McpTransport::Stdio { command, env } => {
             let (program, args) = command.split_first().map_or(("", &[][..]), |(p, args)| (p.as_str(), args));
-            json!({"command": program, "args": args, "env": object(agent_env.iter().chain(env))})
+            json!({"command": program, "args": args, "env": object(env)})
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use paddock_runnerapi::EnvVar;
+
     use super::*;
 
     fn pair(name: &str, value: &str) -> EnvVar {
@@ -122,9 +123,9 @@ mod tests {
         let headers = vec![pair("Authorization", "Bearer \"x\"\n\u{7f}")];
         let http = McpServer { name: "far.off".into(), transport: McpTransport::Http { url, headers } };
         let command = ["npx", "-y", "it"].map(str::to_owned).to_vec();
-        let stdio = McpTransport::Stdio { command, env: vec![pair("A", "own")] };
+        let stdio = McpTransport::Stdio { command, env: vec![pair("A", "agent's"), pair("A", "own")] };
         let stdio = McpServer { name: "near".into(), transport: stdio };
-        let servers = mcp(&[http, stdio], &[pair("A", "agent's"), pair("B", "b")]);
+        let servers = mcp(&[http, stdio]);
         let text = toml::to_string(&json!({"mcp_servers": servers})).unwrap();
         for line in [
             "[mcp_servers.\"far.off\"]",
@@ -134,7 +135,6 @@ mod tests {
             "command = \"npx\"",
             "args = [\"-y\", \"it\"]",
             "A = \"own\"",
-            "B = \"b\"",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
         }
