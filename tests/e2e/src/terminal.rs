@@ -17,8 +17,6 @@ use crate::{LIVENESS, wait};
 const COLS: u16 = 100;
 const ROWS: u16 = 30;
 
-/// See [`Terminal::at_rest`].
-const REST: Duration = Duration::from_secs(2);
 /// How long connecting may take. The kernel tries ever more seldom where nobody answers, as while no gateway serves.
 const CONNECT: Duration = Duration::from_secs(5);
 
@@ -143,15 +141,21 @@ impl Terminal {
         assert!(in_time, "the terminal does not show {what}:\n{}", self.text());
     }
 
-    /// What it shows once it has not changed for [`REST`]: programs paint in several steps.
+    /// Waits until another client sees the very same.
     ///
     /// # Panics
-    /// When it does not come to rest, or the terminal ends.
-    pub async fn at_rest(&mut self) -> String {
-        let rests = async { while tokio::time::timeout(REST, self.looks()).await.is_ok() {} };
-        let in_time = tokio::time::timeout(LIVENESS, rests).await.is_ok();
-        assert!(in_time, "the terminal does not come to rest:\n{}", self.text());
-        self.text()
+    /// When it does not in time, or the terminal ends.
+    pub async fn shows_the_same_as(&mut self, other: &mut Self) {
+        let same = async {
+            while self.text() != other.text() {
+                tokio::select! {
+                    () = self.looks() => {}
+                    () = other.looks() => {}
+                }
+            }
+        };
+        let in_time = tokio::time::timeout(LIVENESS, same).await.is_ok();
+        assert!(in_time, "two clients see two things:\n{}\n---\n{}", self.text(), other.text());
     }
 
     /// Takes what is printed next.

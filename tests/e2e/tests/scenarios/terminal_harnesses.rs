@@ -118,22 +118,25 @@ async fn show_the_same_to_who_comes_back_and_after_the_gateway_was_killed() {
         let gateway = s.the_gateway().await;
         assert_eq!(s.sigkill_gateways(std::slice::from_ref(&gateway)).await, 1, "it runs on this machine");
         s.remove_pods(std::slice::from_ref(&gateway)).await;
-        for Open { known, session, pids, before } in open {
-            let mut again = s.attach_to_another(&name_of(&session), &uid(&gateway)).await;
-            again.sees("what it showed before", |text| text == before).await;
-            assert_eq!(processes::of_pod(&pod_of(&session).uid, known.program), pids, "the same program");
+        for Open { known, session, process, conversation } in open {
+            let name = name_of(&session);
+            let mut again = s.attach_to_another(&name, &uid(&gateway)).await;
+            again.shows(&conversation).await;
+            again.shows_the_same_as(&mut s.attach(&name).await).await;
+            let processes = processes::of_pod(&pod_of(&session).uid, known.program);
+            assert!(processes.contains(&process), "another program: {process} is not in {processes:?}");
             says(s, &mut again, "still").await;
         }
     })
     .await;
 }
 
-/// A program with a conversation, to which somebody has come back once, and what was on its screen.
+/// A program to which somebody has come back once, and what stands on its screen of their conversation.
 struct Open<'a> {
     known: &'a Known,
     session: Session,
-    pids: Vec<u32>,
-    before: String,
+    process: u32,
+    conversation: String,
 }
 
 async fn open<'a>(s: &Scenario, known: &'a Known) -> Open<'a> {
@@ -145,16 +148,22 @@ async fn open<'a>(s: &Scenario, known: &'a Known) -> Open<'a> {
     measure::times(&format!("{}: Session→Ready, cold", known.harness), &[begun.elapsed()]);
     let mut first = s.attach(&name).await;
     first.shows(known.waits).await;
-    says(s, &mut first, "begun").await;
-    let pids = processes::of_pod(&pod_of(&session).uid, known.program);
-    assert!(!pids.is_empty(), "{} runs on this machine", known.program);
+    let word = says(s, &mut first, "begun").await;
+    // It may have children of its own name.
+    let process = processes::of_pod(&pod_of(&session).uid, known.program).into_iter().min();
+    let process = process.expect("it runs on this machine");
 
-    let before = first.at_rest().await;
+    // Below and above the conversation a program may show what passes.
+    let text = first.text();
+    let (begin, end) = (text.find(&word).expect("the prompt"), text.rfind(&word).expect("the reply"));
+    let begin = text[..begin].rfind('\n').map_or(0, |at| at + 1);
+    let conversation = text[begin..end + word.len()].to_owned();
+    first.shows_the_same_as(&mut s.attach(&name).await).await;
     drop(first);
-    let mut terminal = s.attach(&name).await;
-    terminal.sees("what it showed before", |text| text == before).await;
-    drop(terminal);
-    Open { known, session, pids, before }
+    let mut again = s.attach(&name).await;
+    again.shows(&conversation).await;
+    again.shows_the_same_as(&mut s.attach(&name).await).await;
+    Open { known, session, process, conversation }
 }
 
 /// An agent with a word in its prompt, which is returned with its name.
@@ -167,10 +176,11 @@ async fn agent(s: &Scenario, known: &Known, pool: &str) -> (String, String) {
     (sign, agent)
 }
 
-/// Has the model say a word, and waits until the reply is shown and a prompt is waited for.
-async fn says(s: &Scenario, terminal: &mut Terminal, word: &str) {
+/// Has the model say a word, which is returned once the reply is shown and a prompt is waited for.
+async fn says(s: &Scenario, terminal: &mut Terminal, word: &str) -> String {
     let word = s.word(word);
     terminal.prompts(&format!(" !say {word}")).await;
     let replied = |text: &str| text.matches(&word).count() == 2 && !text.contains(CLAUDE_CODE.works);
     terminal.sees("the reply", replied).await;
+    word
 }
