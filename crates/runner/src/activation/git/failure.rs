@@ -81,7 +81,9 @@ impl Failure {
         StepError(format!(
             "cloning the repository: {}",
             match self {
-                Self::NoGit => "the harness's image has no git; install it in the image".to_owned(),
+                Self::NoGit => "the harness's image has no git; install it in the image, or, where the runner has a container of its own, name one \
+                            that has it (paddock.dev/runner-image)"
+                .to_owned(),
                 Self::Refused if *has_credential => {
                     format!(
                         "{host} refuses the credential; put one into the Secret that may read this repository"
