@@ -29,6 +29,7 @@ pub struct PrivatePool<'a> {
     annotations: Value,
     strategy: &'static str,
     harness: Option<&'a str>,
+    described: Vec<(&'a str, String)>,
     edit: Edit<'a>,
 }
 
@@ -45,6 +46,7 @@ impl<'a> PrivatePool<'a> {
             annotations: json!({}),
             strategy: "OnReplenish",
             harness: None,
+            described: Vec::new(),
             edit: Box::new(|_| {}),
         }
     }
@@ -79,6 +81,12 @@ impl<'a> PrivatePool<'a> {
         self
     }
 
+    /// An annotation of the SandboxTemplate.
+    pub fn describe(mut self, key: &'a str, value: impl Into<String>) -> Self {
+        self.described.push((key, value.into()));
+        self
+    }
+
     /// Another namespace; what the template refers to is copied there too.
     pub fn in_namespace(mut self, namespace: &str) -> Self {
         self.namespace = namespace.to_owned();
@@ -110,6 +118,7 @@ impl<'a> PrivatePool<'a> {
         if let Some(harness) = self.harness {
             annotations.insert(labels::HARNESS.to_owned(), harness.to_owned());
         }
+        annotations.extend(self.described.into_iter().map(|(key, value)| (key.to_owned(), value)));
         let mut template = SandboxTemplate::new(&name, spec);
         template.metadata.annotations = Some(annotations);
         s.record(Kind::Template, &self.namespace, &name);

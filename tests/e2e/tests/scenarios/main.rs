@@ -34,6 +34,7 @@ mod model_failures;
 mod nodes;
 mod one_pool;
 mod openapi;
+mod own_image;
 mod pool_demand;
 mod pool_nodes;
 mod pool_rollout;
