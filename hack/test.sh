@@ -90,7 +90,7 @@ go_tests() { (cd tests/cluster/devcluster && go vet . && go test -count=1 -v .);
 
 # Tests that need more than this repository: see real_parts, scenarios and uninstall. They are left out by name and not
 # with --exclude: cargo would choose other features for the dependencies, and build those once more afterwards.
-need_more=(apiserver apiserver_conformance claude_agent_sdk faults opencode opencode_equipment own_image programs scenarios zz_uninstall)
+need_more=(apiserver apiserver_conformance claude_agent_sdk faults opencode opencode_equipment own_image permissions programs scenarios zz_uninstall)
 
 unit_tests() {
   local targets
@@ -107,7 +107,7 @@ claude_agent_sdk() {
   local folder
   folder=$(hack/claude-agent-sdk.sh) &&
     npm --prefix "$folder" --silent test &&
-    PADDOCK_TEST_CLAUDE_AGENT_SDK=$folder cargo test --locked --workspace --no-fail-fast --test claude_agent_sdk
+    PADDOCK_TEST_CLAUDE_AGENT_SDK=$folder cargo test --locked --workspace --no-fail-fast --test claude_agent_sdk --test permissions
 }
 
 real_parts() {
@@ -119,7 +119,7 @@ real_parts() {
     PADDOCK_TEST_OPENCODE=$opencode PADDOCK_TEST_CLAUDE_CODE=$claude_code PADDOCK_TEST_CODEX=$codex \
       PADDOCK_TEST_KUBECONFIG=$kubeconfig \
       cargo test --locked --workspace --no-fail-fast \
-        --test apiserver --test apiserver_conformance --test faults --test opencode --test opencode_equipment --test own_image --test programs \
+        --test apiserver --test apiserver_conformance --test faults --test opencode --test opencode_equipment --test own_image --test permissions --test programs \
         --test codex_app_server
 }
 

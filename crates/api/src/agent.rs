@@ -1,6 +1,7 @@
 //! `Agent`: a saved configuration that sessions are made from.
 
 mod equipment;
+mod permissions;
 
 use std::collections::BTreeMap;
 
@@ -15,6 +16,7 @@ pub use self::equipment::{
     ConfigMapKeyRef, ConfigMapRef, CredentialSecretRef, Equipment, File, Header, McpHttp, McpServer,
     McpStdio, Repo, Requirements, Skill, SkillFile, has_credential, merge_files,
 };
+pub use self::permissions::{DeniedTool, Permissions, Tool};
 
 /// How an agent behaves and what it runs on.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
@@ -84,6 +86,9 @@ pub struct AgentSpec {
     /// pool's image, where it costs no time.
     #[serde(default, skip_serializing_if = "Requirements::is_empty")]
     pub requirements: Requirements,
+    /// What the model may not do.
+    #[serde(default, skip_serializing_if = "Permissions::is_empty")]
+    pub permissions: Permissions,
     /// The pool to take sandboxes from; the harness's default pool when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pool_ref: Option<PoolRef>,
@@ -113,6 +118,7 @@ impl AgentSpec {
             skills: self.skills.clone(),
             mcp_servers: self.mcp_servers.clone(),
             requirements: self.requirements.clone(),
+            permissions: self.permissions.clone(),
         }
     }
 }

@@ -3,8 +3,8 @@
 use paddock_api::agent::{self, EnvVar as ApiVar};
 use paddock_core::op::{Activation, SecretEnv};
 use paddock_runnerapi::{
-    ActivateRequest, EnvVar, Equipment, GitCredential, McpServer, McpTransport, Repo, Requirements, Skill,
-    TextFile,
+    ActivateRequest, Denial, EnvVar, Equipment, GitCredential, McpServer, McpTransport, Repo, Requirements,
+    Skill, TextFile, Tool,
 };
 
 use crate::references::{References, Trouble};
@@ -35,7 +35,8 @@ pub(crate) async fn request(
 
 async fn whole(of: &agent::Equipment, references: &mut References<'_>) -> Result<Equipment, Trouble> {
     let agent::Requirements { pip, npm } = of.requirements.clone();
-    let mut equipment = Equipment { requirements: Requirements { pip, npm }, ..Equipment::default() };
+    let denied = of.permissions.deny.iter().map(denial).collect();
+    let mut equipment = Equipment { requirements: Requirements { pip, npm }, denied, ..Equipment::default() };
     if let Some(of) = &of.repo {
         equipment.repo = Some(repo(of, references).await?);
     }
@@ -56,6 +57,17 @@ async fn whole(of: &agent::Equipment, references: &mut References<'_>) -> Result
         equipment.mcp_servers.push(mcp_server(of, references).await?);
     }
     Ok(equipment)
+}
+
+fn denial(of: &agent::DeniedTool) -> Denial {
+    let tool = match of.tool {
+        agent::Tool::Shell => Tool::Shell,
+        agent::Tool::Edit => Tool::Edit,
+        agent::Tool::Read => Tool::Read,
+        agent::Tool::Fetch => Tool::Fetch,
+        agent::Tool::Search => Tool::Search,
+    };
+    Denial { tool, pattern: of.pattern.clone() }
 }
 
 async fn repo(of: &agent::Repo, references: &mut References<'_>) -> Result<Repo, Trouble> {

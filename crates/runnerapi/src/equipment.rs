@@ -25,6 +25,9 @@ pub struct Equipment {
     /// Installed for the agent's shells.
     #[serde(skip_serializing_if = "Requirements::is_empty")]
     pub requirements: Requirements,
+    /// What the model may not do; all else it may.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub denied: Vec<Denial>,
 }
 
 impl Equipment {
@@ -132,4 +135,30 @@ impl Requirements {
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
+}
+
+/// A tool that the model may not use, or not for everything.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Denial {
+    /// The tool.
+    pub tool: Tool,
+    /// Of [`Tool::Shell`]: the commands; `*` stands for anything. Absent, all of the tool.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pattern: Option<String>,
+}
+
+/// What harnesses have in common, whatever each calls it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Tool {
+    /// Runs commands.
+    Shell,
+    /// Writes files.
+    Edit,
+    /// Reads and finds files.
+    Read,
+    /// Gets pages of the web.
+    Fetch,
+    /// Searches the web.
+    Search,
 }

@@ -12,7 +12,9 @@ pub mod terminal;
 pub mod token;
 pub mod transcript;
 
-pub use equipment::{Equipment, GitCredential, McpServer, McpTransport, Repo, Requirements, Skill, TextFile};
+pub use equipment::{
+    Denial, Equipment, GitCredential, McpServer, McpTransport, Repo, Requirements, Skill, TextFile, Tool,
+};
 pub use events::{EventId, EventLine, Gap};
 pub use features::{Attachments, BadFeatures, Features};
 pub use message::{

@@ -45,7 +45,7 @@ export function options({ agent, env, session, system, abortController }) {
     permissionMode: 'bypassPermissions',
     allowDangerouslySkipPermissions: true,
     permissionPrompts: 'none',
-    disallowedTools: UNFIT,
+    disallowedTools: [...UNFIT, ...(agent.denied_tools ?? [])],
     mcpServers: Object.fromEntries(agent.mcp_servers.map((server) => [server.name, mcpServer(server)])),
     // Their headers and environment may be secrets: not on a command line.
     mcpServersDelivery: 'initialize',

@@ -9,7 +9,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{EnvVar, EnvVarSource};
+use super::{EnvVar, EnvVarSource, Permissions};
 
 /// All of it. In an Agent these are fields of the spec itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub struct Equipment {
     pub mcp_servers: Vec<McpServer>,
     /// Packages for the agent's shells.
     pub requirements: Requirements,
+    /// What the model may not do.
+    pub permissions: Permissions,
 }
 
 impl Equipment {
@@ -294,7 +296,7 @@ mod tests {
     fn nothing_is_written_of_equipment_that_is_not_there() {
         let spec = crate::AgentSpec { model: "m".into(), ..crate::AgentSpec::default() };
         let json = serde_json::to_value(&spec).unwrap();
-        for field in ["repo", "files", "skills", "mcpServers", "requirements"] {
+        for field in ["repo", "files", "skills", "mcpServers", "requirements", "permissions"] {
             assert!(json.get(field).is_none(), "{field}");
         }
         assert!(spec.equipment().is_empty());

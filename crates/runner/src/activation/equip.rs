@@ -222,6 +222,12 @@ pub(super) fn check(request: &ActivateRequest, harness: &dyn Harness) -> Result<
                 .to_owned(),
         ));
     }
+    if !equipment.denied.is_empty() && !harness.denies_tools() {
+        return Err(StepError(
+            "reading the agent's permissions: the session's harness can't keep its model from a tool; describe the agent without them"
+                .to_owned(),
+        ));
+    }
     for (index, server) in equipment.mcp_servers.iter().enumerate() {
         let failed = |why| StepError(format!("connecting to the MCP server {:?}: {why}", server.name));
         if !is_name(&server.name) {

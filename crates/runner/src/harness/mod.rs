@@ -1,6 +1,7 @@
 //! What the runner needs of a harness. One adapter per kind of harness; activation knows [`Harness`], the turn engine
 //! [`MessageHarness`].
 
+mod claude_rules;
 pub mod claude_sdk;
 mod codex;
 pub mod codex_app;
@@ -231,6 +232,11 @@ pub trait Harness: Send + Sync {
     /// Whether its shells can be given variables, and installed programs in their `PATH`, once it has booted.
     fn takes_env(&self) -> bool {
         true
+    }
+
+    /// Whether it keeps its model from tools.
+    fn denies_tools(&self) -> bool {
+        false
     }
 
     /// Loads what was put into workspace and home since it booted, where it does not see that by itself.

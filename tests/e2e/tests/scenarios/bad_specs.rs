@@ -64,6 +64,11 @@ async fn are_refused_at_apply() {
             )
             .await;
         }
+        let pattern = json!({ "permissions": { "deny": [{ "tool": "Fetch", "pattern": "x" }] } });
+        let words = ["pattern is for tool: Shell only"];
+        refused(s, "a pattern for pages", agent(ns, &n("deny"), &pattern), &words).await;
+        let tool = json!({ "permissions": { "deny": [{ "tool": "bash" }] } });
+        refused(s, "a tool of one harness", agent(ns, &n("tool"), &tool), &["Shell", "Fetch"]).await;
         let typo = session(ns, &n("typo"), "a", &json!({ "promt": "hello" }));
         refused(s, "a typing error", typo, &["unknown field", "spec.promt"]).await;
         let state = session(ns, &n("state"), "a", &json!({ "state": "Paused" }));

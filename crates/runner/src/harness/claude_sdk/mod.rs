@@ -16,6 +16,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
+use super::claude_rules;
 use super::ids::{IdMaker, now_ms};
 use super::jsonrpc::Peer;
 use super::shell_env::ShellEnv;
@@ -65,6 +66,7 @@ impl ClaudeSdk {
             "token": self.proxy.token().reveal(),
             "shell_env": self.preamble,
             "mcp_servers": agent.equipment.mcp_servers,
+            "denied_tools": claude_rules::of(&agent.equipment.denied),
         });
         self.peer.call("take its agent", "bind", &binding).await?;
         self.proxy.bind(&agent.model);
@@ -79,6 +81,10 @@ impl Harness for ClaudeSdk {
 
     fn terminal(&self) -> Option<Arc<Terminal>> {
         None
+    }
+
+    fn denies_tools(&self) -> bool {
+        true
     }
 
     fn skills_dir(&self) -> Option<PathBuf> {

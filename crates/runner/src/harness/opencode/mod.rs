@@ -4,6 +4,7 @@ mod config;
 mod equip;
 mod import;
 mod launch;
+mod permissions;
 mod task;
 mod warm;
 
@@ -13,8 +14,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::{BoxFuture, join_all};
-use http::{Method, Request};
-use http_body_util::BodyExt;
+use http::header::ACCEPT_ENCODING;
+use http::{Method, Request, Response};
+use http_body_util::{BodyExt, Full};
 use paddock_runnerapi::passage::Action;
 use paddock_runnerapi::{ActivateRequest, TurnRequest};
 use serde_json::value::RawValue;
@@ -32,6 +34,7 @@ use crate::model_proxy::ModelProxy;
 use crate::terminal::Terminal;
 use config::Files;
 use import::Importer;
+use permissions::Rule;
 
 pub use launch::{Booting, launch};
 
@@ -48,6 +51,8 @@ pub struct Opencode {
     importer: Importer,
     /// Sent with every message: opencode forgets it after each.
     prompt: RwLock<Option<String>>,
+    /// What each conversation is to be denied.
+    denied: RwLock<Vec<Rule>>,
     /// Held by warm-up turns and by activation, so that no warm-up reaches a paid model.
     warming: Mutex<()>,
     /// Whose events are told. It lives as long as the process, over subscriptions that break off.
@@ -64,7 +69,8 @@ impl Opencode {
         let (client, files, importer) = booting.served().await?;
         let (ids, prompt, warming) = (IdMaker::default(), RwLock::new(None), Mutex::new(()));
         let family = Arc::default();
-        Ok(Self { client, files, workspace, ids, proxy, importer, prompt, warming, family })
+        let denied = RwLock::default();
+        Ok(Self { client, files, workspace, ids, proxy, importer, prompt, denied, warming, family })
     }
 
     /// Brings a fresh process to its speed.
@@ -94,6 +100,7 @@ impl Opencode {
         let prepare = |source| HarnessError::Prepare { what: "shell environment", source };
         self.files.shell_env().write(&request.agent.env).map_err(prepare)?;
         self.prompt.write().await.clone_from(&request.agent.prompt);
+        *self.denied.write().await = permissions::rules(&request.agent.equipment.denied);
         self.proxy.bind(&request.agent.model);
         Ok(())
     }
@@ -119,6 +126,29 @@ impl Opencode {
         found.ok_or(HarnessError::Unusable { attempt: "run a turn", what: "it has no reply to this message" })
     }
 
+    /// Denies a conversation what the agent is denied.
+    async fn hold(&self, conversation: &str) -> Result<(), HarnessError> {
+        permissions::hold(&self.client, conversation, &self.denied.read().await).await
+    }
+
+    /// A client makes a conversation, which is denied what the agent is before anybody can use it.
+    async fn make_conversation(&self, mut request: Request<Bytes>) -> Result<Passed, HarnessError> {
+        request.headers_mut().remove(ACCEPT_ENCODING);
+        let broken = |error: hyper::Error| HarnessError::Unreachable {
+            attempt: "open a conversation",
+            source: error.into(),
+        };
+        let (head, body) = self.client.pass(request).await?.into_parts();
+        let body = body.collect().await.map_err(broken)?.to_bytes();
+        if head.status.is_success() {
+            let what = "it names no conversation";
+            let made: permissions::Conversation = serde_json::from_slice(&body)
+                .map_err(|_| HarnessError::Unusable { attempt: "open a conversation", what })?;
+            self.hold(&made.id).await?;
+        }
+        Ok(Response::from_parts(head, Full::new(body).map_err(|never| match never {}).boxed_unsync()))
+    }
+
     async fn has_conversation(&self, conversation: &str) -> Result<bool, HarnessError> {
         // opencode fails at an id that is not of its form.
         if !conversation.starts_with("ses") {
@@ -140,6 +170,10 @@ impl Harness for Opencode {
 
     fn terminal(&self) -> Option<Arc<Terminal>> {
         None
+    }
+
+    fn denies_tools(&self) -> bool {
+        true
     }
 
     fn skills_dir(&self) -> Option<PathBuf> {
@@ -171,7 +205,11 @@ impl Harness for Opencode {
             let _warming = self.warming.lock().await;
             self.bind(request).await?;
             // With a title given, opencode does not ask the model for one.
-            let body = json!({"title": request.title});
+            let mut body = json!({"title": request.title});
+            let denied = self.denied.read().await;
+            if !denied.is_empty() {
+                body["permission"] = json!(*denied);
+            }
             let opened: warm::Created =
                 self.client.ask("open a conversation", Method::POST, "/session", Some(&body)).await?;
             Ok(opened.id)
@@ -191,6 +229,7 @@ impl Harness for Opencode {
             if self.has_conversation(conversation).await? {
                 let _warming = self.warming.lock().await;
                 self.bind(request).await?;
+                self.hold(conversation).await?;
                 return Ok(conversation.to_owned());
             }
             // opencode does not sync every write, so the loss of a node can take a conversation with it. The
@@ -234,7 +273,11 @@ impl MessageHarness for Opencode {
 
     fn pass<'a>(&'a self, request: Request<Bytes>) -> BoxFuture<'a, Result<Passed, HarnessError>> {
         Box::pin(async move {
-            let answer = self.client.pass(passed::narrowed(request)).await?;
+            let request = passed::narrowed(request);
+            if permissions::makes_a_conversation(&request) && !self.denied.read().await.is_empty() {
+                return self.make_conversation(request).await;
+            }
+            let answer = self.client.pass(request).await?;
             Ok(answer.map(BodyExt::boxed_unsync))
         })
     }
@@ -279,7 +322,7 @@ impl MessageHarness for Opencode {
             if let Some(last) = ids.into_iter().max() {
                 self.ids.not_before(&TurnNames { conversation: None, message: last, parts: Vec::new() });
             }
-            Ok(())
+            self.hold(conversation).await
         })
     }
 

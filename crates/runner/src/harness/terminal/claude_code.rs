@@ -6,11 +6,12 @@ use std::fs;
 use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
-use paddock_runnerapi::{AgentBinding, EnvVar, McpServer, McpTransport};
+use paddock_runnerapi::{AgentBinding, Denial, EnvVar, McpServer, McpTransport};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::profile::{Place, Profile, SetUp};
+use crate::harness::claude_rules;
 use crate::harness::home::write_private;
 use crate::harness::shell_env::object;
 use crate::model_proxy::ModelProxy;
@@ -31,6 +32,10 @@ impl Profile for ClaudeCode {
         place.home.join(".claude/skills")
     }
 
+    fn denies_tools(&self) -> bool {
+        true
+    }
+
     fn set_up(&self, place: &Place, agent: &AgentBinding, proxy: &ModelProxy) -> io::Result<SetUp> {
         answer_questions(&place.home.join(".claude.json"), &place.workspace)?;
         let mut args = Vec::new();
@@ -40,7 +45,7 @@ impl Profile for ClaudeCode {
             args.extend([OsString::from(flag), path.into()]);
             io::Result::Ok(())
         };
-        give("--settings", "settings.json", &settings().to_string())?;
+        give("--settings", "settings.json", &settings(&agent.equipment.denied).to_string())?;
         give("--mcp-config", "mcp.json", &mcp(&agent.equipment.mcp_servers, &agent.env).to_string())?;
         if let Some(prompt) = &agent.prompt {
             give("--append-system-prompt-file", "prompt.md", prompt)?;
@@ -93,9 +98,9 @@ fn is_said(line: &str) -> bool {
 }
 
 /// The pod is the sandbox: nothing else is in it, and tools that ask would wait for a person who may have left.
-fn settings() -> Value {
+fn settings(denied: &[Denial]) -> Value {
     json!({
-        "permissions": {"defaultMode": "bypassPermissions"},
+        "permissions": {"defaultMode": "bypassPermissions", "deny": claude_rules::of(denied)},
         "skipDangerousModePermissionPrompt": true,
     })
 }

@@ -206,6 +206,10 @@ impl Harness for TerminalHarness {
         self.known.is_some()
     }
 
+    fn denies_tools(&self) -> bool {
+        self.known.as_ref().is_some_and(|known| known.profile.denies_tools())
+    }
+
     fn open<'a>(&'a self, request: &'a ActivateRequest) -> BoxFuture<'a, Result<String, HarnessError>> {
         Box::pin(async { self.start(request) })
     }

@@ -22,6 +22,11 @@ pub(super) trait Profile: Send + Sync {
     /// The folder in which it looks for skills.
     fn skills(&self, place: &Place) -> PathBuf;
 
+    /// Whether it keeps its model from tools.
+    fn denies_tools(&self) -> bool {
+        false
+    }
+
     /// Writes what the program reads when it starts. May be done again: for a session that the home had before.
     ///
     /// # Errors
