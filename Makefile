@@ -8,7 +8,7 @@ export CARGO_TARGET_DIR ?= $(PADDOCK_CACHE)/target
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  MODEL_BASE_URL, MODEL and MODEL_API_KEY make 'up' and 'demo' use that model instead of the scripted one."
 	@echo "  PADDOCK_CACHE ($(PADDOCK_CACHE)) keeps tools, images and builds."
@@ -40,6 +40,10 @@ bench: ## Measure the controller beside agent-sandbox (most of an hour) and writ
 .PHONY: bench-gateway
 bench-gateway: ## Measure the gateway beside nginx and haproxy (minutes) and write docs/benchmarks-gateway.md
 	@hack/bench-gateway.sh
+
+.PHONY: bench-harnesses
+bench-harnesses: ## Measure the harnesses on the local cluster (minutes) and write docs/benchmarks-harnesses.md
+	@hack/bench-harnesses.sh
 
 .PHONY: build
 build: ## Build the programs, static and optimised

@@ -7,6 +7,7 @@
 mod audit;
 mod fake;
 mod gateway;
+mod harnesses;
 mod journal;
 mod process;
 mod product;
@@ -48,6 +49,8 @@ enum Command {
     Fake(Run),
     /// Measure the gateway beside nginx and haproxy, and write its page.
     Gateway(gateway::Run),
+    /// Measure the harnesses on a cluster with Paddock, and write their page.
+    Harnesses(harnesses::Run),
     /// Write the page from what was measured.
     Report(report::Inputs),
 }
@@ -164,6 +167,7 @@ async fn main() -> ExitCode {
         Command::Real(run) => measure(run, Nodes::Real).await,
         Command::Fake(run) => measure(run, Nodes::Fake).await,
         Command::Gateway(run) => gateway::measure(&run).await,
+        Command::Harnesses(run) => harnesses::measure(&run).await,
         Command::Report(inputs) => report::write(&inputs),
     };
     match done {

@@ -57,7 +57,12 @@ impl ScriptedModel {
         let spec = service.spec.expect("a Service has a spec");
         let ip = spec.cluster_ip.expect("the scripted model's Service has a ClusterIP");
         let client = reqwest::Client::builder().no_proxy().build().expect("an HTTP client");
-        Self { url: format!("http://{ip}:8080/log"), client }
+        Self { url: format!("http://{ip}:8080"), client }
+    }
+
+    /// Where it speaks as OpenAI does.
+    pub fn base_url(&self) -> String {
+        format!("{}/v1", self.url)
     }
 
     /// Every call in which a person's last message or the system prompt holds `word`, oldest first.
@@ -69,9 +74,9 @@ impl ScriptedModel {
     }
 
     async fn calls(&self) -> Vec<Call> {
-        let answer = self.client.get(&self.url).send().await;
+        let answer = self.client.get(format!("{}/log", self.url)).send().await;
         let answer = answer.unwrap_or_else(|error| panic!("the scripted model does not answer: {error:?}"));
-        assert!(answer.status().is_success(), "GET {}: {}", self.url, answer.status());
+        assert!(answer.status().is_success(), "GET {}/log: {}", self.url, answer.status());
         answer.json().await.expect("the scripted model's log")
     }
 }

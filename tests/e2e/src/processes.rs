@@ -10,10 +10,17 @@ use crate::command;
 
 /// The processes of a pod whose program is `program`. Empty when the pod's node is not on this machine.
 pub fn of_pod(pod_uid: &str, program: &str) -> Vec<u32> {
+    let mut all = all_of_pod(pod_uid);
+    all.retain(|pid| runs(*pid, program));
+    all
+}
+
+/// All processes of a pod. Empty when its node is not on this machine.
+pub fn all_of_pod(pod_uid: &str) -> Vec<u32> {
     let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
     entries
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .filter(|pid| in_pod(*pid, pod_uid) && runs(*pid, program))
+        .filter(|pid| in_pod(*pid, pod_uid))
         .collect()
 }
 
