@@ -89,6 +89,9 @@ pub(super) enum Next {
 pub(super) fn next(ctx: Context<'_>, session: &Session, why: Next) -> Decision {
     // Nothing was ever said in it, so nothing holds it to an agent that was mended since.
     let thaws = matches!(why, Next::Restart) && !was_ready(session) && agent_of(ctx.store, session).is_some();
+    // One that was made to rest from its beginning has its first now.
+    let is_first = matches!(why, Next::Resume) && session.status.as_ref().is_none_or(|s| s.incarnation == 0);
+    let incarnation = if is_first { 1 } else { current(session) + 1 };
     let (reason, message, since, recoveries) = match why {
         Next::Restart => (Reason::Restarting, String::new(), ctx.now, 0),
         Next::Resume => (Reason::Resuming, String::new(), ctx.now, 0),
@@ -102,8 +105,9 @@ pub(super) fn next(ctx: Context<'_>, session: &Session, why: Next) -> Decision {
         }
     };
     let write = status::write(ctx, session, |status| {
-        // A session that never came as far as a sandbox begins with its first.
-        status.incarnation += 1;
+        // Another one also where the last never came as far as a sandbox of its own: what is remembered of that attempt, and what it
+        // may have left, is not this one's.
+        status.incarnation = incarnation;
         status.incarnation_since = Some(since);
         status.restarted_at = session.spec.restarted_at;
         status.phase = Phase::Creating;

@@ -154,7 +154,17 @@ fn a_new_leader_goes_on_with_the_same_pod_and_says_nothing_twice() {
 
 #[test]
 fn a_session_that_never_began_is_made_from_the_agent_as_it_was_mended() {
+    is_made_from_the_mended_agent(slow(1));
+}
+
+#[test]
+fn one_that_failed_before_it_had_a_sandbox_does_not_fail_again_for_that() {
     let mut story = slow(1);
+    story.cluster.work.steps.clear();
+    is_made_from_the_mended_agent(story);
+}
+
+fn is_made_from_the_mended_agent(mut story: Story) {
     story.cluster.change_agent(&key("coder"), |agent| agent.spec.repo = Some(repo("mian")));
     story.cluster.work.fails = Some("no branch mian".into());
     story.cluster.add_session(session("s1"));
