@@ -134,9 +134,11 @@ fn config(server: &McpServer) -> Value {
     let pairs = |variables: &[EnvVar]| -> Map<String, Value> {
         variables.iter().map(|EnvVar { name, value }| (name.clone(), value.as_str().into())).collect()
     };
-    match &server.transport {
+    // By itself opencode gives up after five seconds, and the session with it: a pod may be that slow for a moment.
+    let timeout = MCP_LIMIT.as_millis();
+    let mut config = match &server.transport {
         McpTransport::Http { url, headers } => {
-            json!({"type": "remote", "url": url, "headers": pairs(headers), "oauth": false, "enabled": true})
+            json!({"type": "remote", "url": url, "headers": pairs(headers), "oauth": false})
         }
         McpTransport::Stdio { command, env } => {
             // It inherits opencode's own environment, of which this much is for opencode alone.
@@ -145,7 +147,10 @@ fn config(server: &McpServer) -> Value {
                     .map(|name| (name.to_owned(), "".into())),
             );
             environment.extend(pairs(env));
-            json!({"type": "local", "command": command, "environment": environment, "enabled": true})
+            json!({"type": "local", "command": command, "environment": environment})
         }
-    }
+    };
+    config["enabled"] = true.into();
+    config["timeout"] = json!(timeout);
+    config
 }
