@@ -33,13 +33,7 @@ pub async fn measure(program: &Path, model: &str, work: &Path, rounds: usize) ->
     Ok(figures)
 }
 
-async fn round(
-    program: &Path,
-    model: &str,
-    home: &Path,
-    number: usize,
-    figures: &mut Figures,
-) -> Result<()> {
+async fn round(program: &Path, model: &str, home: &Path, number: usize, figures: &mut Figures) -> Result<()> {
     let workspace = home.join("workspace");
     std::fs::create_dir_all(&workspace)?;
     let client = Client::builder().no_proxy().build()?;
@@ -53,8 +47,13 @@ async fn round(
         tokio::time::sleep(PERIOD).await;
     }
     figures.boot_s.push(begun.elapsed().as_secs_f64());
-    let made: Value =
-        client.post(format!("{base}/session")).json(&json!({ "title": "by hand" })).send().await?.json().await?;
+    let made: Value = client
+        .post(format!("{base}/session"))
+        .json(&json!({ "title": "by hand" }))
+        .send()
+        .await?
+        .json()
+        .await?;
     let session = made["id"].as_str().ok_or("it opened no session")?.to_owned();
     figures.ready_ms.push(begun.elapsed().as_secs_f64() * 1000.0);
     let pid = child.id().ok_or("it has ended")?;

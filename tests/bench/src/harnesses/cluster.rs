@@ -1,12 +1,17 @@
 //! A harness in Paddock's sandboxes.
 
+#![allow(
+    clippy::expect_used,
+    reason = "this is a scenario: its only way to fail is to panic, and then it is cleaned up after"
+)]
+
 use std::time::Instant;
 
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Patch, PatchParams, WatchEvent, WatchParams};
-use paddock_api::template::SandboxTemplate;
 use paddock_api::SandboxWarmPool;
+use paddock_api::template::SandboxTemplate;
 use paddock_e2e::http::message_route;
 use paddock_e2e::objects::Kind;
 use paddock_e2e::scenario::{name_of, pod_of, uid};
@@ -92,7 +97,7 @@ async fn round(s: &Scenario, harness: &str, pool: &str, agent: &str, figures: &m
     if let Some((_, waits)) = screen {
         let mut attached = s.attach(&id).await;
         attached.shows(waits).await;
-        attached.enter(&format!(" !say {word}")).await;
+        attached.prompts(&format!(" !say {word}")).await;
         attached.sees("the reply", |text| text.matches(&word).count() > 1).await;
         terminal = Some(attached);
     } else {
@@ -104,7 +109,7 @@ async fn round(s: &Scenario, harness: &str, pool: &str, agent: &str, figures: &m
     let work = async {
         match &mut terminal {
             Some(terminal) => {
-                terminal.enter(&format!(" {WORK}")).await;
+                terminal.prompts(&format!(" {WORK}")).await;
                 terminal.shows("ran: ").await;
             }
             None => {

@@ -37,7 +37,11 @@ pub struct Run {
     #[arg(long, default_value_t = 5)]
     rounds: usize,
     /// The harnesses.
-    #[arg(long, value_delimiter = ',', default_value = "opencode,claude-agent-sdk,claude-code,codex")]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "opencode,claude-agent-sdk,codex-app-server,claude-code,codex"
+    )]
     harnesses: Vec<String>,
 }
 
