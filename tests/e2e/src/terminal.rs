@@ -16,6 +16,9 @@ use crate::{LIVENESS, wait};
 /// How large the terminal is.
 const COLS: u16 = 100;
 const ROWS: u16 = 30;
+/// How long people take from the last letter to Enter. Codex takes keys that come at once for a paste, and an Enter within a tenth of
+/// a second after them for a line of it.
+pub const BEFORE_ENTER: Duration = Duration::from_millis(250);
 
 /// How long connecting may take. The kernel tries ever more seldom where nobody answers, as while no gateway serves.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -96,6 +99,7 @@ impl Terminal {
     pub async fn prompts(&mut self, line: &str) {
         self.presses(line).await;
         self.shows(line).await;
+        tokio::time::sleep(BEFORE_ENTER).await;
         self.presses("\r").await;
     }
 
