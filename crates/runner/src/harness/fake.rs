@@ -142,19 +142,14 @@ impl Harness for FakeHarness {
         })
     }
 
-    fn reopen<'a>(
-        &'a self,
-        request: &'a ActivateRequest,
-        conversation: &'a str,
-        _: Option<&'a TurnNames>,
-    ) -> BoxFuture<'a, Result<String, HarnessError>> {
+    fn resume<'a>(&'a self, _: &'a ActivateRequest, _: &'a str) -> BoxFuture<'a, Result<bool, HarnessError>> {
         Box::pin(async move {
             if self.forgetful.load(Ordering::SeqCst) {
-                return self.open(request).await;
+                return Ok(false);
             }
             self.may_fail()?;
             self.reopened.fetch_add(1, Ordering::SeqCst);
-            Ok(conversation.to_owned())
+            Ok(true)
         })
     }
 }

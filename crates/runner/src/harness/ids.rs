@@ -46,6 +46,13 @@ impl IdMaker {
         }
     }
 
+    /// As [`Self::not_before`], for messages of a conversation that is taken over.
+    pub(super) fn not_before_any<T: Into<String>>(&self, messages: impl IntoIterator<Item = T>) {
+        if let Some(message) = messages.into_iter().map(Into::into).max() {
+            self.not_before(&TurnNames { conversation: None, message, parts: Vec::new() });
+        }
+    }
+
     fn next(&self, prefix: &str, now_ms: u64) -> Result<String, RandomError> {
         // Counter 0: opencode's own counter starts at 1, so its reply made in the same millisecond sorts
         // after our message.

@@ -253,6 +253,25 @@ pub trait Harness: Send + Sync {
     /// Gives the harness its session and returns the conversation's id.
     fn open<'a>(&'a self, request: &'a ActivateRequest) -> BoxFuture<'a, Result<String, HarnessError>>;
 
+    /// Makes names of later turns sort after these. Nothing, where it names none.
+    fn names_after(&self, _latest: &TurnNames) {}
+
+    /// Sets the harness up for a session whose conversation it has, from this pod or from an earlier one with the same home. False
+    /// where it lacks the conversation; then nothing was done.
+    fn resume<'a>(
+        &'a self,
+        request: &'a ActivateRequest,
+        conversation: &'a str,
+    ) -> BoxFuture<'a, Result<bool, HarnessError>>;
+
+    /// As [`Self::open`], in a workspace that an earlier conversation of the session has worked in.
+    fn open_another<'a>(
+        &'a self,
+        request: &'a ActivateRequest,
+    ) -> BoxFuture<'a, Result<String, HarnessError>> {
+        self.open(request)
+    }
+
     /// Sets the harness up for a session that it had before, in this pod or in an earlier one with the same
     /// home, and returns the conversation's id: another one where the harness has lost the conversation. Names
     /// of later turns sort after `latest`.
@@ -261,7 +280,20 @@ pub trait Harness: Send + Sync {
         request: &'a ActivateRequest,
         conversation: &'a str,
         latest: Option<&'a TurnNames>,
-    ) -> BoxFuture<'a, Result<String, HarnessError>>;
+    ) -> BoxFuture<'a, Result<String, HarnessError>> {
+        if let Some(latest) = latest {
+            self.names_after(latest);
+        }
+        Box::pin(async move {
+            if self.resume(request, conversation).await? {
+                return Ok(conversation.to_owned());
+            }
+            // Its home may not have been synced when a node was lost, or the agent has emptied it. The workspace is still there, and
+            // the session goes on with a new one.
+            tracing::error!(conversation, "the harness lacks the conversation; a new one is opened");
+            self.open_another(request).await
+        })
+    }
 }
 
 /// A harness that answers messages, and so has conversations.

@@ -100,23 +100,21 @@ impl Harness for ClaudeSdk {
         })
     }
 
-    fn reopen<'a>(
+    fn names_after(&self, latest: &TurnNames) {
+        self.ids.not_before(latest);
+    }
+
+    fn resume<'a>(
         &'a self,
         request: &'a ActivateRequest,
         conversation: &'a str,
-        latest: Option<&'a TurnNames>,
-    ) -> BoxFuture<'a, Result<String, HarnessError>> {
-        if let Some(latest) = latest {
-            self.ids.not_before(latest);
-        }
+    ) -> BoxFuture<'a, Result<bool, HarnessError>> {
         Box::pin(async move {
-            if self.knows(conversation).await? {
-                self.bind(request).await?;
-                return Ok(conversation.to_owned());
+            if !self.knows(conversation).await? {
+                return Ok(false);
             }
-            // Its home can be emptied by the agent itself. The workspace is still there, and the session goes on with a new one.
-            tracing::error!(conversation, "the home lacks the conversation; a new one is opened");
-            self.open(request).await
+            self.bind(request).await?;
+            Ok(true)
         })
     }
 }
@@ -192,9 +190,7 @@ impl MessageHarness for ClaudeSdk {
             self.peer.call(attempt, "restore", &said).await?;
             // Later messages must sort after these.
             let told = self.history(conversation).await?;
-            if let Some(message) = reply::ids(&told).into_iter().max() {
-                self.ids.not_before(&TurnNames { conversation: None, message, parts: Vec::new() });
-            }
+            self.ids.not_before_any(reply::ids(&told));
             Ok(())
         })
     }

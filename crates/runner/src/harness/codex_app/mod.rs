@@ -356,20 +356,18 @@ impl Harness for CodexApp {
         })
     }
 
-    fn reopen<'a>(
+    fn names_after(&self, latest: &TurnNames) {
+        self.ids.not_before(latest);
+    }
+
+    fn resume<'a>(
         &'a self,
         request: &'a ActivateRequest,
         conversation: &'a str,
-        latest: Option<&'a TurnNames>,
-    ) -> BoxFuture<'a, Result<String, HarnessError>> {
-        if let Some(latest) = latest {
-            self.ids.not_before(latest);
-        }
+    ) -> BoxFuture<'a, Result<bool, HarnessError>> {
         Box::pin(async move {
             if !self.knows(conversation).await? {
-                // Its home can be emptied by the agent itself. The workspace is still there, and the session goes on with a new one.
-                tracing::error!(conversation, "the home lacks the conversation; a new one is opened");
-                return self.open(request).await;
+                return Ok(false);
             }
             self.bind(request);
             let thread = thread_of(conversation)?;
@@ -380,7 +378,7 @@ impl Harness for CodexApp {
             if let Err(error) = self.connected(thread, request).await {
                 tracing::error!(%error, "the session goes on without some of what it is equipped with");
             }
-            Ok(conversation.to_owned())
+            Ok(true)
         })
     }
 }
@@ -452,11 +450,7 @@ impl MessageHarness for CodexApp {
             let unusable = |_| HarnessError::Unusable { attempt, what: "a message is no JSON object" };
             let said = restored::taken_over(&messages, conversation).map_err(unusable)?;
             // Later messages must sort after these.
-            let ids = said.iter().filter_map(|message| message["info"]["id"].as_str());
-            if let Some(message) = ids.max() {
-                let latest = TurnNames { conversation: None, message: message.to_owned(), parts: Vec::new() };
-                self.ids.not_before(&latest);
-            }
+            self.ids.not_before_any(said.iter().filter_map(|message| message["info"]["id"].as_str()));
             // Asked again, it was done.
             if !self.restored(thread)?.is_empty() {
                 return Ok(());

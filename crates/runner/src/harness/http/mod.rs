@@ -170,29 +170,31 @@ impl Harness for Http {
         Box::pin(self.open_with(request, &request.agent.equipment.files))
     }
 
-    fn reopen<'a>(
+    fn names_after(&self, latest: &TurnNames) {
+        self.ids.not_before(latest);
+    }
+
+    fn resume<'a>(
         &'a self,
         request: &'a ActivateRequest,
         conversation: &'a str,
-        latest: Option<&'a TurnNames>,
-    ) -> BoxFuture<'a, Result<String, HarnessError>> {
-        if let Some(latest) = latest {
-            self.ids.not_before(latest);
-        }
+    ) -> BoxFuture<'a, Result<bool, HarnessError>> {
         Box::pin(async move {
-            if self.has_conversation(conversation).await? {
-                self.stop_what_runs(conversation).await;
-                self.bind(request).await?;
-                return Ok(conversation.to_owned());
+            if !self.has_conversation(conversation).await? {
+                return Ok(false);
             }
-            // Most servers have their conversations in memory only. The workspace is still there, and what the agent made of its
-            // files too.
-            tracing::error!(
-                conversation,
-                "the server does not know the conversation any more; a new one is opened"
-            );
-            self.open_with(request, &[]).await
+            self.stop_what_runs(conversation).await;
+            self.bind(request).await?;
+            Ok(true)
         })
+    }
+
+    /// Most servers have their conversations in memory only. What the agent has made of its files stays as it is.
+    fn open_another<'a>(
+        &'a self,
+        request: &'a ActivateRequest,
+    ) -> BoxFuture<'a, Result<String, HarnessError>> {
+        Box::pin(self.open_with(request, &[]))
     }
 }
 

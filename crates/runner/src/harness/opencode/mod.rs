@@ -216,26 +216,23 @@ impl Harness for Opencode {
         })
     }
 
-    fn reopen<'a>(
+    fn names_after(&self, latest: &TurnNames) {
+        self.ids.not_before(latest);
+    }
+
+    fn resume<'a>(
         &'a self,
         request: &'a ActivateRequest,
         conversation: &'a str,
-        latest: Option<&'a TurnNames>,
-    ) -> BoxFuture<'a, Result<String, HarnessError>> {
-        if let Some(latest) = latest {
-            self.ids.not_before(latest);
-        }
+    ) -> BoxFuture<'a, Result<bool, HarnessError>> {
         Box::pin(async move {
-            if self.has_conversation(conversation).await? {
-                let _warming = self.warming.lock().await;
-                self.bind(request).await?;
-                self.hold(conversation).await?;
-                return Ok(conversation.to_owned());
+            if !self.has_conversation(conversation).await? {
+                return Ok(false);
             }
-            // opencode does not sync every write, so the loss of a node can take a conversation with it. The
-            // workspace is still there, and the session goes on with a new one.
-            tracing::error!(conversation, "opencode's home lacks the conversation; a new one is opened");
-            self.open(request).await
+            let _warming = self.warming.lock().await;
+            self.bind(request).await?;
+            self.hold(conversation).await?;
+            Ok(true)
         })
     }
 }
@@ -319,9 +316,7 @@ impl MessageHarness for Opencode {
                 return Err(HarnessError::Unusable { attempt: "take over a conversation", what });
             }
             // Later messages must sort after these.
-            if let Some(last) = ids.into_iter().max() {
-                self.ids.not_before(&TurnNames { conversation: None, message: last, parts: Vec::new() });
-            }
+            self.ids.not_before_any(ids);
             self.hold(conversation).await
         })
     }

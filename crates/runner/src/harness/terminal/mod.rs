@@ -19,7 +19,7 @@ use tokio::time::timeout;
 
 use self::profile::{Place, Profile, SetUp};
 use super::home::trust_git;
-use super::{Harness, HarnessError, MessageHarness, TurnNames};
+use super::{Harness, HarnessError, MessageHarness};
 use crate::config::{Config, HarnessKind};
 use crate::model_proxy::ModelProxy;
 use crate::process::{Exit, Reaper};
@@ -214,13 +214,12 @@ impl Harness for TerminalHarness {
         Box::pin(async { self.start(request) })
     }
 
-    fn reopen<'a>(
+    fn resume<'a>(
         &'a self,
         request: &'a ActivateRequest,
         _: &'a str,
-        _: Option<&'a TurnNames>,
-    ) -> BoxFuture<'a, Result<String, HarnessError>> {
-        Box::pin(async { self.start(request) })
+    ) -> BoxFuture<'a, Result<bool, HarnessError>> {
+        Box::pin(async { self.start(request).map(|_| true) })
     }
 }
 
